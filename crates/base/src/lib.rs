@@ -1,0 +1,21 @@
+//! The words that every crate of Sampan shares: error kinds, time, chance and names.
+//!
+//! Nothing here knows what a model or a request is. The crate exists so that three rules hold everywhere:
+//!
+//! * an error says what its receiver can do about it, in one of nine [`Kind`]s, and nothing below `api` knows HTTP;
+//! * time is a `u64` of milliseconds that comes from a [`Clock`] somebody handed in;
+//! * chance is a [`Rng`] with a seed.
+//!
+//! The last two are why schedulers, ledgers and caches can be simulated: the same seed gives the same run.
+
+#![warn(missing_docs)]
+
+mod clock;
+mod id;
+mod kind;
+mod rng;
+
+pub use clock::{Clock, ManualClock};
+pub use id::RequestId;
+pub use kind::Kind;
+pub use rng::Rng;
