@@ -1,0 +1,60 @@
+//! What can go wrong between a request and its answer.
+
+use base::Kind;
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request was refused, or why its answer stopped.
+#[expect(missing_docs, reason = "the messages say it")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("model {model:?} is not known here")]
+    UnknownModel { model: String },
+    #[error("the prompt has {prompt_tokens} tokens, the context of this model {context_tokens}")]
+    PromptTooLong { prompt_tokens: usize, context_tokens: usize },
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("{name} is {value}, allowed: {allowed}")]
+    OutOfRange { name: &'static str, value: String, allowed: String },
+    #[error("{count} {what}, {limit} allowed")]
+    TooMany { what: &'static str, count: usize, limit: usize },
+    #[error("{what} is not supported: {why}")]
+    Unsupported { what: String, why: String },
+    #[error("the chat template refused the conversation: {reason}")]
+    TemplateRefused { reason: String },
+    #[error("the chat template is broken: {reason}")]
+    TemplateBroken { reason: String },
+    #[error("the tokenizer is broken: {reason}")]
+    TokenizerBroken { reason: String },
+    #[error("token id {token} is not below the vocabulary size {vocabulary}")]
+    UnknownToken { token: u32, vocabulary: usize },
+    #[error("{waiting} requests are waiting already, {limit} may")]
+    Overloaded { waiting: usize, limit: usize },
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    #[error("the engine stopped in the middle of this answer: {reason}")]
+    Interrupted { reason: String },
+}
+
+impl Error {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownModel { .. } => Kind::NotFound,
+            Self::PromptTooLong { .. }
+            | Self::EmptyPrompt
+            | Self::OutOfRange { .. }
+            | Self::TooMany { .. }
+            | Self::Unsupported { .. }
+            | Self::TemplateRefused { .. }
+            | Self::UnknownToken { .. } => Kind::Invalid,
+            Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
+            Self::Overloaded { .. } => Kind::Exhausted,
+            Self::ShuttingDown => Kind::Unavailable,
+            Self::Interrupted { .. } => Kind::Internal,
+        }
+    }
+}
