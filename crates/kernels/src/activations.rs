@@ -1,0 +1,46 @@
+//! Activations as the kernels read them: tiles of up to sixteen columns, so that one word feeds sixteen rows.
+//!
+//! A tile is a matrix of 32-bit words `[words][columns]`. Column `c` belongs to one row of `x`:
+//!
+//! | kind | words of a column |
+//! |---|---|
+//! | F32 | one f32 each; a zero behind an odd number of them |
+//! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
+//! | I8 | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
+
+use crate::layout::BLOCK;
+
+/// Columns of a full tile: sixteen accumulators and eight registers of weights fill an AVX-512 register file.
+pub(crate) const TILE: usize = 16;
+/// Words of a column for 32 numbers in int8.
+pub(crate) const I8_WORDS: usize = 10;
+/// Which of them holds the two sums.
+pub(crate) const I8_SUMS: usize = 8;
+/// Which of them holds the scale.
+pub(crate) const I8_SCALE: usize = 9;
+
+/// How activations are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    F32 = 0,
+    Bf16 = 1,
+    I8 = 2,
+}
+
+impl Kind {
+    /// Words of one column of `columns` numbers.
+    pub(crate) fn words(self, columns: usize) -> usize {
+        match self {
+            Self::F32 => columns.next_multiple_of(2),
+            Self::Bf16 => columns.div_ceil(2),
+            Self::I8 => columns.div_ceil(BLOCK) * I8_WORDS,
+        }
+    }
+}
+
+/// Packed activations `[words][stride]`; a kernel uses the first columns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile<'a> {
+    pub(crate) words: &'a [u32],
+    pub(crate) stride: usize,
+}

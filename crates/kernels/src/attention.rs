@@ -1,0 +1,372 @@
+//! Causal attention over a cache of blocks: two products with a softmax between them, never the whole score matrix.
+//!
+//! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile. A
+//! block of 64 keys is one step: scores, online softmax, weights times values. Eight blocks are a chunk, gathered on
+//! its own and then merged into the total, in order; chunks begin at fixed positions. So a row's result does not depend
+//! on who computes which chunk: several threads may share one long sequence, and a prompt may be cut anywhere.
+
+use crate::activations::{Kind, TILE, Tile};
+use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Span};
+use crate::layout::LANES;
+use crate::parts::Parts;
+use crate::scalar::Weights;
+use crate::{Cpu, Scratch};
+
+/// Keys that are gathered before they are merged into the total.
+const CHUNK: usize = 8 * KV_BLOCK_TOKENS;
+
+/// What stays the same for all layers of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads; query head `h` uses key/value head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Numbers in a head.
+    pub head_dim: usize,
+    /// What scores are multiplied with, as a rule `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// How many keys a query sees, its own included; `None` for all before it.
+    pub window: Option<usize>,
+}
+
+/// Attention of the rows of a step over their own sequences, whose keys and values [`crate::kv_write`] has written.
+///
+/// Shapes: `q` and `out` `[n, heads, head_dim]`. A row at position `p` sees the keys `j <= p`, with a window only those
+/// with `p - window < j`. Rows that belong to no span are left as they are.
+///
+/// Error: all in f32 with an F32 cache. With a BF16 cache queries and softmax weights are rounded to BF16 where the
+/// processor multiplies them; with an Int8 cache both are rounded to int8 with a scale for 32 numbers.
+///
+/// # Panics
+/// If the lengths do not fit, a span has too few blocks, or a block is not one of the cache's.
+pub fn attention(
+    cpu: &Cpu,
+    cache: &KvCache,
+    shape: &AttentionShape,
+    q: &[f32],
+    spans: &[Span<'_>],
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let d = shape.heads * shape.head_dim;
+    assert!(d > 0 && q.len().is_multiple_of(d), "q is [n, {}, {}]", shape.heads, shape.head_dim);
+    assert_eq!(q.len(), out.len(), "the output is as long as q");
+    assert!(shape.heads.is_multiple_of(shape.kv_heads), "every key/value head serves as many query heads");
+    assert_eq!((shape.kv_heads, shape.head_dim), (cache.kv_heads, cache.head_dim), "the cache has the model's shape");
+    for span in spans {
+        span.assert_fits(q.len() / d, cache);
+    }
+    let call = Call::new(cpu, cache, shape, q, spans);
+    let tiles: usize = spans.iter().map(|span| call.tiles(span)).sum();
+    let chunks = spans.iter().map(|span| span.end().div_ceil(CHUNK)).max().unwrap_or(0);
+    let out = Parts::new(out);
+    // With few tiles, threads would be idle: then they share the chunks of each tile.
+    let is_shared = chunks > 1 && cpu.threads() > 1 && tiles < 2 * cpu.threads();
+    let partials = if is_shared { tiles * chunks * call.state_len() } else { 0 };
+    let needed = partials + cpu.threads() * call.workspace_len();
+    if scratch.floats.len() < needed {
+        scratch.floats.resize(needed, 0.0);
+    }
+    let (partials, workspaces) = scratch.floats[..needed].split_at_mut(partials);
+    let workspaces = Parts::new(workspaces);
+    let workspace = |thread: usize| {
+        let size = call.workspace_len();
+        // SAFETY: every thread has its own workspace.
+        call.workspace(unsafe { workspaces.part(thread * size..(thread + 1) * size) })
+    };
+    if is_shared {
+        let size = call.state_len();
+        let states = Parts::new(partials);
+        cpu.pool.for_each(tiles * chunks, &|thread, index| {
+            let (tile, chunk) = (call.tile(index / chunks), index % chunks);
+            // SAFETY: every index has its own state.
+            let state = unsafe { states.part(index * size..(index + 1) * size) };
+            call.chunk(&tile, chunk, &mut workspace(thread), state);
+        });
+        cpu.pool.for_each(tiles, &|thread, index| {
+            let (tile, workspace) = (call.tile(index), workspace(thread));
+            call.clear(workspace.total);
+            for chunk in 0..chunks {
+                let at = (index * chunks + chunk) * size;
+                // SAFETY: the first region has ended, and a tile's states are read by one thread.
+                let state = unsafe { states.part(at..at + size) };
+                call.merge(state, workspace.total);
+            }
+            call.finish(&tile, workspace.total, &out);
+        });
+    } else {
+        // The last tiles see the most keys; they go first, so that no thread ends with a long one.
+        cpu.pool.for_each(tiles, &|thread, index| {
+            let (tile, mut workspace) = (call.tile(tiles - 1 - index), workspace(thread));
+            call.whole(&tile, &mut workspace);
+            call.finish(&tile, workspace.total, &out);
+        });
+    }
+}
+
+/// Queries that share a key/value head.
+struct QueryTile<'a> {
+    span: &'a Span<'a>,
+    /// First row within the span, and number of rows.
+    row: usize,
+    rows: usize,
+    /// First query head and number of heads.
+    head: usize,
+    heads: usize,
+}
+
+impl QueryTile<'_> {
+    fn columns(&self) -> usize {
+        self.rows * self.heads
+    }
+
+    fn position(&self, column: usize) -> usize {
+        self.span.first_position + self.row + column / self.heads
+    }
+
+    /// Where column `c` begins in `q` and in the output.
+    fn at(&self, column: usize, shape: &AttentionShape) -> usize {
+        let row = self.span.first_row + self.row + column / self.heads;
+        (row * shape.heads + self.head + column % self.heads) * shape.head_dim
+    }
+}
+
+/// One thread's working memory.
+struct Workspace<'a> {
+    /// The queries `[columns, head_dim]`, scaled.
+    queries: &'a mut [f32],
+    query_words: &'a mut [u32],
+    /// `[columns, 64]`: scores, then softmax weights.
+    scores: &'a mut [f32],
+    weight_words: &'a mut [u32],
+    /// A chunk's state, and the total.
+    part: &'a mut [f32],
+    total: &'a mut [f32],
+}
+
+/// A call of [`attention`], with what follows from its arguments.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    cpu: &'a Cpu,
+    cache: &'a KvCache,
+    shape: &'a AttentionShape,
+    q: &'a [f32],
+    spans: &'a [Span<'a>],
+    kind: Kind,
+    /// Query heads of a tile, tiles of a group of heads, rows of a tile.
+    tile_heads: usize,
+    tiles_of_group: usize,
+    tile_rows: usize,
+    /// Numbers of a head, rounded up to whole panels.
+    padded: usize,
+}
+
+impl<'a> Call<'a> {
+    fn new(cpu: &'a Cpu, cache: &'a KvCache, shape: &'a AttentionShape, q: &'a [f32], spans: &'a [Span<'a>]) -> Self {
+        let group = shape.heads / shape.kv_heads;
+        let tile_heads = group.min(TILE);
+        let kind = match cache.format {
+            KvFormat::F32 => Kind::F32,
+            KvFormat::Bf16 => cpu.table.bf16_kind,
+            KvFormat::Int8 => Kind::I8,
+        };
+        let padded = shape.head_dim.next_multiple_of(LANES);
+        let tile_rows = TILE / tile_heads;
+        Self { cpu, cache, shape, q, spans, kind, tile_heads, tiles_of_group: group.div_ceil(TILE), tile_rows, padded }
+    }
+
+    fn tiles(&self, span: &Span<'_>) -> usize {
+        span.rows.div_ceil(self.tile_rows) * self.shape.kv_heads * self.tiles_of_group
+    }
+
+    /// Tile `index` of all spans; within a span the rows are the outer loop.
+    fn tile(&self, mut index: usize) -> QueryTile<'a> {
+        for span in self.spans {
+            if index >= self.tiles(span) {
+                index -= self.tiles(span);
+                continue;
+            }
+            let tiles_of_row = self.shape.kv_heads * self.tiles_of_group;
+            let (row, part) = (index / tiles_of_row * self.tile_rows, index % tiles_of_row);
+            let group = self.shape.heads / self.shape.kv_heads;
+            let within = part % self.tiles_of_group * self.tile_heads;
+            return QueryTile {
+                span,
+                row,
+                rows: self.tile_rows.min(span.rows - row),
+                head: part / self.tiles_of_group * group + within,
+                heads: self.tile_heads.min(group - within),
+            };
+        }
+        unreachable!("indexes stay below the number of tiles");
+    }
+
+    /// A state is the largest score and the sum of weights of each column, then the gathered values
+    /// `[columns, padded]`.
+    fn state_len(&self) -> usize {
+        TILE * (2 + self.padded)
+    }
+
+    fn workspace_len(&self) -> usize {
+        let words = TILE * (self.kind.words(self.shape.head_dim) + self.kind.words(KV_BLOCK_TOKENS));
+        TILE * (self.shape.head_dim + KV_BLOCK_TOKENS) + words + 2 * self.state_len()
+    }
+
+    fn workspace<'w>(&self, floats: &'w mut [f32]) -> Workspace<'w> {
+        let (queries, rest) = floats.split_at_mut(TILE * self.shape.head_dim);
+        let (scores, rest) = rest.split_at_mut(TILE * KV_BLOCK_TOKENS);
+        let (query_words, rest) = rest.split_at_mut(TILE * self.kind.words(self.shape.head_dim));
+        let (weight_words, rest) = rest.split_at_mut(TILE * self.kind.words(KV_BLOCK_TOKENS));
+        let (part, total) = rest.split_at_mut(self.state_len());
+        Workspace {
+            queries,
+            query_words: as_words(query_words),
+            scores,
+            weight_words: as_words(weight_words),
+            part,
+            total,
+        }
+    }
+
+    fn clear(&self, state: &mut [f32]) {
+        state[..TILE].fill(f32::NEG_INFINITY);
+        state[TILE..].fill(0.0);
+    }
+
+    /// All chunks of a tile, gathered in `workspace.total`.
+    fn whole(&self, tile: &QueryTile<'_>, workspace: &mut Workspace<'_>) {
+        self.clear(workspace.total);
+        let last = tile.position(tile.columns() - 1);
+        self.pack_queries(tile, workspace);
+        for chunk in self.first_key(tile) / CHUNK..=last / CHUNK {
+            let part = std::mem::take(&mut workspace.part);
+            self.gather(tile, chunk, workspace, part);
+            self.merge(part, workspace.total);
+            workspace.part = part;
+        }
+    }
+
+    /// One chunk of a tile, gathered in `state`.
+    fn chunk(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
+        self.pack_queries(tile, workspace);
+        self.gather(tile, chunk, workspace, state);
+    }
+
+    /// The first key that any column of the tile sees.
+    fn first_key(&self, tile: &QueryTile<'_>) -> usize {
+        self.shape.window.map_or(0, |window| (tile.position(0) + 1).saturating_sub(window))
+    }
+
+    fn pack_queries(&self, tile: &QueryTile<'_>, workspace: &mut Workspace<'_>) {
+        let (columns, d) = (tile.columns(), self.shape.head_dim);
+        for (column, out) in workspace.queries.chunks_exact_mut(d).take(columns).enumerate() {
+            let q = &self.q[tile.at(column, self.shape)..][..d];
+            out.iter_mut().zip(q).for_each(|(out, q)| *out = q * self.shape.scale);
+        }
+        let words = columns * self.kind.words(d);
+        let pack = self.cpu.table.pack(self.kind);
+        pack(&workspace.queries[..columns * d], d, &ROWS[..columns], &mut workspace.query_words[..words]);
+    }
+
+    fn gather(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
+        self.clear(state);
+        let first = self.first_key(tile).max(chunk * CHUNK) / KV_BLOCK_TOKENS;
+        let end = (tile.position(tile.columns() - 1) + 1).min((chunk + 1) * CHUNK).div_ceil(KV_BLOCK_TOKENS);
+        for index in first..end {
+            self.block(tile, index, workspace, state);
+        }
+    }
+
+    /// One block of 64 keys: scores, softmax, values.
+    fn block(&self, tile: &QueryTile<'_>, index: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
+        let (columns, block) = (tile.columns(), tile.span.blocks[index]);
+        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
+        let kernel = self.cpu.table.tile(self.cache.format.layout(), self.kind);
+        let mut out = [[0.0; LANES]; TILE];
+        let words = &workspace.query_words[..columns * self.kind.words(self.shape.head_dim)];
+        for panel in 0..KV_BLOCK_TOKENS / LANES {
+            let keys = self.cache.key_panel(block, kv_head, panel);
+            kernel(keys, Tile { words, stride: columns }, &mut out[..columns]);
+            for (scores, out) in workspace.scores.chunks_exact_mut(KV_BLOCK_TOKENS).zip(&out[..columns]) {
+                scores[panel * LANES..][..LANES].copy_from_slice(out);
+            }
+        }
+        self.hide(tile, index, workspace.scores);
+        let mut factors = [0.0; TILE];
+        let (limits, gathered) = state.split_at_mut(2 * TILE);
+        let (largest, sums) = limits.split_at_mut(TILE);
+        let rounding = if self.kind == Kind::Bf16 { Weights::Bf16 } else { Weights::Plain };
+        for (column, scores) in workspace.scores.chunks_exact_mut(KV_BLOCK_TOKENS).take(columns).enumerate() {
+            let softmax = self.cpu.table.softmax_block;
+            factors[column] = softmax(scores, &mut largest[column], &mut sums[column], rounding);
+            if self.cache.format == KvFormat::Int8 {
+                let scales = self.cache.value_scales(block, kv_head);
+                scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= f32::from_le_bytes(*scale));
+            }
+        }
+        let words = &mut workspace.weight_words[..columns * self.kind.words(KV_BLOCK_TOKENS)];
+        let scores = &workspace.scores[..columns * KV_BLOCK_TOKENS];
+        self.cpu.table.pack(self.kind)(scores, KV_BLOCK_TOKENS, &ROWS[..columns], words);
+        for panel in 0..self.padded / LANES {
+            let values = self.cache.value_panel(block, kv_head, panel);
+            kernel(values, Tile { words, stride: columns }, &mut out[..columns]);
+            for ((gathered, out), factor) in gathered.chunks_exact_mut(self.padded).zip(&out[..columns]).zip(factors) {
+                for (gathered, out) in gathered[panel * LANES..][..LANES].iter_mut().zip(out) {
+                    *gathered = *gathered * factor + out;
+                }
+            }
+        }
+    }
+
+    /// Sets the scores of keys that a query does not see to minus infinity.
+    fn hide(&self, tile: &QueryTile<'_>, index: usize, scores: &mut [f32]) {
+        let first = index * KV_BLOCK_TOKENS;
+        for (column, scores) in scores.chunks_exact_mut(KV_BLOCK_TOKENS).take(tile.columns()).enumerate() {
+            let position = tile.position(column);
+            let end = (position + 1).saturating_sub(first).min(KV_BLOCK_TOKENS);
+            scores[end..].fill(f32::NEG_INFINITY);
+            if let Some(window) = self.shape.window {
+                let begin = (position + 1).saturating_sub(window).saturating_sub(first).min(KV_BLOCK_TOKENS);
+                scores[..begin].fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+
+    /// Adds what a chunk gathered to the total.
+    fn merge(&self, part: &[f32], total: &mut [f32]) {
+        for column in 0..TILE {
+            let highest = total[column].max(part[column]);
+            if highest == f32::NEG_INFINITY {
+                continue;
+            }
+            let (old, new) = ((total[column] - highest).exp(), (part[column] - highest).exp());
+            total[column] = highest;
+            total[TILE + column] = total[TILE + column] * old + part[TILE + column] * new;
+            let at = 2 * TILE + column * self.padded;
+            for (total, part) in total[at..at + self.padded].iter_mut().zip(&part[at..]) {
+                *total = *total * old + part * new;
+            }
+        }
+    }
+
+    fn finish(&self, tile: &QueryTile<'_>, total: &[f32], out: &Parts<'_, f32>) {
+        for column in 0..tile.columns() {
+            let at = tile.at(column, self.shape);
+            // SAFETY: tiles have different rows or heads, and each is finished by one thread.
+            let out = unsafe { out.part(at..at + self.shape.head_dim) };
+            let inverse = 1.0 / total[TILE + column];
+            let gathered = &total[2 * TILE + column * self.padded..];
+            out.iter_mut().zip(gathered).for_each(|(out, gathered)| *out = gathered * inverse);
+        }
+    }
+}
+
+/// The rows of a workspace, which are packed in order.
+const ROWS: [u32; TILE] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// Reuses memory of floats for words: both are four bytes, and any bits are valid for either.
+fn as_words(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: f32 and u32 have the same size and alignment, and every bit pattern is a value of both.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}

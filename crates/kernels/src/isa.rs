@@ -1,0 +1,95 @@
+//! Which instructions a body is written in, and which of them this processor has.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An instruction set that the kernels have bodies for, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// Plain Rust: runs anywhere, and is the oracle of the others.
+    Scalar,
+    /// AVX2 with FMA and F16C: every x86 server and desktop since 2015.
+    Avx2,
+    /// AVX-512 with VNNI, BF16 and VBMI: Zen 4 and later, Sapphire Rapids and later.
+    Avx512,
+}
+
+impl Isa {
+    const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// The best instruction set of this processor.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available().last().unwrap_or(Self::Scalar)
+    }
+
+    /// The instruction sets of this processor, slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// Whether this processor, and the operating system's saved state, have the instruction set.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512vbmi")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|isa| isa.to_string() == text)
+            .ok_or_else(|| format!("'{text}' is not scalar, avx2 or avx512"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.to_string().parse(), Ok(isa));
+        }
+        assert!("avx".parse::<Isa>().is_err());
+    }
+
+    #[test]
+    fn scalar_is_always_there() {
+        assert!(Isa::available().any(|isa| isa == Isa::Scalar));
+        assert!(Isa::detect().is_available());
+    }
+}

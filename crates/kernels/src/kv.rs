@@ -1,0 +1,285 @@
+//! Keys and values of one layer, in blocks of 64 tokens that attention reads once.
+//!
+//! Within a block every key/value head has its own contiguous bytes, first the keys, then the values. Both are panels
+//! as in [`crate::layout`], so that attention uses the kernels of the matrix products:
+//!
+//! * keys are a matrix `[64 tokens, head_dim]`: four panels of sixteen tokens;
+//! * values are a matrix `[head_dim, 64 tokens]`: a panel for sixteen dimensions.
+//!
+//! | format | keys | values |
+//! |---|---|---|
+//! | F32 | layout F32 | layout F32 |
+//! | Bf16 | layout Bf16 | layout Bf16 |
+//! | Int8 | layout Q8: a scale for a token and 32 dimensions | layout Q8 with all scales 1, then an f32 scale for a token \[64\] |
+//!
+//! A value's scale belongs to its token, so that a token can be added without touching the others; attention multiplies
+//! it into the softmax weight.
+
+use half::{bf16, f16};
+
+use crate::layout::{BLOCK, LANES, Layout, PAIR_HEAD, Q8_PAIR, put_q8};
+use crate::memory::Memory;
+use crate::parts::Parts;
+use crate::{Cpu, Error, Result};
+
+/// Tokens in a block of the cache: as many as one pair of int8 blocks, and enough that the products between two
+/// rescalings of the softmax outweigh them.
+pub const KV_BLOCK_TOKENS: usize = 64;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// As they are.
+    F32,
+    /// Rounded to BF16: half the bytes.
+    Bf16,
+    /// Eight bits with a scale for a token and 32 dimensions (keys) or a token (values): a quarter of the bytes.
+    Int8,
+}
+
+/// Keys and values of one layer for `blocks` blocks. Memory is given by the system when a block is first written.
+#[derive(Debug)]
+pub struct KvCache {
+    pub(crate) format: KvFormat,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    blocks: u32,
+    head: HeadBytes,
+    memory: Memory,
+}
+
+/// The sizes of one head's part of a block.
+#[derive(Clone, Copy, Debug)]
+struct HeadBytes {
+    key_panel: usize,
+    value_panel: usize,
+    /// Where the values begin.
+    values: usize,
+    /// Where the values' scales begin (Int8).
+    scales: usize,
+    total: usize,
+}
+
+/// One sequence's rows in a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// Its first row in the `q`, `k`, `v` and output of the step.
+    pub first_row: usize,
+    /// How many rows.
+    pub rows: usize,
+    /// The position of the first row in its sequence.
+    pub first_position: usize,
+    /// The blocks of the sequence from position 0 on; block `i` holds positions `64 i..64 (i + 1)`. Blocks that a
+    /// window has left behind may be any number: they are not read.
+    pub blocks: &'a [u32],
+}
+
+impl Span<'_> {
+    /// The position behind the last row.
+    pub(crate) fn end(&self) -> usize {
+        self.first_position + self.rows
+    }
+
+    pub(crate) fn assert_fits(&self, rows: usize, cache: &KvCache) {
+        assert!(self.first_row + self.rows <= rows, "a span lies within the rows of its step");
+        let needed = self.end().div_ceil(KV_BLOCK_TOKENS);
+        assert!(needed <= self.blocks.len(), "{} positions need {needed} blocks", self.end());
+        let used = &self.blocks[self.first_position / KV_BLOCK_TOKENS..needed];
+        assert!(used.iter().all(|block| *block < cache.blocks), "a block is one of the cache's {}", cache.blocks);
+    }
+}
+
+impl KvFormat {
+    pub(crate) fn layout(self) -> Layout {
+        match self {
+            Self::F32 => Layout::F32,
+            Self::Bf16 => Layout::Bf16,
+            Self::Int8 => Layout::Q8,
+        }
+    }
+}
+
+impl KvCache {
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a size is zero or does not fit an address, [`Error::Memory`] if there is no address space.
+    pub fn new(kv_heads: usize, head_dim: usize, format: KvFormat, blocks: u32) -> Result<Self> {
+        let shape = Error::Shape { what: "a cache of keys and values", rows: kv_heads, columns: head_dim };
+        let size = head_bytes(head_dim, format)
+            .filter(|_| kv_heads > 0 && head_dim > 0)
+            .and_then(|head| Some((head, head.total.checked_mul(kv_heads)?.checked_mul(blocks as usize)?)));
+        let Some((head, size)) = size else { return Err(shape) };
+        Ok(Self { format, kv_heads, head_dim, blocks, head, memory: Memory::zeroed(size)? })
+    }
+
+    /// Bytes of one block.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.head.total * self.kv_heads
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Copies a block: two sequences part ways within it.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        assert!(from < self.blocks && to < self.blocks, "a block is one of the cache's {}", self.blocks);
+        let size = self.block_bytes();
+        let from = from as usize * size;
+        self.memory.copy_within(from..from + size, to as usize * size);
+    }
+
+    /// The panel of sixteen tokens' keys.
+    pub(crate) fn key_panel(&self, block: u32, head: usize, index: usize) -> &[u8] {
+        let bytes = self.head(block, head);
+        &bytes[index * self.head.key_panel..][..self.head.key_panel]
+    }
+
+    /// The panel of sixteen dimensions of the values.
+    pub(crate) fn value_panel(&self, block: u32, head: usize, index: usize) -> &[u8] {
+        let bytes = self.head(block, head);
+        &bytes[self.head.values + index * self.head.value_panel..][..self.head.value_panel]
+    }
+
+    /// The scale of each token's values (Int8 only).
+    pub(crate) fn value_scales(&self, block: u32, head: usize) -> &[[u8; 4]] {
+        let bytes = self.head(block, head);
+        bytes[self.head.scales..self.head.total].as_chunks().0
+    }
+
+    fn head(&self, block: u32, head: usize) -> &[u8] {
+        let start = block as usize * self.block_bytes() + head * self.head.total;
+        &self.memory[start..start + self.head.total]
+    }
+}
+
+fn head_bytes(head_dim: usize, format: KvFormat) -> Option<HeadBytes> {
+    let layout = format.layout();
+    let key_panel = layout.panel_bytes(head_dim)?;
+    let value_panel = layout.panel_bytes(KV_BLOCK_TOKENS)?;
+    let values = key_panel.checked_mul(KV_BLOCK_TOKENS / LANES)?;
+    let scales = value_panel.checked_mul(head_dim.div_ceil(LANES))?.checked_add(values)?;
+    let total = if format == KvFormat::Int8 { scales.checked_add(4 * KV_BLOCK_TOKENS)? } else { scales };
+    Some(HeadBytes { key_panel, value_panel, values, scales, total })
+}
+
+/// Writes the keys and values of a step into the blocks of its sequences.
+///
+/// Shapes: `k` and `v` `[n, kv_heads, head_dim]`, keys already rotated. A block is written from its first token on, and
+/// by one sequence only: the first token clears what an earlier owner left, so that no number of another sequence, not
+/// even a NaN, can reach this one.
+///
+/// # Panics
+/// If the lengths do not fit, a span has too few blocks, or a block is not one of the cache's.
+pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[Span<'_>]) {
+    let (heads, d, format, head_bytes) = (cache.kv_heads, cache.head_dim, cache.format, cache.head);
+    assert!(k.len().is_multiple_of(heads * d), "k is [n, {heads}, {d}]");
+    assert_eq!(k.len(), v.len(), "v is as long as k");
+    let rows = k.len() / (heads * d);
+    for span in spans {
+        span.assert_fits(rows, cache);
+    }
+    let block_bytes = cache.block_bytes();
+    let parts = Parts::new(&mut cache.memory[..]);
+    let body = |_: usize, index: usize| {
+        let (span, head) = (&spans[index / heads], index % heads);
+        for row in 0..span.rows {
+            let position = span.first_position + row;
+            let block = span.blocks[position / KV_BLOCK_TOKENS] as usize;
+            let start = block * block_bytes + head * head_bytes.total;
+            // SAFETY: every index has its own sequence and head, and a block is written by one sequence only.
+            let bytes = unsafe { parts.part(start..start + head_bytes.total) };
+            let at = ((span.first_row + row) * heads + head) * d;
+            let token = position % KV_BLOCK_TOKENS;
+            let write = match format {
+                KvFormat::F32 => write_f32,
+                KvFormat::Bf16 => write_bf16,
+                KvFormat::Int8 => write_int8,
+            };
+            write(bytes, head_bytes, token, &k[at..at + d], &v[at..at + d]);
+        }
+    };
+    let count = spans.len() * heads;
+    if rows <= 4 { (0..count).for_each(|index| body(0, index)) } else { cpu.pool.for_each(count, &body) }
+}
+
+fn write_f32(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
+    let (keys, values) = bytes.split_at_mut(head.values);
+    if token == 0 {
+        values.fill(0);
+    }
+    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+    for (i, k) in k.iter().enumerate() {
+        panel[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&k.to_le_bytes());
+    }
+    for (i, v) in v.iter().enumerate() {
+        let at = i / LANES * head.value_panel + 4 * (LANES * token + i % LANES);
+        values[at..at + 4].copy_from_slice(&v.to_le_bytes());
+    }
+}
+
+fn write_bf16(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
+    let (keys, values) = bytes.split_at_mut(head.values);
+    if token == 0 {
+        values.fill(0);
+    }
+    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+    for (i, k) in k.iter().enumerate() {
+        let at = 4 * (LANES * (i / 2) + token % LANES) + 2 * (i % 2);
+        panel[at..at + 2].copy_from_slice(&bf16::from_f32(*k).to_le_bytes());
+    }
+    for (i, v) in v.iter().enumerate() {
+        let at = i / LANES * head.value_panel + 4 * (LANES * (token / 2) + i % LANES) + 2 * (token % 2);
+        values[at..at + 2].copy_from_slice(&bf16::from_f32(*v).to_le_bytes());
+    }
+}
+
+fn write_int8(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
+    let (keys, rest) = bytes.split_at_mut(head.values);
+    let (values, scales) = rest.split_at_mut(head.scales - head.values);
+    if token == 0 {
+        scales.fill(0);
+        for pair in values.chunks_exact_mut(Q8_PAIR) {
+            pair[PAIR_HEAD..].fill(0x80);
+            for scale in pair[..PAIR_HEAD].as_chunks_mut::<2>().0 {
+                *scale = f16::ONE.to_le_bytes();
+            }
+        }
+    }
+    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+    for (b, k) in k.chunks(BLOCK).enumerate() {
+        // The scale is rounded first, so that the numbers are the nearest under the scale that is kept.
+        let scale = f16::from_f32(largest(k) / 127.0);
+        let mut q = [0; BLOCK];
+        quantise(k, scale.to_f32(), &mut q);
+        put_q8(panel, b, token % LANES, scale, &q);
+    }
+    let scale = largest(v) / 127.0;
+    scales[4 * token..][..4].copy_from_slice(&scale.to_le_bytes());
+    for (panel, v) in values.chunks_exact_mut(head.value_panel).zip(v.chunks(LANES)) {
+        let mut q = [0; LANES];
+        quantise(v, scale, &mut q);
+        for (r, q) in q.iter().enumerate() {
+            let at = PAIR_HEAD + 512 * (token / BLOCK) + 4 * (LANES * (token % BLOCK / 4) + r) + token % 4;
+            panel[at] = q.cast_unsigned() ^ 0x80;
+        }
+    }
+}
+
+fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |largest, x| x.abs().max(largest))
+}
+
+fn quantise(x: &[f32], scale: f32, out: &mut [i8]) {
+    let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+    }
+}

@@ -1,0 +1,221 @@
+//! Weights, packed once into the order in which steps read them.
+
+use half::{bf16, f16};
+
+use crate::layout::{
+    BLOCK, K_HIGH, K_MINIMA, K_NIBBLES, LANES, Layout, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, SUPER,
+    put_nibbles, put_q8,
+};
+use crate::memory::Memory;
+use crate::parts::Parts;
+use crate::quant::blocks::{IQ4_VALUES, five_bits, nibbles};
+use crate::quant::super_blocks::{WithMinima, unpack_q4_k, unpack_q5_k, unpack_q6_k};
+use crate::{Cpu, Error, Format, Result, dequantize};
+
+/// What a matrix may cost in exactness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// f32 activations against exactly dequantised weights, summed in f32. Quantised and F16 weights are kept as f32,
+    /// BF16 as BF16.
+    Exact,
+    /// The fastest way: BF16 activations against BF16 weights where the processor multiplies them (otherwise f32),
+    /// int8 activations with a scale for 32 columns against quantised weights. F32 and F16 weights are rounded to BF16,
+    /// and so are the formats that have no kernel of their own (Q4_1, Q5_1, Q2_K, Q3_K, IQ4_XS, TQ1_0, TQ2_0, MXFP4).
+    Fast,
+}
+
+/// A matrix of weights `[rows, columns]`, packed in panels of sixteen rows.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(crate) layout: Layout,
+    pub(crate) precision: Precision,
+    rows: usize,
+    columns: usize,
+    panel_bytes: usize,
+    memory: Memory,
+}
+
+impl Matrix {
+    /// Packs `rows` rows of `columns` numbers, stored one after the other in `format`. All threads of `cpu` take part.
+    ///
+    /// # Errors
+    /// [`Error::Columns`] if a row is not a whole number of blocks, [`Error::Length`] if `bytes` is not
+    /// `rows * format.row_bytes(columns)` long, [`Error::Shape`] if the matrix is empty or too large for an address,
+    /// [`Error::Memory`] if there is no memory for it.
+    pub fn pack(
+        cpu: &Cpu,
+        format: Format,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+        precision: Precision,
+    ) -> Result<Self> {
+        let shape = Error::Shape { what: "a matrix", rows, columns };
+        let row_bytes = format.row_bytes(columns)?;
+        let Some(expected) = rows.checked_mul(row_bytes) else { return Err(shape) };
+        if bytes.len() != expected {
+            return Err(Error::Length { what: "the matrix", expected, found: bytes.len() });
+        }
+        if rows == 0 || columns == 0 {
+            return Err(shape);
+        }
+        let layout = layout_for(format, precision);
+        let panels = rows.div_ceil(LANES);
+        let size = layout.panel_bytes(columns).and_then(|panel| Some((panel, panel.checked_mul(panels)?)));
+        let Some((panel_bytes, size)) = size else { return Err(shape) };
+        let mut memory = Memory::zeroed(size)?;
+        let parts = Parts::new(&mut memory[..]);
+        let threads = cpu.threads();
+        cpu.pool.run(&|thread| {
+            for p in panels * thread / threads..panels * (thread + 1) / threads {
+                // SAFETY: the threads' ranges of panels do not overlap.
+                let panel = unsafe { parts.part(p * panel_bytes..(p + 1) * panel_bytes) };
+                let rows = &bytes[p * LANES * row_bytes..bytes.len().min((p + 1) * LANES * row_bytes)];
+                for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+                    pack_row(format, layout, row, panel, r);
+                }
+            }
+        });
+        Ok(Self { layout, precision, rows, columns, panel_bytes, memory })
+    }
+
+    /// Rows, which are the outputs of a product.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, which are the inputs of a product.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The values of one row, as the packed matrix has them: an embedding from a tied output head.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` is not `columns` long.
+    pub fn row_f32(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.columns, "a row has as many numbers as the matrix has columns");
+        self.layout.row(self.panel(row / LANES), row % LANES, out);
+    }
+
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    pub(crate) fn panel(&self, index: usize) -> &[u8] {
+        &self.memory[index * self.panel_bytes..(index + 1) * self.panel_bytes]
+    }
+}
+
+fn layout_for(format: Format, precision: Precision) -> Layout {
+    match (precision, format) {
+        (_, Format::Bf16) => Layout::Bf16,
+        (Precision::Exact, _) => Layout::F32,
+        (Precision::Fast, Format::Q8_0 | Format::Q5_0 | Format::Iq4Nl) => Layout::Q8,
+        (Precision::Fast, Format::Q4_0) => Layout::Q4,
+        (Precision::Fast, Format::Q4K) => Layout::Q4K,
+        (Precision::Fast, Format::Q5K) => Layout::Q5K,
+        (Precision::Fast, Format::Q6K) => Layout::Q6K,
+        (Precision::Fast, _) => Layout::Bf16,
+    }
+}
+
+/// Writes row `r` of a panel that was zero.
+fn pack_row(format: Format, layout: Layout, row: &[u8], panel: &mut [u8], r: usize) {
+    match (layout, format) {
+        (Layout::Bf16, Format::Bf16) => {
+            for (k, value) in row.as_chunks::<2>().0.iter().enumerate() {
+                panel[4 * (LANES * (k / 2) + r) + 2 * (k % 2)..][..2].copy_from_slice(value);
+            }
+        }
+        (Layout::F32 | Layout::Bf16, _) => pack_row_dequantised(format, layout, row, panel, r),
+        (Layout::Q8, _) => {
+            for (b, bytes) in row.chunks_exact(format.block_bytes()).enumerate() {
+                let q = match format {
+                    Format::Q5_0 => five_bits(&bytes[2..6], &bytes[6..]).map(|q| q.cast_signed() - 16),
+                    Format::Iq4Nl => nibbles(&bytes[2..]).map(|q| IQ4_VALUES[usize::from(q)]),
+                    _ => std::array::from_fn(|i| bytes[2 + i].cast_signed()),
+                };
+                put_q8(panel, b, r, f16::from_le_bytes([bytes[0], bytes[1]]), &q);
+            }
+        }
+        (Layout::Q4, _) => {
+            for (b, bytes) in row.chunks_exact(format.block_bytes()).enumerate() {
+                let pair = &mut panel[b / 2 * Q4_PAIR..][..Q4_PAIR];
+                pair[b % 2 * 32 + 2 * r..][..2].copy_from_slice(&bytes[..2]);
+                put_nibbles(&mut pair[PAIR_HEAD + b % 2 * 256..], r, &nibbles(&bytes[2..]));
+            }
+        }
+        (Layout::Q4K, _) => {
+            for (bytes, out) in row.chunks_exact(format.block_bytes()).zip(panel.chunks_exact_mut(Q4K_SUPER)) {
+                put_with_minima(bytes, &unpack_q4_k(bytes), out, r);
+            }
+        }
+        (Layout::Q5K, _) => {
+            for (bytes, out) in row.chunks_exact(format.block_bytes()).zip(panel.chunks_exact_mut(Q5K_SUPER)) {
+                let block = unpack_q5_k(bytes);
+                put_with_minima(bytes, &block, out, r);
+                for (k, q) in block.q.iter().enumerate() {
+                    out[K_HIGH + 64 * (k / BLOCK) + 4 * r + k % 4] |= (q >> 4) << (k % BLOCK / 4);
+                }
+            }
+        }
+        (Layout::Q6K, _) => {
+            for (bytes, out) in row.chunks_exact(format.block_bytes()).zip(panel.chunks_exact_mut(Q6K_SUPER)) {
+                put_six_bits(bytes, out, r);
+            }
+        }
+    }
+}
+
+/// A row by way of f32, in pieces of a super-block so that nothing is allocated.
+fn pack_row_dequantised(format: Format, layout: Layout, row: &[u8], panel: &mut [u8], r: usize) {
+    let piece_bytes = SUPER / format.block_elements() * format.block_bytes();
+    let mut values = [0.0; SUPER];
+    for (piece, bytes) in row.chunks(piece_bytes).enumerate() {
+        let values = &mut values[..bytes.len() / format.block_bytes() * format.block_elements()];
+        dequantize(format, bytes, values).expect("the piece is a whole number of blocks");
+        for (i, value) in values.iter().enumerate() {
+            let k = SUPER * piece + i;
+            if layout == Layout::F32 {
+                panel[4 * (LANES * k + r)..][..4].copy_from_slice(&value.to_le_bytes());
+            } else {
+                let value = bf16::from_f32(*value);
+                panel[4 * (LANES * (k / 2) + r) + 2 * (k % 2)..][..2].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+}
+
+fn put_with_minima(bytes: &[u8], block: &WithMinima, out: &mut [u8], r: usize) {
+    out[2 * r..][..2].copy_from_slice(&bytes[..2]);
+    out[32 + 2 * r..][..2].copy_from_slice(&bytes[2..4]);
+    for group in 0..SUPER / BLOCK {
+        out[PAIR_HEAD + LANES * group + r] = block.scales[group];
+        out[K_MINIMA + LANES * group + r] = block.minima[group];
+        put_nibbles(&mut out[K_NIBBLES + 256 * group..], r, &block.q[BLOCK * group..][..BLOCK]);
+    }
+}
+
+fn put_six_bits(bytes: &[u8], out: &mut [u8], r: usize) {
+    let block = unpack_q6_k(bytes);
+    out[4 * r..][..4].copy_from_slice(&f16::from_le_bytes([bytes[208], bytes[209]]).to_f32().to_le_bytes());
+    for (group, scale) in block.scales.iter().enumerate() {
+        out[PAIR_HEAD + LANES * group + r] = scale.cast_unsigned();
+    }
+    for (group, q) in block.q.chunks_exact(BLOCK).enumerate() {
+        put_nibbles(&mut out[K_NIBBLES + 256 * group..], r, q);
+        for (k, q) in q.iter().enumerate() {
+            out[K_HIGH + 128 * group + 64 * (k / 16) + 4 * r + k % 4] |= (q >> 4) << (2 * (k / 4 % 4));
+        }
+    }
+}

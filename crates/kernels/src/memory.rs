@@ -1,0 +1,140 @@
+//! Zeroed memory for weights and caches: aligned to a cache line, on huge pages where the system has them.
+//!
+//! A stream over 4 KiB pages spends a tenth to a fifth of its time in page walks; 2 MiB pages remove that. Pages are
+//! given by the system when they are first touched, so a large empty cache costs nothing.
+
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use crate::{Error, Result};
+
+/// A cache line, and the width of the widest register.
+pub(crate) const ALIGNMENT: usize = 64;
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A fixed number of bytes, zero at first.
+pub(crate) struct Memory {
+    pointer: NonNull<u8>,
+    length: usize,
+    is_mapped: bool,
+}
+
+// SAFETY: `Memory` owns its bytes alone, as a `Box<[u8]>` does.
+unsafe impl Send for Memory {}
+// SAFETY: shared access is read-only through `Deref`.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `length` zero bytes.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the system has none.
+    pub(crate) fn zeroed(length: usize) -> Result<Self> {
+        #[cfg(target_os = "linux")]
+        if length >= HUGE_PAGE {
+            return Self::map(length);
+        }
+        let bytes = length.max(1);
+        let layout = std::alloc::Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| Error::Memory { bytes })?;
+        // SAFETY: the layout has at least one byte.
+        let pointer = unsafe { std::alloc::alloc_zeroed(layout) };
+        let pointer = NonNull::new(pointer).ok_or(Error::Memory { bytes })?;
+        Ok(Self { pointer, length, is_mapped: false })
+    }
+
+    /// Maps a region that begins on a huge page; what lies before and behind it is given back at once.
+    #[cfg(target_os = "linux")]
+    fn map(length: usize) -> Result<Self> {
+        let failed = Error::Memory { bytes: length };
+        let Some(reserved) = length.checked_next_multiple_of(HUGE_PAGE).and_then(|size| size.checked_add(HUGE_PAGE))
+        else {
+            return Err(failed);
+        };
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new anonymous mapping touches no memory of ours.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), reserved, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(failed);
+        }
+        let start: *mut u8 = start.cast();
+        let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+        let pointer = start.wrapping_add(before);
+        let size = length.next_multiple_of(HUGE_PAGE);
+        let behind = reserved - before - size;
+        if before > 0 {
+            // SAFETY: the pages before the first huge page are ours and nobody has seen them.
+            unsafe { libc::munmap(start.cast(), before) };
+        }
+        if behind > 0 {
+            // SAFETY: as above, for the pages behind the last one.
+            unsafe { libc::munmap(pointer.wrapping_add(size).cast(), behind) };
+        }
+        // SAFETY: the range is ours. The advice may be refused; then the pages are small.
+        unsafe { libc::madvise(pointer.cast(), size, libc::MADV_HUGEPAGE) };
+        let pointer = NonNull::new(pointer).ok_or(failed)?;
+        Ok(Self { pointer, length, is_mapped: true })
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `length` initialised bytes that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        if self.is_mapped {
+            // SAFETY: `map` left exactly this range mapped.
+            unsafe { libc::munmap(self.pointer.as_ptr().cast(), self.length.next_multiple_of(HUGE_PAGE)) };
+            return;
+        }
+        debug_assert!(!self.is_mapped);
+        // SAFETY: the layout that `zeroed` allocated with.
+        let layout = unsafe { std::alloc::Layout::from_size_align_unchecked(self.length.max(1), ALIGNMENT) };
+        // SAFETY: `zeroed` allocated the pointer with this layout.
+        unsafe { std::alloc::dealloc(self.pointer.as_ptr(), layout) };
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Memory({} bytes)", self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_zero_aligned_and_writable_at_both_sizes() {
+        for length in [0, 1, 100, 3 << 20] {
+            let mut memory = Memory::zeroed(length).unwrap();
+            assert_eq!(memory.len(), length);
+            assert!(memory.as_ptr().addr().is_multiple_of(ALIGNMENT));
+            assert!(memory.iter().all(|byte| *byte == 0));
+            if let Some(last) = memory.last_mut() {
+                *last = 7;
+                assert_eq!(memory[length - 1], 7);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_more_than_there_is() {
+        assert!(matches!(Memory::zeroed(usize::MAX / 2), Err(Error::Memory { .. })));
+    }
+}

@@ -1,0 +1,86 @@
+//! One function pointer for each kernel, chosen once when a [`crate::Cpu`] is made.
+
+use crate::Isa;
+use crate::activations::{Kind, Tile};
+use crate::layout::{LANES, Layout};
+use crate::scalar::{self, Weights};
+
+/// `out[c][r]` becomes the product of row `r` of a panel and column `c` of a tile, for as many columns as `out` has.
+pub(crate) type TileFn = fn(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]);
+/// Packs the rows `rows` (at most a tile) of `x`, `[.., columns]`, into words `[words][rows.len()]`.
+pub(crate) type PackFn = fn(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]);
+/// One block of online softmax over the scores of one query, see [`scalar::softmax_block`].
+pub(crate) type SoftmaxFn = fn(scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: Weights) -> f32;
+
+pub(crate) struct Table {
+    pub(crate) isa: Isa,
+    /// What `Precision::Fast` makes of activations for BF16 weights.
+    pub(crate) bf16_kind: Kind,
+    pub(crate) f32_f32: TileFn,
+    pub(crate) bf16_f32: TileFn,
+    pub(crate) bf16_bf16: TileFn,
+    pub(crate) q8: TileFn,
+    pub(crate) q4: TileFn,
+    pub(crate) q4_k: TileFn,
+    pub(crate) q5_k: TileFn,
+    pub(crate) q6_k: TileFn,
+    pub(crate) pack_f32: PackFn,
+    pub(crate) pack_bf16: PackFn,
+    pub(crate) pack_i8: PackFn,
+    pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    pub(crate) rms_norm_in_place: fn(x: &mut [f32], weight: &[f32], eps: f32),
+    pub(crate) swiglu: fn(gate: &mut [f32], up: &[f32]),
+    pub(crate) softmax_block: SoftmaxFn,
+}
+
+impl Table {
+    /// The bodies of an instruction set, which the processor must have.
+    pub(crate) fn of(isa: Isa) -> &'static Self {
+        assert!(isa.is_available(), "a table is taken for what the processor has");
+        match isa {
+            Isa::Scalar | Isa::Avx2 | Isa::Avx512 => &SCALAR,
+        }
+    }
+
+    /// The kernel for weights in `layout` and activations of `kind`.
+    pub(crate) fn tile(&self, layout: Layout, kind: Kind) -> TileFn {
+        match (layout, kind) {
+            (Layout::F32, _) => self.f32_f32,
+            (Layout::Bf16, Kind::Bf16) => self.bf16_bf16,
+            (Layout::Bf16, _) => self.bf16_f32,
+            (Layout::Q8, _) => self.q8,
+            (Layout::Q4, _) => self.q4,
+            (Layout::Q4K, _) => self.q4_k,
+            (Layout::Q5K, _) => self.q5_k,
+            (Layout::Q6K, _) => self.q6_k,
+        }
+    }
+
+    pub(crate) fn pack(&self, kind: Kind) -> PackFn {
+        match kind {
+            Kind::F32 => self.pack_f32,
+            Kind::Bf16 => self.pack_bf16,
+            Kind::I8 => self.pack_i8,
+        }
+    }
+}
+
+static SCALAR: Table = Table {
+    isa: Isa::Scalar,
+    bf16_kind: Kind::Bf16,
+    f32_f32: scalar::tile_f32,
+    bf16_f32: scalar::tile_bf16_f32,
+    bf16_bf16: scalar::tile_bf16,
+    q8: |panel, tile, out| scalar::tile_i8(Layout::Q8, panel, tile, out),
+    q4: |panel, tile, out| scalar::tile_i8(Layout::Q4, panel, tile, out),
+    q4_k: |panel, tile, out| scalar::tile_i8(Layout::Q4K, panel, tile, out),
+    q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
+    q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
+    pack_f32: scalar::pack_f32,
+    pack_bf16: scalar::pack_bf16,
+    pack_i8: scalar::pack_i8,
+    rms_norm: scalar::rms_norm,
+    rms_norm_in_place: scalar::rms_norm_in_place,
+    swiglu: scalar::swiglu,
+    softmax_block: scalar::softmax_block,
+};

@@ -1,0 +1,235 @@
+use kernels::{
+    Cpu, Format, Gathered, Matrix, Precision, Scratch, dequantize, matmul, matmul_add, matmul_gathered, matmul_group,
+};
+
+use crate::random::{Random, assert_close, cpus};
+
+/// f32 sums of a few hundred products of numbers below one.
+const EXACT: f64 = 1e-6;
+/// Eight bits of mantissa on each side.
+const BF16: f64 = 8e-3;
+/// Seven bits of activations under a scale for 32 numbers.
+const INT8: f64 = 1e-2;
+
+/// Valid bytes of `rows` rows: random numbers, scales small and finite.
+fn blocks(random: &mut Random, format: Format, rows: usize, columns: usize) -> Vec<u8> {
+    let count = rows * format.row_bytes(columns).unwrap() / format.block_bytes();
+    let halves: &[usize] = match format {
+        Format::F32 | Format::Bf16 | Format::F16 | Format::Mxfp4 => &[],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
+        Format::Q2K => &[80, 82],
+        Format::Q3K => &[108],
+        Format::Q6K => &[208],
+        Format::Tq1_0 => &[52],
+        Format::Tq2_0 => &[64],
+        _ => &[0],
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let value = random.float();
+        let start = bytes.len();
+        match format {
+            Format::F32 => bytes.extend(value.to_le_bytes()),
+            Format::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
+            Format::Bf16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
+            _ => bytes.extend((0..format.block_bytes()).map(|_| random.next() as u8)),
+        }
+        if format == Format::Mxfp4 {
+            bytes[start] = 120;
+        }
+        for at in halves {
+            let scale = half::f16::from_f32(0.01 + 0.02 * random.float().abs());
+            bytes[start + at..start + at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+struct Case {
+    values: Vec<f32>,
+    matrix: Matrix,
+}
+
+fn case(cpu: &Cpu, random: &mut Random, format: Format, rows: usize, columns: usize, precision: Precision) -> Case {
+    let bytes = blocks(random, format, rows, columns);
+    let mut values = vec![0.0; rows * columns];
+    dequantize(format, &bytes, &mut values).unwrap();
+    Case { values, matrix: Matrix::pack(cpu, format, rows, columns, &bytes, precision).unwrap() }
+}
+
+fn product(x: &[f32], w: &[f32], columns: usize) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+    x.chunks(columns).flat_map(|x| w.chunks(columns).map(move |w| dot(x, w))).collect()
+}
+
+fn tolerance(format: Format, precision: Precision) -> f64 {
+    match (precision, format) {
+        (Precision::Exact, _) => EXACT,
+        (
+            Precision::Fast,
+            Format::Q8_0 | Format::Q4_0 | Format::Q5_0 | Format::Iq4Nl | Format::Q4K | Format::Q5K | Format::Q6K,
+        ) => INT8,
+        (Precision::Fast, _) => BF16,
+    }
+}
+
+fn columns_of(random: &mut Random, format: Format) -> usize {
+    match format.block_elements() {
+        1 => 1 + random.below(150),
+        block => block * (1 + random.below(if block == 32 { 7 } else { 3 })),
+    }
+}
+
+#[test]
+fn every_format_on_odd_shapes() {
+    let mut random = Random(1);
+    for cpu in cpus() {
+        let mut scratch = Scratch::new();
+        for format in Format::ALL {
+            for precision in [Precision::Exact, Precision::Fast] {
+                for n in [1, 2, 3, 5, 16, 17, 37] {
+                    let (rows, columns) = (20 + random.below(70), columns_of(&mut random, format));
+                    let case = case(&cpu, &mut random, format, rows, columns, precision);
+                    let x = random.floats(n * columns);
+                    let mut y = vec![f32::NAN; n * rows];
+                    matmul(&cpu, &x, &case.matrix, &mut y, &mut scratch);
+                    let what = format!("{cpu:?} {format:?} {precision:?} {n} x {columns} x {rows}");
+                    assert_close(&y, &product(&x, &case.values, columns), tolerance(format, precision), &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_read_back_from_the_packed_storage() {
+    let mut random = Random(2);
+    let cpu = &cpus()[0];
+    for format in Format::ALL {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let (rows, columns) = (35, columns_of(&mut random, format));
+            let case = case(cpu, &mut random, format, rows, columns, precision);
+            let is_rounded = precision == Precision::Fast && (tolerance(format, precision) - BF16).abs() < 1e-9;
+            for (row, expected) in case.values.chunks(columns).enumerate() {
+                let mut found = vec![0.0; columns];
+                case.matrix.row_f32(row, &mut found);
+                for (found, expected) in found.iter().zip(expected) {
+                    let expected = if is_rounded { half::bf16::from_f32(*expected).to_f32() } else { *expected };
+                    let is_equal = (found + 0.0).to_bits() == (expected + 0.0).to_bits();
+                    assert!(is_equal, "{format:?} {precision:?}: {found} instead of {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
+    let mut random = Random(3);
+    let cpus = cpus();
+    for pair in cpus.chunks(2) {
+        let mut scratch = Scratch::new();
+        for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4K, Format::Q5K, Format::Q6K] {
+            for precision in [Precision::Exact, Precision::Fast] {
+                let (n, rows, columns) = (23, 50, 256);
+                let case = case(&pair[0], &mut random, format, rows, columns, precision);
+                let x = random.floats(n * columns);
+                let mut alone = vec![0.0; n * rows];
+                for (x, y) in x.chunks(columns).zip(alone.chunks_mut(rows)) {
+                    matmul(&pair[0], x, &case.matrix, y, &mut scratch);
+                }
+                for cpu in pair {
+                    for count in [2, 3, 4, 7, 8, 13, 16, 23] {
+                        let mut together = vec![0.0; count * rows];
+                        matmul(cpu, &x[..count * columns], &case.matrix, &mut together, &mut scratch);
+                        let equal = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(equal, "{cpu:?} {format:?} {precision:?} {count} rows");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_is_its_products_and_add_adds() {
+    let mut random = Random(4);
+    for cpu in cpus() {
+        let (mut scratch, columns, n) = (Scratch::new(), 256, 5);
+        let x = random.floats(n * columns);
+        let formats = [(Format::Q4K, 40), (Format::Q6K, 7), (Format::F32, 33), (Format::Bf16, 16)];
+        let cases: Vec<Case> = formats
+            .iter()
+            .map(|(format, rows)| case(&cpu, &mut random, *format, *rows, columns, Precision::Fast))
+            .collect();
+        let mut outputs: Vec<Vec<f32>> = formats.iter().map(|(_, rows)| vec![0.0; n * rows]).collect();
+        let mut jobs: Vec<(&Matrix, &mut [f32])> =
+            cases.iter().map(|case| &case.matrix).zip(outputs.iter_mut().map(Vec::as_mut_slice)).collect();
+        matmul_group(&cpu, &x, &mut jobs, &mut scratch);
+        for (case, output) in cases.iter().zip(&outputs) {
+            let mut alone = vec![0.0; output.len()];
+            matmul(&cpu, &x, &case.matrix, &mut alone, &mut scratch);
+            assert_eq!(&alone, output);
+            let mut sum = vec![1.0; output.len()];
+            matmul_add(&cpu, &x, &case.matrix, &mut sum, &mut scratch);
+            assert!(sum.iter().zip(&alone).all(|(sum, alone)| (sum - (1.0 + alone)).abs() < 1e-6));
+        }
+    }
+}
+
+#[test]
+fn gathered_rows_equal_single_rows() {
+    let mut random = Random(5);
+    for cpu in cpus() {
+        let (mut scratch, columns, n, rows) = (Scratch::new(), 64, 30, 24);
+        let x = random.floats(n * columns);
+        for format in [Format::Bf16, Format::Q8_0] {
+            let experts: Vec<Case> =
+                (0..6).map(|_| case(&cpu, &mut random, format, rows, columns, Precision::Fast)).collect();
+            let lists: Vec<Vec<u32>> = [1, 0, 19, 2, 1, 30]
+                .iter()
+                .map(|count| (0..*count).map(|_| random.below(n) as u32).collect())
+                .collect();
+            // Each expert twice, as gate and up: the second shares the first one's packing.
+            let jobs: Vec<Gathered<'_>> = [0, 1]
+                .iter()
+                .flat_map(|_| experts.iter().zip(&lists))
+                .map(|(expert, rows)| Gathered { weights: &expert.matrix, rows })
+                .collect();
+            let mut expected = Vec::new();
+            for job in &jobs {
+                for row in job.rows {
+                    let mut y = vec![0.0; rows];
+                    matmul(&cpu, &x[*row as usize * columns..][..columns], job.weights, &mut y, &mut scratch);
+                    expected.extend(y);
+                }
+            }
+            let mut y = vec![f32::NAN; expected.len()];
+            matmul_gathered(&cpu, &x, &jobs, &mut y, &mut scratch);
+            assert_eq!(y, expected, "{cpu:?} {format:?}");
+        }
+    }
+}
+
+#[test]
+fn no_rows_are_no_work() {
+    let mut random = Random(6);
+    let (cpu, mut scratch) = (&cpus()[0], Scratch::new());
+    let case = case(cpu, &mut random, Format::Q8_0, 20, 32, Precision::Fast);
+    matmul(cpu, &[], &case.matrix, &mut [], &mut scratch);
+    matmul_group(cpu, &[], &mut [], &mut scratch);
+    matmul_gathered(cpu, &[], &[], &mut [], &mut scratch);
+    matmul_gathered(cpu, &[], &[Gathered { weights: &case.matrix, rows: &[] }], &mut [], &mut scratch);
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let cpu = &cpus()[0];
+    let pack = |format, rows, columns, bytes: &[u8]| {
+        Matrix::pack(cpu, format, rows, columns, bytes, Precision::Fast).unwrap_err().to_string()
+    };
+    assert_eq!(pack(Format::Q8_0, 1, 33, &[0; 34]), "33 columns do not divide into blocks of 32 (Q8_0)");
+    assert_eq!(pack(Format::Q8_0, 2, 32, &[0; 34]), "the matrix is 34 long, 68 expected");
+    assert_eq!(pack(Format::F32, 0, 32, &[]), "a matrix cannot have the shape 0 x 32");
+    assert_eq!(pack(Format::F32, usize::MAX, 4, &[]), format!("a matrix cannot have the shape {} x 4", usize::MAX));
+}
