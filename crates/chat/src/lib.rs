@@ -13,6 +13,7 @@
 //!
 //! * `tokenizer`, `detokenizer`: text to token ids and back, piece by piece.
 //! * `template`, `rendered`: a conversation becomes a prompt in which only the template speaks in control tokens.
+//! * `output`: the model's text becomes reasoning, answer and tool calls, and stops at stop strings.
 
 #![warn(missing_docs)]
 
@@ -21,6 +22,7 @@ mod error;
 mod event;
 mod generate;
 mod message;
+mod output;
 mod rendered;
 mod request;
 mod template;
@@ -31,6 +33,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
 pub use generate::{EventStream, Generate, ModelCard};
 pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
+pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;
 pub use request::{GenerateRequest, Prompt, Sampling, StopRules, Thinking, limits};
 pub use template::{RenderOptions, Template, ToolFormat};
