@@ -7,7 +7,8 @@
 //! * `message`: roles, parts, tool calls, tools.
 //! * `request`: a request with its sampling settings, checked when it is made.
 //! * `event`: what comes back; a stream ends in exactly one `Finished`, or in one error.
-//! * `generate`: the trait.
+//! * `generate`: the trait. `testing` has a fake and the suite for all implementations.
+//! * `collect`: a whole answer from its events.
 //!
 //! Whoever answers with a model of its own also finds here what stands between messages and tokens:
 //!
@@ -17,6 +18,7 @@
 
 #![warn(missing_docs)]
 
+mod collect;
 mod detokenizer;
 mod error;
 mod event;
@@ -26,8 +28,10 @@ mod output;
 mod rendered;
 mod request;
 mod template;
+pub mod testing;
 mod tokenizer;
 
+pub use collect::{Answer, Collector, collect};
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
