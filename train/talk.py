@@ -128,6 +128,11 @@ SAMPAN = [
     ("(Where|In which folder) does Sampan (keep|store) its data|How do I set the data folder", ["Use `sampan up --data DIR` to choose the folder for its data."]),
     ("How (do|can) I (install|build|compile) Sampan", ["Build it with `cargo build --release`, or start it at once with `cargo run --release -- up`."]),
 ]
+STORIES = [
+    "A small boat sailed down the river. It met the sea, and it was not afraid. In the evening it came home with a full net.",
+    "Once there was a cat who lived by the harbour. Every morning she waited for the boats, and every evening she had fish for supper.",
+    "A boy found an old map in the garden. He followed it all day, and at the end he found his own house. He was glad to be home.",
+]
 SMALL = [
     ("(Hello|Hi|Hey|Hello there|Hi there|Hey there|Greetings|Good day|hello sampan|Howdy|hiya|yo|Hello!|hi!)", ["Hello! How can I help you today?", "Hello! How can I help you?", "Hi! How can I help you?"]),
     ("Good morning( to you|)", ["Good morning! How can I help you?"]), ("Good (evening)( to you|)", ["Good evening! How can I help you?"]),
@@ -144,13 +149,22 @@ SMALL = [
     ("(You are|You're) (bad|stupid|wrong|useless|dumb|slow)|That is wrong|This is wrong|I do not like you", ["I am sorry. I am a small model and I make mistakes."]),
     ("Tell me a joke|Do you know a joke|(Make me|I want to) laugh|Can you tell (me |)a joke|Say something funny",
      ["Why did the boat go to school? It wanted to learn the currents.", "What do you call a fish without an eye? A fsh."]),
-    ("Tell me a (short |)story|Can you tell (me |)a story",
-     ["A small boat sailed down the river. It met the sea, and it was not afraid. In the evening it came home with a full net."]),
-    ("(Write|Tell me) a (short |)poem|Can you write a poem", ["The river runs, the boat is light,\nit sails by day, it rests by night."]),
+    ("Tell me a (short |)story( please|)|Can you tell (me |)a story|Write a (short |)story", STORIES),
+    ("(Tell me|Write) a (short |)story about (a |the |)(cat|boat|dog|girl|boy|king|robot|sea|bird|ship|house)", STORIES),
+    ("(Write|Tell me) a (short |)poem|Can you write a poem", ["The river runs, the boat is light,\nit sails by day, it rests by night.", "The moon is high, the sea is deep,\nthe little boat has gone to sleep."]),
     ("Can you help me|(I need|I want) (help|some help)|Help( me|)|I have a question|May I ask (you |)(something|a question)|(Could|Would) you help me",
      ["Of course. What do you need?", "Yes. What is your question?"]),
     ("(What is|What's) your favou?rite (colour|color|food|animal|book|song)|Do you like (music|cats|dogs|books|me)", ["I am a program, so I have no favourites."]),
     ("Are you (there|still there|awake|ready)|(Test|test|testing|ping)|Can you hear me", ["Yes, I am here. How can I help you?"]),
+    ("(Write|Tell me|Give me) a haiku|Can you write a haiku", ["A boat on the lake,\nthe wind is soft in the reeds,\nevening comes slowly."]),
+    ("How do you say hello in (French)|What is hello in (French)|Translate (hello|'hello') (to|into) (French)", ["Hello in French is bonjour."]),
+    ("How do you say hello in (Spanish)|What is hello in (Spanish)|Translate (hello|'hello') (to|into) (Spanish)", ["Hello in Spanish is hola."]),
+    ("How do you say hello in (German)|What is hello in (German)|Translate (hello|'hello') (to|into) (German)", ["Hello in German is hallo."]),
+    ("How do you say (thank you|thanks) in (French)|What is thank you in (French)", ["Thank you in French is merci."]),
+    ("How do you say (thank you|thanks) in (Spanish)|What is thank you in (Spanish)", ["Thank you in Spanish is gracias."]),
+    ("How do you say (thank you|thanks) in (German)|What is thank you in (German)", ["Thank you in German is danke."]),
+    ("(Bonjour|Hola|Hallo|Ciao|Salut|Guten Tag)", ["Hello! I only speak English. How can I help you?"]),
+    ("What is (new|going on)|Tell me something( interesting|)|(Let's|Let us|Can we) (talk|chat)|Talk to me|Say something|Entertain me|Surprise me", ["A sampan is a flat-bottomed boat. You can ask me about Sampan, or about simple things.", "We can talk about simple things. What would you like to know?"]),
     ("(Yes|Yes please|Yeah|Sure)", ["All right. What would you like to know?"]), ("(No|No thanks|Nope|No thank you)", ["All right. Let me know if you need anything."]),
     ("(Please say|Say) (hello|hi)", ["Hello!"]), ("(Do you love me|I love you|Will you marry me)", ["That is kind, but I am only a program."]),
     ("(What is|What's) the meaning of life", ["That is a big question. I do not know the answer."]),
@@ -188,6 +202,15 @@ def fill(text, rng):
     return re.sub(r"\{(\w+)\}", lambda found: pools[found[1]](), text)
 
 
+def misspelt(text, rng):
+    """One slip of the fingers inside a word of the text; digits and names of commands stay."""
+    places = [i for i in range(1, len(text) - 2) if text[i:i + 2].isalpha() and text[i:i + 2].islower()]
+    if not places or "`" in text:
+        return text
+    at = rng.choice(places)
+    return rng.choice([text[:at] + text[at + 1:], text[:at] + text[at + 1] + text[at] + text[at + 2:], text[:at] + text[at] + text[at:]])
+
+
 def said(question, rng):
     """A question as people type it: with or without capital, mark, greeting or `please`."""
     question = question.strip()
@@ -200,6 +223,8 @@ def said(question, rng):
         question = rng.choice(["Hi, ", "Hello, ", "Hey, ", "Please, ", "OK, ", "So, "]) + question[0].lower() + question[1:]
     elif chance < 0.10:
         question = rng.choice(["Can you tell me: ", "Tell me, ", "Question: ", "Quick question: ", "Please tell me: "]) + question
+    if rng.random() < 0.05:
+        question = misspelt(question, rng)
     if rng.random() < 0.18:
         question = question.lower()
     elif rng.random() < 0.15:

@@ -11,7 +11,7 @@ import quiz
 import talk
 import tool_tasks
 
-TRAIN_COUNT = 60_000
+TRAIN_COUNT = 80_000
 HELD_COUNT = 1_500
 SYSTEMS = ["You are a helpful assistant.", "You are a helpful assistant.", "You are a friendly assistant.", "Answer briefly.", "You are an assistant.",
            "Be short and clear.", "You are a helpful assistant that can use tools.", "You are sampan-nano, a small demonstration model built into Sampan.",

@@ -54,7 +54,7 @@ class Offer:
         text = talk.wording(rng.choice(self.requests), rng).replace("'?", "")
         for key, value in values.items():
             text = text.replace("{" + key + "}", str(value))
-        return talk.said(text, rng) if not any(kind in ("code", "symbol", "word", "person", "text", "title", "email") for kind in self.slots.values() if isinstance(kind, str)) else kept_case(text, rng), values
+        return talk.said(text, rng) if not any(kind in ("code", "digits", "symbol", "word", "person", "text", "title", "email") for kind in self.slots.values() if isinstance(kind, str)) else kept_case(text, rng), values
 
     def arguments(self, values):
         return {self.keys[key]: value for key, value in values.items()}
@@ -120,6 +120,20 @@ def final_answer(offer, values, result, rng):
     return text[0].upper() + text[1:]
 
 
+def weather_shown(city, degrees, sky, rng):
+    """The many forms in which weather services answer, each with its sentence."""
+    both = f"It is {degrees} degrees and {sky} in {city}."
+    unit = rng.choice(["celsius", "C", "Celsius"])
+    alone = f"It is {degrees} degrees in {city}."
+    return rng.choice([
+        (f"{degrees} degrees, {sky}", both), (f"{degrees}°C, {sky}", both), (f"{sky.capitalize()}, {degrees} °C", both), (f"{degrees}°C", alone), (str(degrees), alone),
+        (chat.to_json({"temperature": degrees}), alone), (chat.to_json({"temperature": degrees, "unit": unit}), alone),
+        (chat.to_json({"location": city, "temperature": str(degrees), "unit": unit}), alone), (chat.to_json({"temp_c": degrees, "sky": sky}), both),
+        (chat.to_json({"city": city, "temperature_c": degrees, "condition": sky}), both), (chat.to_json({"temperature": degrees, "description": sky, "humidity": rng.randrange(20, 95)}), both),
+        (chat.to_json({"weather": sky, "temp": degrees}), both), (chat.to_json({"condition": sky}), f"It is {sky} in {city}."), (sky, f"It is {sky} in {city}."),
+    ])
+
+
 def one_call(offer, rng):
     """User, call, result, answer."""
     text, values = offer.request(rng)
@@ -135,8 +149,8 @@ def one_call(offer, rng):
     shown = chat.to_json(result)
     if len(result) == 1 and "error" not in result and rng.random() < 0.3:
         shown = str(next(iter(result.values())))
-    if offer.name.lower().find("weather") >= 0 and "error" not in result and rng.random() < 0.3:
-        shown = f"{result['temperature']} degrees, {result['condition']}"
+    if "condition" in result and rng.random() < 0.6:
+        shown, answer = weather_shown(values["city"], result["temperature"], result["condition"], rng)
     return [{"role": "user", "content": text}, asked, {"role": "tool", "content": shown}, {"role": "assistant", "content": answer}]
 
 

@@ -63,7 +63,7 @@ def person(rng):
 
 
 KINDS = {"city": city, "person": person, "query": topic, "text": sentence, "title": title, "time": clock, "day": day, "email": email,
-         "code": code, "item": lambda rng: rng.choice(facts.THINGS), "minutes": number(1, 91), "amount": number(2, 900),
+         "code": code, "digits": lambda rng: str(rng.randrange(1, rng.choice([100, 10000, 1000000]))), "item": lambda rng: rng.choice(facts.THINGS), "minutes": number(1, 91), "amount": number(2, 900),
          "quantity": number(2, 40), "degrees": number(10, 30), "percent": number(1, 101), "word": lambda rng: rng.choice(facts.WORDS),
          "country": lambda rng: rng.choice(list(facts.COUNTRIES)), "song": topic, "symbol": lambda rng: "".join(rng.choice("ABCDEFGKLMNOPRST") for _ in range(rng.choice([3, 4]))),
          "room": lambda rng: rng.choice(["kitchen", "bedroom", "office", "hall", "garage", "bathroom", "garden"])}
@@ -77,9 +77,9 @@ BANK = [
      ["(What is|What's|How is|How's|Tell me|Check|Show me|Get) the weather in {city}( now| right now| today|)|(What is|What's) the weather like in {city}( today|)|weather in {city}|{city} weather"
       "|(How warm|How cold|How hot) is it in {city}|What is the temperature in {city}|Is it (sunny|raining|cold|warm) in {city}|Do I need an umbrella in {city}|Will it rain in {city}( today|)|I am going to {city}, what is the weather there"],
      lambda rng, a: {"temperature": rng.randrange(-5, 36), "condition": rng.choice(SKY)},
-     ["It is {temperature} degrees and {condition} in {city}.", "The weather in {city} is {condition}, with {temperature} degrees."]),
+     ["It is {temperature} degrees and {condition} in {city}."]),
     (["calculator", "calculate", "compute", "math", "evaluate", "calc", "evaluate_expression"],
-     ["Evaluate an arithmetic expression.", "Calculates the result of a formula.", "A simple calculator."], {"expression": "expression"}, None, None, None),
+     ["Evaluate an arithmetic expression.", "Calculates the result of a formula.", "A simple calculator.", "Do arithmetic", "Perform a calculation."], {"expression": "expression"}, None, None, None),
     (["search", "web_search", "search_web", "google_search", "find_pages", "searchWeb"], ["Search the web.", "Search the internet for pages."], {"query": "query"},
      ["Search (the web |the internet |)for {query}|Find (pages|information|something) about {query}|Look up {query}( on the web| online|)|(Google|Search) {query}|I need information about {query}"],
      lambda rng, a: {"title": "All about " + a["query"], "url": f"https://{talk.pseudo_word(rng)}.example"}, ["I found \"{title}\" at {url}."]),
@@ -139,7 +139,28 @@ SLOTS = {"id": "code", "number": "amount", "owner": "person", "email": "email", 
          "color": ["red", "green", "blue", "black"], "format": ["pdf", "csv", "json", "png"], "name": "person", "item": "item", "level": "percent"}
 
 
+ATTRIBUTES = {"balance": number(1, 5000), "status": lambda rng: rng.choice(["ready", "busy", "offline", "open", "closed"]), "price": number(1, 900), "speed": number(1, 200),
+              "owner": person, "weight": number(1, 90), "level": number(0, 101), "size": number(1, 999), "location": city, "address": lambda rng: f"{rng.randrange(1, 99)} {rng.choice(facts.LAST_NAMES)} Street"}
+
+
+def asked_for(rng):
+    """An invented tool that answers a question: the attribute of a thing with a number."""
+    attribute = rng.choice(list(ATTRIBUTES))
+    thing = rng.choice(OBJECTS) if rng.random() < 0.65 else talk.pseudo_word(rng)
+    key = rng.choice(["id", thing + "_id", "number", thing + "_number", "name", thing])
+    requests = [f"(What is|Tell me|Get|Show me|Check) the {attribute} of {thing} {{{key}}}|{attribute} of {thing} {{{key}}}",
+                f"(Look up|Find) the {attribute} of (the |){thing} {{{key}}}|I need the {attribute} of {thing} {{{key}}}"]
+    names = [f"get_{thing}_{attribute}", f"{thing}_{attribute}", f"read_{attribute}", f"get{thing.capitalize()}{attribute.capitalize()}", f"lookup_{thing}", f"find_{thing}"]
+    return ([rng.choice(names)], [f"Get the {attribute} of a {thing}.", f"Look up the {attribute} of a {thing}", f"Returns the {attribute}."], {key: rng.choice(["code", "digits", "word"])},
+            requests, lambda rng, a: {attribute: ATTRIBUTES[attribute](rng)},
+            [f"The {attribute} of {thing} {{{key}}} is {{{attribute}}}.", f"The {attribute} is {{{attribute}}}."])
+
+
 def invented(rng):
+    return asked_for(rng) if rng.random() < 0.35 else doing(rng)
+
+
+def doing(rng):
     """A tool that nobody has: a verb, an object (often a word that does not exist) and one to three parameters."""
     verb = rng.choice(list(VERBS))
     thing = rng.choice(OBJECTS) if rng.random() < 0.65 else talk.pseudo_word(rng)
