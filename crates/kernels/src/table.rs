@@ -38,7 +38,10 @@ impl Table {
     pub(crate) fn of(isa: Isa) -> &'static Self {
         assert!(isa.is_available(), "a table is taken for what the processor has");
         match isa {
-            Isa::Scalar | Isa::Avx2 | Isa::Avx512 => &SCALAR,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &crate::x86::avx512::TABLE,
+            // AVX2 has no bodies of its own yet.
+            _ => &SCALAR,
         }
     }
 
