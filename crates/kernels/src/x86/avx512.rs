@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 
 use crate::Isa;
 use crate::activations::{Kind, Tile};
-use crate::layout::LANES;
+use crate::layout::{LANES, Layout};
 use crate::scalar;
 use crate::table::Table;
 
@@ -35,6 +35,12 @@ entry!(q4, quantised::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]
 entry!(q4_k, quantised::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q5_k, quantised::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q6_k, quantised::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(bf16_bf16_pair, floats::bf16_bf16_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8_pair, quantised::q8_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_pair, quantised::q4_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k_pair, quantised::q4_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k_pair, quantised::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k_pair, quantised::q6_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -57,6 +63,15 @@ pub(crate) static TABLE: Table = Table {
     q4_k,
     q5_k,
     q6_k,
+    pair: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
+        (Layout::F32 | Layout::Bf16, _) => None,
+        (Layout::Q8, _) => Some(q8_pair),
+        (Layout::Q4, _) => Some(q4_pair),
+        (Layout::Q4K, _) => Some(q4_k_pair),
+        (Layout::Q5K, _) => Some(q5_k_pair),
+        (Layout::Q6K, _) => Some(q6_k_pair),
+    },
     pack_f32: scalar::pack_f32,
     pack_bf16,
     pack_i8,

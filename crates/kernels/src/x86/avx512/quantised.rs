@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::{load, over_columns, store_floats};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, TILE, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
 const Q8: u8 = 0;
@@ -16,7 +16,13 @@ const Q5K: u8 = 3;
 const Q6K: u8 = 4;
 
 macro_rules! kernels {
-    ($($name:ident $layout:expr;)*) => {$(
+    ($($name:ident $pair:ident $layout:expr;)*) => {$(
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(super) fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+            pair::<$layout>(panels, tile, out);
+        }
+
+
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             over_columns!(columns, $layout; panel, tile, out);
@@ -24,7 +30,13 @@ macro_rules! kernels {
     )*};
 }
 
-kernels! { q8 Q8; q4 Q4; q4_k Q4K; q5_k Q5K; q6_k Q6K; }
+kernels! {
+    q8 q8_pair Q8;
+    q4 q4_pair Q4;
+    q4_k q4_k_pair Q4K;
+    q5_k q5_k_pair Q5K;
+    q6_k q6_k_pair Q6K;
+}
 
 /// A block's weights: unsigned numbers, the scales of both halves (the same but in Q6K) and the minimum (Q4K, Q5K).
 struct Block {
@@ -39,13 +51,6 @@ fn columns<const L: u8, const N: usize>(panel: &[u8], tile: Tile<'_>, first: usi
     let stride = if N == 16 { 16 } else { tile.stride };
     let blocks = tile.words.len() / (I8_WORDS * stride);
     assert!(first + N <= stride && stride == tile.stride, "a tile has the columns that are asked for");
-    let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi16(1));
-    let offset = match L {
-        Q8 => _mm512_set1_epi16(-128),
-        Q4 => _mm512_set1_epi16(-8),
-        _ => zero,
-    };
-    let (low_half, high_half) = (_mm512_set1_epi32(0x0000_ffe0), _mm512_set1_epi32(0xffe0_0000_u32.cast_signed()));
     let mut totals = [_mm512_setzero_ps(); N];
     for b in 0..blocks {
         let block = unpack::<L>(panel, b);
@@ -56,32 +61,68 @@ fn columns<const L: u8, const N: usize>(panel: &[u8], tile: Tile<'_>, first: usi
                 let word = unsafe { *tile.words.get_unchecked(at + i * stride) };
                 _mm512_set1_epi32(word.cast_signed())
             };
-            let (sums, scale) = (word(I8_SUMS), _mm512_castsi512_ps(word(I8_SCALE)));
-            let products = if L == Q6K {
-                let mut dots = [_mm512_dpwssd_epi32(zero, sums, low_half), _mm512_dpwssd_epi32(zero, sums, high_half)];
-                for j in 0..4 {
-                    dots[0] = _mm512_dpbusd_epi32(dots[0], block.q[j], word(j));
-                    dots[1] = _mm512_dpbusd_epi32(dots[1], block.q[j + 4], word(j + 4));
-                }
-                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
-                _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], product)
-            } else {
-                let mut dot = if L == Q8 || L == Q4 { _mm512_dpwssd_epi32(zero, sums, offset) } else { zero };
-                for j in 0..8 {
-                    dot = _mm512_dpbusd_epi32(dot, block.q[j], word(j));
-                }
-                if L == Q8 || L == Q4 {
-                    _mm512_mul_ps(_mm512_cvtepi32_ps(dot), block.scale[0])
-                } else {
-                    let sum = _mm512_cvtepi32_ps(_mm512_dpwssd_epi32(zero, sums, one));
-                    let minimum = _mm512_mul_ps(sum, block.minimum);
-                    _mm512_fmsub_ps(_mm512_cvtepi32_ps(dot), block.scale[0], minimum)
-                }
-            };
-            *total = _mm512_fmadd_ps(products, scale, *total);
+            let x = std::array::from_fn(word);
+            let products = products::<L>(&block, &x, word(I8_SUMS));
+            *total = _mm512_fmadd_ps(products, _mm512_castsi512_ps(word(I8_SCALE)), *total);
         }
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
+}
+
+/// Two neighbouring panels and a full tile: a broadcast word feeds two products, since broadcasting costs as much.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn pair<const L: u8>(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    let blocks = tile.words.as_chunks::<{ I8_WORDS * TILE }>().0;
+    assert!(tile.stride == TILE && out.len() == 2 * TILE, "a pair of panels takes a full tile");
+    let (upper, lower) = panels.split_at(panels.len() / 2);
+    let mut totals = [[_mm512_setzero_ps(); 2]; TILE];
+    for (b, words) in blocks.iter().enumerate() {
+        let both = [unpack::<L>(upper, b), unpack::<L>(lower, b)];
+        for (c, totals) in totals.iter_mut().enumerate() {
+            let word = |i: usize| _mm512_set1_epi32(words[i * TILE + c].cast_signed());
+            let x = std::array::from_fn(word);
+            let (sums, scale) = (word(I8_SUMS), _mm512_castsi512_ps(word(I8_SCALE)));
+            for (block, total) in both.iter().zip(totals) {
+                *total = _mm512_fmadd_ps(products::<L>(block, &x, sums), scale, *total);
+            }
+        }
+    }
+    let (first, second) = out.split_at_mut(TILE);
+    for ((first, second), totals) in first.iter_mut().zip(second).zip(totals) {
+        store_floats(first, totals[0]);
+        store_floats(second, totals[1]);
+    }
+}
+
+/// A block times one column, before the column's scale.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn products<const L: u8>(block: &Block, x: &[__m512i; 8], sums: __m512i) -> __m512 {
+    let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi16(1));
+    let offset = match L {
+        Q8 => _mm512_set1_epi16(-128),
+        Q4 => _mm512_set1_epi16(-8),
+        _ => zero,
+    };
+    let (low_half, high_half) = (_mm512_set1_epi32(0x0000_ffe0), _mm512_set1_epi32(0xffe0_0000_u32.cast_signed()));
+    if L == Q6K {
+        let mut dots = [_mm512_dpwssd_epi32(zero, sums, low_half), _mm512_dpwssd_epi32(zero, sums, high_half)];
+        for j in 0..4 {
+            dots[0] = _mm512_dpbusd_epi32(dots[0], block.q[j], x[j]);
+            dots[1] = _mm512_dpbusd_epi32(dots[1], block.q[j + 4], x[j + 4]);
+        }
+        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], product);
+    }
+    let mut dot = if L == Q8 || L == Q4 { _mm512_dpwssd_epi32(zero, sums, offset) } else { zero };
+    for (q, x) in block.q.iter().zip(x) {
+        dot = _mm512_dpbusd_epi32(dot, *q, *x);
+    }
+    if L == Q8 || L == Q4 {
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(dot), block.scale[0]);
+    }
+    let sum = _mm512_cvtepi32_ps(_mm512_dpwssd_epi32(zero, sums, one));
+    _mm512_fmsub_ps(_mm512_cvtepi32_ps(dot), block.scale[0], _mm512_mul_ps(sum, block.minimum))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
