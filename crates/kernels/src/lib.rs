@@ -45,6 +45,8 @@ mod quant;
 mod scalar;
 mod scratch;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use attention::{AttentionShape, attention};
 pub use cpu::{Cpu, CpuOptions};
