@@ -93,7 +93,8 @@ def test_control_tokens_in_a_message_are_text(ask):
 
 @pytest.mark.parametrize("choice", ["auto", "none"])
 def test_tools_are_accepted(ask, choice):
-    message = ask("What is the weather in Paris?", tools=[WEATHER], tool_choice=choice, max_tokens=64).choices[0].message
+    answer = ask("What is the weather in Paris?", tools=[WEATHER], tool_choice=choice, max_tokens=64)
+    message = answer.choices[0].message
     if choice == "none":
         assert not message.tool_calls
     for call in message.tool_calls or []:
@@ -143,7 +144,8 @@ def test_logprobs(ask):
 
 def test_streamed_logprobs(ask):
     chunks = ask(logprobs=True, top_logprobs=1, max_tokens=4, stream=True)
-    tokens = [token for chunk in chunks if chunk.choices and chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
+    logprobs = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices]
+    tokens = [token for piece in logprobs if piece for token in piece.content]
     whole = ask(logprobs=True, top_logprobs=1, max_tokens=4).choices[0].logprobs.content
     assert [token.token for token in tokens] == [token.token for token in whole]
 

@@ -57,7 +57,15 @@ def test_refused_by_name(ask, settings, name):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'{"model": 7}', b"\xff\xfe", b'{"model": "m", "messages": [{"role": "user", "content": "\xff"}]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"model": 7}',
+        b"\xff\xfe",
+        b'{"model": "m", "messages": [{"role": "user", "content": "\xff"}]}',
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_what_is_no_json_request(server, path, body):
