@@ -10,7 +10,7 @@
 //! | 8 | number of tensors |
 //! | 8 | number of metadata entries |
 //! | … | entries: key (string), type (`u32`), value; an array is element type (`u32`), count (`u64`), elements |
-//! | … | tensors: name (string), dimensions (`u32`), sizes (`u64` each, innermost first), type (`u32`), offset (`u64`) |
+//! | … | tensors: name (string), dimensions (`u32`), sizes (`u64`, innermost first), type (`u32`), offset (`u64`) |
 //! | … | zeros up to the alignment (`general.alignment`, else 32) |
 //! | … | data; offsets count from here |
 //!
