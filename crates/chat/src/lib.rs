@@ -7,18 +7,38 @@
 //! * `message`: roles, parts, tool calls, tools.
 //! * `request`: a request with its sampling settings, checked when it is made.
 //! * `event`: what comes back; a stream ends in exactly one `Finished`, or in one error.
-//! * `generate`: the trait.
+//! * `generate`: the trait. `testing` has a fake and the suite for all implementations.
+//! * `collect`: a whole answer from its events.
+//!
+//! Whoever answers with a model of its own also finds here what stands between messages and tokens:
+//!
+//! * `tokenizer`, `detokenizer`: text to token ids and back, piece by piece.
+//! * `template`, `rendered`: a conversation becomes a prompt in which only the template speaks in control tokens.
+//! * `output`: the model's text becomes reasoning, answer and tool calls, and stops at stop strings.
 
 #![warn(missing_docs)]
 
+mod collect;
+mod detokenizer;
 mod error;
 mod event;
 mod generate;
 mod message;
+mod output;
+mod rendered;
 mod request;
+mod template;
+pub mod testing;
+mod tokenizer;
 
+pub use collect::{Answer, Collector, collect};
+pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
 pub use generate::{EventStream, Generate, ModelCard};
 pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
+pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
+pub use rendered::Rendered;
 pub use request::{GenerateRequest, Prompt, Sampling, StopRules, Thinking, limits};
+pub use template::{RenderOptions, Template, ToolFormat};
+pub use tokenizer::{GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer};

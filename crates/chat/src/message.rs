@@ -102,6 +102,15 @@ impl Message {
             name: None,
         }
     }
+
+    /// Whether the content holds a picture or a video.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        match &self.content {
+            Content::Parts(parts) => parts.iter().any(|part| !matches!(part, Part::Text(_))),
+            Content::None | Content::Text(_) => false,
+        }
+    }
 }
 
 /// A tool that the model may call.

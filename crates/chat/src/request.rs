@@ -1,6 +1,7 @@
 //! A request for a generation, with everything that shapes it.
 
 use base::RequestId;
+use serde_json::{Map, Value};
 
 use crate::{Error, Message, Result, Tool, ToolChoice};
 
@@ -95,6 +96,8 @@ pub struct GenerateRequest {
     pub tool_choice: ToolChoice,
     /// Whether to reason first.
     pub thinking: Thinking,
+    /// Further variables of the chat template by name, for example `reasoning_effort`.
+    pub template_variables: Map<String, Value>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// What ends the generation.
@@ -118,6 +121,7 @@ impl GenerateRequest {
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             thinking: Thinking::Default,
+            template_variables: Map::new(),
             sampling: Sampling::default(),
             stop: StopRules::default(),
             max_tokens: None,
