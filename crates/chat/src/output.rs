@@ -30,6 +30,10 @@ const CALL_END: &str = "</tool_call>";
 /// Bytes of one tool call. Longer ones come out as text.
 pub const TOOL_CALL_BYTES_MAX: usize = 4 << 20;
 
+/// Larger pieces are taken in chunks: what follows a malformed call is looked at again, so a piece that is nothing but
+/// malformed calls would else cost the square of its length.
+const CHUNK_BYTES: usize = 1024;
+
 /// How an output begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Opening {
@@ -153,8 +157,13 @@ impl OutputParser {
     /// Takes the next piece and returns what has become certain: `Reasoning`, `Text`, `ToolCallStarted`,
     /// `ToolCallArguments` and `Warning` events. After a stop string has been found there are none.
     pub fn push(&mut self, piece: &str) -> Vec<Event> {
-        self.pending.push_str(piece);
-        while self.step() {}
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(rest.ceil_char_boundary(CHUNK_BYTES));
+            self.pending.push_str(chunk);
+            while self.step() {}
+            rest = after;
+        }
         std::mem::take(&mut self.events)
     }
 

@@ -1,1 +1,60 @@
-fn main() {}
+//! Products of the shapes of Qwen3-0.6B, on each instruction set: a decoded token streams the matrix once, a prompt of
+//! 512 tokens is bound by arithmetic.
+
+use std::num::NonZeroUsize;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use kernels::{Cpu, CpuOptions, Format, Isa, Matrix, Precision, Scratch, matmul};
+
+const ROWS: usize = 16_384;
+const COLUMNS: usize = 1024;
+const FORMATS: [Format; 5] = [Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4K, Format::Q6K];
+
+fn main() {
+    divan::main();
+}
+
+fn cpu(isa: Isa) -> Cpu {
+    let threads = NonZeroUsize::new(2).expect("two is not zero");
+    Cpu::new(CpuOptions { isa: Some(isa), threads, is_pinned: false }).expect("the instruction set is there")
+}
+
+fn matrix(cpu: &Cpu, format: Format, rows: usize) -> Matrix {
+    let size = rows * format.row_bytes(COLUMNS).expect("columns are whole blocks");
+    // Small positive scales in every format: no number in these bytes is large, infinite or NaN.
+    let bytes: Vec<u8> = (0..size).map(|i| (i * 31 % 29) as u8).collect();
+    Matrix::pack(cpu, format, rows, COLUMNS, &bytes, Precision::Fast).expect("the sizes fit")
+}
+
+fn product(bencher: Bencher<'_, '_>, isa: Isa, format: Format, n: usize, rows: usize) {
+    let cpu = cpu(isa);
+    let matrix = matrix(&cpu, format, rows);
+    let x = vec![0.5; n * COLUMNS];
+    let mut y = vec![0.0; n * rows];
+    let mut scratch = Scratch::new();
+    bencher
+        .counter(BytesCount::new(matrix.size_bytes()))
+        .counter(ItemsCount::new(2 * n * rows * COLUMNS))
+        .bench_local(|| matmul(&cpu, black_box(&x), &matrix, &mut y, &mut scratch));
+}
+
+#[divan::bench(args = FORMATS, sample_count = 20)]
+fn one_row_best(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::detect(), format, 1, 8 * ROWS);
+}
+
+#[divan::bench(args = FORMATS, sample_count = 10)]
+fn eight_rows_best(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::detect(), format, 8, ROWS);
+}
+
+#[divan::bench(args = FORMATS, sample_count = 5)]
+fn many_rows_best(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::detect(), format, 512, ROWS / 4);
+}
+
+#[divan::bench(args = FORMATS, sample_count = 2)]
+fn one_row_scalar(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::Scalar, format, 1, ROWS / 16);
+}

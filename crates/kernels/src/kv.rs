@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | F32 | layout F32 | layout F32 |
 //! | Bf16 | layout Bf16 | layout Bf16 |
-//! | Int8 | layout Q8: a scale for a token and 32 dimensions | layout Q8 with all scales 1, then an f32 scale for a token \[64\] |
+//! | Int8 | layout Q8: a scale for a token and 32 dimensions | Q8 with scales 1, then an f32 for a token \[64\] |
 //!
 //! A value's scale belongs to its token, so that a token can be added without touching the others; attention multiplies
 //! it into the softmax weight.

@@ -10,9 +10,18 @@
 //! | Bf16 | 16 | `k / 2` | bf16 \[16\]\[2\] |
 //! | Q8 | 8.5 | `b / 2`, 1088 bytes | 0: scale f16 \[2\]\[16\] · 64: `q + 128` u8 \[2\]\[8 u\]\[16 r\]\[4 i\] |
 //! | Q4 | 4.5 | `b / 2`, 576 bytes | 0: scale f16 \[2\]\[16\] · 64: nibbles \[2\]\[4 u\]\[16 r\]\[4 i\] |
-//! | Q4K | 4.63 | `s`, 2368 bytes | 0: d f16 \[16\] · 32: dmin f16 \[16\] · 64: scale u8 \[8\]\[16\] · 192: minimum u8 \[8\]\[16\] · 320: nibbles \[8\]\[4 u\]\[16\]\[4\] |
-//! | Q5K | 5.63 | `s`, 2880 bytes | as Q4K · 2368: bit `u` is the fifth bit \[8\]\[16\]\[4\] |
-//! | Q6K | 6.63 | `s`, 3392 bytes | 0: d f32 \[16\] · 64: scale i8 \[16\]\[16\] · 320: nibbles as Q4K · 2368: bits `2 (u % 4)` are the upper two \[8\]\[u / 4\]\[16\]\[4\] |
+//! | Q4K | 4.63 | `s`, 2368 bytes | d, dmin, scales, minima, nibbles |
+//! | Q5K | 5.63 | `s`, 2880 bytes | as Q4K, then the fifth bits |
+//! | Q6K | 6.63 | `s`, 3392 bytes | d, scales, nibbles, upper two bits |
+//!
+//! Within a super-block:
+//!
+//! | offset | Q4K and Q5K | Q6K |
+//! |---|---|---|
+//! | 0 | d f16 \[16\], at 32 dmin f16 \[16\] | d f32 \[16\] |
+//! | 64 | scale u8 \[8\]\[16\], at 192 minimum u8 \[8\]\[16\] | scale i8 \[16\]\[16\] |
+//! | 320 | nibbles \[8\]\[4 u\]\[16 r\]\[4 i\] | the same |
+//! | 2368 | Q5K: bit `u` is the fifth bit \[8\]\[16\]\[4\] | bits `2 (u % 4)` the upper two \[8\]\[u / 4\]\[16\]\[4\] |
 //!
 //! In nibbles the low half of byte `[u][r][i]` is unit `u` and the high half unit `u + 4`.
 

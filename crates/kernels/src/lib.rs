@@ -19,8 +19,8 @@
 //!   element is summed in one fixed order.
 //! * **No allocation in a step.** What a function needs lies in a [`Scratch`], which grows in the first steps and then
 //!   stays.
-//! * **Lengths are asserted** once, at the public function; foreign sizes are refused with an [`Error`] when a matrix or
-//!   cache is made.
+//! * **Lengths are asserted** once, at the public function; foreign sizes are refused with an [`Error`] when a matrix
+//!   or a cache is made.
 //!
 //! This crate is the one home of `unsafe`, and knows nothing of files, models or requests.
 
@@ -45,6 +45,8 @@ mod quant;
 mod scalar;
 mod scratch;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use attention::{AttentionShape, attention};
 pub use cpu::{Cpu, CpuOptions};

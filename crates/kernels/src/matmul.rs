@@ -284,14 +284,24 @@ impl Call<'_> {
         let words = task.set.kind.words(self.columns);
         let kernel = self.cpu.table.tile(task.matrix.layout, task.set.kind);
         let chunk = (CHUNK_BYTES / (4 * TILE * words)).max(1);
-        let mut out = Outputs([[0.0; LANES]; TILE]);
+        let pair = (self.cpu.table.pair)(task.matrix.layout, task.set.kind);
+        let mut out = Outputs([[0.0; LANES]; 2 * TILE]);
         for first in (0..task.set.tiles()).step_by(chunk) {
-            for p in panels.clone() {
-                let panel = task.matrix.panel(p);
+            for p in panels.clone().step_by(2) {
+                let count = 2.min(panels.end - p);
                 for index in first..task.set.tiles().min(first + chunk) {
                     let (range, stride) = task.set.tile(index, words);
-                    kernel(panel, Tile { words: &buffer[range], stride }, &mut out.0[..stride]);
-                    self.store(task, p, index, &out.0[..stride]);
+                    let tile = Tile { words: &buffer[range], stride };
+                    if let Some(pair) = pair.filter(|_| count == 2 && stride == TILE) {
+                        pair(task.matrix.panel(p, 2), tile, &mut out.0);
+                        self.store(task, p, index, &out.0[..TILE]);
+                        self.store(task, p + 1, index, &out.0[TILE..]);
+                        continue;
+                    }
+                    for p in p..p + count {
+                        kernel(task.matrix.panel(p, 1), tile, &mut out.0[..stride]);
+                        self.store(task, p, index, &out.0[..stride]);
+                    }
                 }
             }
         }
@@ -315,4 +325,4 @@ impl Call<'_> {
 
 /// A kernel's outputs, on a cache line.
 #[repr(align(64))]
-struct Outputs([[f32; LANES]; TILE]);
+struct Outputs([[f32; LANES]; 2 * TILE]);

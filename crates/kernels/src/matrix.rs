@@ -104,15 +104,16 @@ impl Matrix {
     pub fn row_f32(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.columns, "a row has as many numbers as the matrix has columns");
-        self.layout.row(self.panel(row / LANES), row % LANES, out);
+        self.layout.row(self.panel(row / LANES, 1), row % LANES, out);
     }
 
     pub(crate) fn panels(&self) -> usize {
         self.rows.div_ceil(LANES)
     }
 
-    pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        &self.memory[index * self.panel_bytes..(index + 1) * self.panel_bytes]
+    /// `count` neighbouring panels.
+    pub(crate) fn panel(&self, index: usize, count: usize) -> &[u8] {
+        &self.memory[index * self.panel_bytes..(index + count) * self.panel_bytes]
     }
 }
 

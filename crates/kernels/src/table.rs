@@ -24,6 +24,9 @@ pub(crate) struct Table {
     pub(crate) q4_k: TileFn,
     pub(crate) q5_k: TileFn,
     pub(crate) q6_k: TileFn,
+    /// The kernel for two neighbouring panels and a full tile, if there is one: the first panel's outputs, then the
+    /// second's. The numbers are those of the single kernel.
+    pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,
     pub(crate) pack_i8: PackFn,
@@ -38,7 +41,10 @@ impl Table {
     pub(crate) fn of(isa: Isa) -> &'static Self {
         assert!(isa.is_available(), "a table is taken for what the processor has");
         match isa {
-            Isa::Scalar | Isa::Avx2 | Isa::Avx512 => &SCALAR,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &crate::x86::avx512::TABLE,
+            // AVX2 has no bodies of its own yet.
+            _ => &SCALAR,
         }
     }
 
@@ -76,6 +82,7 @@ static SCALAR: Table = Table {
     q4_k: |panel, tile, out| scalar::tile_i8(Layout::Q4K, panel, tile, out),
     q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
+    pair: |_, _| None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,

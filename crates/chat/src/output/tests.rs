@@ -291,6 +291,21 @@ fn stop_strings_end_the_visible_answer() {
     check_stop(&["<tool_call>STOP"], "<tool_call>STOP", &Said { warnings: 1, ..stopped("", "<tool_call>STOP") });
 }
 
+/// Would take many seconds if it were quadratic.
+#[test]
+fn large_pieces_take_linear_time() {
+    let pieces = ["<tool_call>", "<tool_call>{", "<tool_call>{}", "<tool_call><function=f>", "</parameter>", " ", "é<"];
+    for format in [ToolFormat::Json, ToolFormat::Xml] {
+        for piece in pieces {
+            let output = piece.repeat((1 << 15) / piece.len());
+            let said = say(&options(format), &[&output]);
+            assert_eq!(said.text, output);
+            let value = format!("<tool_call><function=f><parameter=s>{output}");
+            assert_eq!(say(&options(format), &[&value]).text, value);
+        }
+    }
+}
+
 /// Text made of what the parser looks for.
 fn outputs() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![

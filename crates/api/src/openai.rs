@@ -1,0 +1,37 @@
+//! OpenAI's dialect: <https://platform.openai.com/docs/api-reference>.
+//!
+//! | route | covered |
+//! |---|---|
+//! | `GET /v1/models`, `GET /v1/models/{id}` | whole |
+//! | `POST /v1/chat/completions` | text, streaming, `n`, tools, log probabilities, sampling, stop, seed |
+//! | `POST /v1/completions` | text or token prompts, several prompts, streaming, `n`, `echo`, log probabilities |
+//!
+//! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
+//! than text, a `tool_choice` that forces a call, `suffix`, `best_of`. A field that the vendor does not document is
+//! refused as the vendor refuses it, except the widespread extensions `top_k`, `min_p`, `repetition_penalty`,
+//! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs.enable_thinking` and the message field
+//! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them.
+
+mod error;
+mod fields;
+mod from_wire;
+mod handlers;
+mod to_wire;
+mod types;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::App;
+
+pub(crate) use error::Failure;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/models", get(handlers::list_models))
+        .route("/v1/models/{*id}", get(handlers::show_model))
+        .route("/v1/chat/completions", post(handlers::chat_completions))
+        .route("/v1/completions", post(handlers::completions))
+}

@@ -1,0 +1,93 @@
+//! Failures in OpenAI's body: `{"error": {"message", "type", "param", "code"}}`.
+
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base::{Kind, RequestId};
+
+use super::types::{ErrorBody, ErrorDetail};
+use crate::error::{chain, status};
+
+/// A failure as OpenAI words it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    message: String,
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<&'static str>,
+}
+
+impl Failure {
+    pub(super) fn invalid(message: String, param: Option<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message, kind: "invalid_request_error", param, code: None }
+    }
+
+    pub(super) fn unsupported(message: String, param: &str) -> Self {
+        Self { code: Some("unsupported_parameter"), ..Self::invalid(message, Some(param.to_owned())) }
+    }
+
+    pub(super) fn unknown_model(model: &str) -> Self {
+        let message = format!("The model {model:?} does not exist; GET /v1/models lists those that do");
+        let code = Some("model_not_found");
+        Self { status: StatusCode::NOT_FOUND, code, ..Self::invalid(message, Some("model".to_owned())) }
+    }
+
+    pub(crate) fn no_such_route(method: &Method, path: &str) -> Self {
+        let message = format!("Unknown request URL: {method} {path}");
+        Self { status: StatusCode::NOT_FOUND, code: Some("unknown_url"), ..Self::invalid(message, None) }
+    }
+
+    pub(crate) fn wrong_method(method: &Method, path: &str) -> Self {
+        let message = format!("Not allowed to {method} on {path}");
+        let code = Some("method_not_supported");
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, code, ..Self::invalid(message, None) }
+    }
+
+    pub(super) fn too_large(message: String) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::invalid(message, None) }
+    }
+
+    /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
+    pub(super) fn of(error: &chat::Error, id: RequestId) -> Self {
+        let kind = error.kind();
+        if !kind.is_public() {
+            tracing::error!(request.id = %id, error = chain(error), "a generation failed");
+        }
+        let (name, code) = match (error, kind) {
+            (chat::Error::PromptTooLong { .. }, _) => ("invalid_request_error", Some("context_length_exceeded")),
+            (chat::Error::UnknownModel { model }, _) => return Self::unknown_model(model),
+            (_, Kind::Invalid | Kind::NotFound | Kind::Conflict) => ("invalid_request_error", None),
+            (_, Kind::Unauthenticated) => ("invalid_request_error", Some("invalid_api_key")),
+            (_, Kind::Forbidden) => ("permission_error", None),
+            (_, Kind::Exhausted) => ("rate_limit_error", Some("rate_limit_exceeded")),
+            (_, Kind::Unavailable) => ("service_unavailable_error", None),
+            (_, Kind::Corrupt | Kind::Internal) => ("server_error", None),
+        };
+        let message = if kind.is_public() { error.to_string() } else { format!("internal error, request {id}") };
+        Self { status: status(kind), message, kind: name, param: param_of(error), code }
+    }
+
+    /// The body, as one line of JSON.
+    pub(super) fn body(&self) -> String {
+        let param = self.param.as_deref();
+        let error = ErrorDetail { message: &self.message, kind: self.kind, param, code: self.code };
+        serde_json::to_string(&ErrorBody { error }).expect("strings become JSON")
+    }
+
+    pub(crate) fn into_response_without_id(self) -> Response {
+        let headers = [("content-type", "application/json")];
+        let mut response = (self.status, headers, self.body()).into_response();
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn param_of(error: &chat::Error) -> Option<String> {
+    match error {
+        chat::Error::OutOfRange { name, .. } => Some((*name).to_owned()),
+        chat::Error::PromptTooLong { .. } | chat::Error::EmptyPrompt => Some("messages".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,277 @@
+//! The engine of one model, as requests see it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use base::{Clock, Rng};
+use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, StopRules};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, stream};
+use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
+use models::{Checkpoint, KvPool, Qwen3};
+use tokio::sync::mpsc;
+
+use crate::output::Output;
+use crate::prompt::TextSide;
+use crate::sampler::{Sampler, Settings};
+use crate::scheduler::{Limits, Scheduler};
+use crate::worker::{Command, EVENTS_MAX, Submission, Worker};
+use crate::{Error, Result};
+
+/// How an engine uses the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes that keys and values may take. They are taken from the system when they are needed.
+    pub kv_bytes: u64,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
+    /// How weights and activations are multiplied.
+    pub precision: Precision,
+    /// Sequences that are computed together.
+    pub sequences_max: usize,
+    /// Rows of one step: how long a long prompt may hold up the next token of the others.
+    pub rows_per_step: usize,
+    /// Requests that are running or waiting; more are refused.
+    pub requests_max: usize,
+    /// Where seeds come from when a request names none.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            kv_bytes: 1 << 30,
+            kv_format: KvFormat::Bf16,
+            precision: Precision::Fast,
+            sequences_max: 32,
+            rows_per_step: 256,
+            requests_max: 256,
+            seed: 0,
+        }
+    }
+}
+
+/// A loaded model that answers requests.
+pub struct Engine {
+    card: ModelCard,
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    worker: Option<JoinHandle<()>>,
+}
+
+/// What requests and the worker both look at.
+struct Shared {
+    text: TextSide,
+    context_tokens: usize,
+    vocabulary: usize,
+    requests_max: usize,
+    in_flight: Arc<AtomicUsize>,
+    seeds: Mutex<Rng>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Counts a request as running or waiting until it is dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Engine {
+    /// Loads a checkpoint and starts its worker.
+    ///
+    /// `progress` is called with the layers loaded and all layers.
+    ///
+    /// # Errors
+    /// If the checkpoint is broken, or the cache would not hold one block.
+    pub fn start(
+        name: &str,
+        checkpoint: &Checkpoint,
+        cpu: Arc<Cpu>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let text = TextSide::new(checkpoint.text.clone())?;
+        let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
+        let (kv, limits) = cache(&checkpoint.config, options)?;
+        let scheduler = Scheduler::new(limits);
+        let logits = checkpoint.config.vocabulary;
+        let tokens = text.tokenizer.as_ref().map_or(logits, |tokenizer| tokenizer.vocabulary_size());
+        if tokens > logits {
+            return Err(Error::Vocabulary { tokens, logits });
+        }
+        let context_tokens = checkpoint.config.context_tokens.min(scheduler.capacity_tokens());
+        let card = ModelCard {
+            id: name.to_owned(),
+            owner: "sampan".to_owned(),
+            created_s: clock.now_ms() / 1000,
+            context_tokens: u32::try_from(context_tokens).unwrap_or(u32::MAX),
+        };
+        let shared = Arc::new(Shared {
+            text,
+            context_tokens,
+            vocabulary: tokens,
+            requests_max: options.requests_max,
+            in_flight: Arc::default(),
+            seeds: Mutex::new(Rng::seeded(options.seed)),
+            clock: Arc::clone(&clock),
+        });
+        let (commands, receiver) = channel();
+        let worker = Worker::new(name.to_owned(), model, kv, cpu, clock, scheduler, receiver);
+        let worker = std::thread::Builder::new()
+            .name(format!("engine {name}"))
+            .spawn(move || worker.run())
+            .map_err(Error::Thread)?;
+        Ok(Self { card, shared, commands, worker: Some(worker) })
+    }
+
+    /// Name and limits.
+    #[must_use]
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Requests that are running or waiting.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Starts a generation; the request's model name is not looked at.
+    ///
+    /// # Errors
+    /// If the request is out of range, its prompt too long, or too many are waiting.
+    pub async fn start_generation(&self, request: GenerateRequest) -> chat::Result<EventStream> {
+        request.validate()?;
+        let place = self.shared.take_place()?;
+        let shared = Arc::clone(&self.shared);
+        // Rendering and encoding take milliseconds for long prompts.
+        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&request, place)).await;
+        let interrupted = |_| chat::Error::Interrupted { reason: "the prompt could not be prepared".to_owned() };
+        let (submission, events) = prepared.map_err(interrupted)??;
+        self.commands.send(Command::Submit(Box::new(submission))).map_err(|_| chat::Error::ShuttingDown)?;
+        Ok(Box::pin(stream::unfold(events, async |mut events| {
+            let event = events.recv().await?;
+            Some((event, events))
+        })))
+    }
+}
+
+/// The cache that the options allow: never more than all sequences can use.
+fn cache(config: &models::Config, options: Options) -> Result<(KvPool, Limits)> {
+    let block_bytes = KvPool::new(config, options.kv_format, 1)?.block_bytes();
+    let affordable = options.kv_bytes / block_bytes as u64;
+    let useful = config.context_tokens.div_ceil(KV_BLOCK_TOKENS) as u64 * options.sequences_max as u64;
+    let blocks = u32::try_from(affordable.min(useful)).unwrap_or(u32::MAX);
+    if blocks == 0 {
+        return Err(Error::CacheTooSmall { asked_bytes: options.kv_bytes, block_bytes });
+    }
+    let limits = Limits {
+        sequences_max: options.sequences_max,
+        rows_per_step: options.rows_per_step,
+        block_tokens: KV_BLOCK_TOKENS,
+        blocks,
+    };
+    Ok((KvPool::new(config, options.kv_format, blocks)?, limits))
+}
+
+impl Shared {
+    fn take_place(&self) -> chat::Result<Place> {
+        let waiting = self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let place = Place(Arc::clone(&self.in_flight));
+        if waiting >= self.requests_max {
+            return Err(chat::Error::Overloaded { waiting, limit: self.requests_max });
+        }
+        Ok(place)
+    }
+
+    fn prepare(
+        &self,
+        request: &GenerateRequest,
+        place: Place,
+    ) -> chat::Result<(Submission, mpsc::Receiver<chat::Result<Event>>)> {
+        let encoded = self.text.encode(request, self.clock.now_ms())?;
+        let tokens = encoded.tokens;
+        let too_long =
+            || chat::Error::PromptTooLong { prompt_tokens: tokens.len(), context_tokens: self.context_tokens };
+        if tokens.is_empty() {
+            return Err(chat::Error::EmptyPrompt);
+        }
+        if tokens.len() >= self.context_tokens {
+            return Err(too_long());
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
+            return Err(chat::Error::UnknownToken { token, vocabulary: self.vocabulary });
+        }
+        let room = u32::try_from(self.context_tokens - tokens.len()).unwrap_or(u32::MAX);
+        let seed = request.sampling.seed.unwrap_or_else(|| self.draw_seed());
+        let settings = Settings::new(&request.sampling, &self.text.defaults);
+        let echo = if request.echo { self.echo(&tokens) } else { String::new() };
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        let output = Output::new(encoded.output, self.text.tokenizer.clone(), echo);
+        let prompt_tokens = tokens.len() as u32;
+        sender.try_send(Ok(Event::Started { prompt_tokens })).expect("the channel is new");
+        Ok((
+            Submission {
+                id: request.id,
+                sampler: Sampler::new(settings, seed, &tokens),
+                tokens,
+                most_tokens: request.max_tokens.unwrap_or(room).min(room),
+                ending_tokens: self.ending_tokens(&request.stop),
+                stop_tokens: request.stop.tokens.clone(),
+                logprobs: request.logprobs,
+                vocabulary: self.vocabulary,
+                output,
+                events: sender,
+                place,
+            },
+            receiver,
+        ))
+    }
+
+    fn echo(&self, tokens: &[u32]) -> String {
+        self.text.tokenizer.as_ref().map(|tokenizer| tokenizer.decode(tokens, false)).unwrap_or_default()
+    }
+
+    fn draw_seed(&self) -> u64 {
+        self.seeds.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    fn ending_tokens(&self, stop: &StopRules) -> Vec<u32> {
+        if stop.ignore_eos { Vec::new() } else { self.text.defaults.eos.clone() }
+    }
+}
+
+impl Generate for Engine {
+    fn models(&self) -> Vec<ModelCard> {
+        vec![self.card.clone()]
+    }
+
+    fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
+        async move {
+            if request.model != self.card.id {
+                return Err(chat::Error::UnknownModel { model: request.model });
+            }
+            self.start_generation(request).await
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Engine {
+    /// Ends what is still running (their streams end with an error) and waits for the worker.
+    fn drop(&mut self) {
+        // The worker is gone already if this fails.
+        let _ = self.commands.send(Command::Stop);
+        if let Some(worker) = self.worker.take()
+            && worker.join().is_err()
+        {
+            tracing::error!(model = self.card.id, "the engine's thread panicked");
+        }
+    }
+}

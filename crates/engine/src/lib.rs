@@ -1,0 +1,25 @@
+//! Shares a model among many requests.
+//!
+//! A request takes this way: [`Engine`] (an implementation of [`chat::Generate`]) renders and encodes its prompt on a
+//! blocking thread and hands it to the worker. The worker is one thread that owns the model's cache and repeats: take
+//! note of arrivals and of readers that left, ask the [`scheduler`] what to compute, compute it in one forward pass,
+//! draw a token for every sequence that is due ([`sampler`]), turn it into events ([`output`](mod@output)).
+//!
+//! New requests join between steps and leave when they are done (continuous batching); long prompts are computed in
+//! chunks beside the others. The engine does not know who asks or who pays.
+
+#![warn(missing_docs)]
+
+mod blocks;
+mod engine;
+mod error;
+mod fleet;
+mod output;
+mod prompt;
+pub mod sampler;
+pub mod scheduler;
+mod worker;
+
+pub use engine::{Engine, Options};
+pub use error::{Error, Result};
+pub use fleet::Fleet;

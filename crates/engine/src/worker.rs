@@ -1,0 +1,277 @@
+//! The thread that owns a model's cache and computes its steps.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use base::{Clock, RequestId};
+use chat::{Event, Finish, FinishReason, StopMatch, Usage};
+use kernels::Cpu;
+use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use tokio::sync::mpsc::Sender;
+
+use crate::engine::Place;
+use crate::output::{Output, logprobs_of};
+use crate::sampler::Sampler;
+use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
+
+/// Events that wait for their reader.
+pub(crate) const EVENTS_MAX: usize = 256;
+/// With less room than this a sequence rests; one token makes far fewer events.
+const EVENTS_ROOM: usize = 32;
+/// A reader that takes nothing for so long is taken for dead.
+const STALLED_MS_MAX: u64 = 120_000;
+/// How often resting readers are looked at when there is nothing else to do.
+const REST_POLL: Duration = Duration::from_millis(5);
+
+pub(crate) enum Command {
+    Submit(Box<Submission>),
+    Stop,
+}
+
+/// A request that is ready to be computed.
+pub(crate) struct Submission {
+    pub(crate) id: RequestId,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) sampler: Sampler,
+    pub(crate) most_tokens: u32,
+    /// The model's own ends of a turn.
+    pub(crate) ending_tokens: Vec<u32>,
+    /// Further tokens that end this request.
+    pub(crate) stop_tokens: Vec<u32>,
+    pub(crate) logprobs: Option<u32>,
+    /// Logits at and beyond this belong to no token.
+    pub(crate) vocabulary: usize,
+    pub(crate) output: Output,
+    pub(crate) events: Sender<chat::Result<Event>>,
+    /// Frees the request's place when the sequence is dropped.
+    #[expect(dead_code, reason = "it is held for its drop")]
+    pub(crate) place: Place,
+}
+
+struct Active {
+    submission: Submission,
+    prompt_tokens: u32,
+    arrived_us: u64,
+    resting_since_us: Option<u64>,
+}
+
+pub(crate) struct Worker {
+    name: String,
+    model: Qwen3,
+    kv: KvPool,
+    cpu: Arc<Cpu>,
+    clock: Arc<dyn Clock>,
+    scheduler: Scheduler,
+    commands: Receiver<Command>,
+    active: BTreeMap<SequenceId, Active>,
+    inputs: Vec<Input>,
+    workspace: Workspace,
+    next_id: SequenceId,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        name: String,
+        model: Qwen3,
+        kv: KvPool,
+        cpu: Arc<Cpu>,
+        clock: Arc<dyn Clock>,
+        scheduler: Scheduler,
+        commands: Receiver<Command>,
+    ) -> Self {
+        Self {
+            name,
+            model,
+            kv,
+            cpu,
+            clock,
+            scheduler,
+            commands,
+            active: BTreeMap::new(),
+            inputs: Vec::new(),
+            workspace: Workspace::default(),
+            next_id: 0,
+        }
+    }
+
+    /// Runs until it is told to stop or nobody can send any more.
+    pub(crate) fn run(mut self) {
+        let mut idle = true;
+        while self.receive(idle) {
+            self.look_at_readers();
+            let plan = self.scheduler.step(&self.inputs);
+            self.inputs.clear();
+            idle = plan.is_empty();
+            if idle {
+                continue;
+            }
+            // A panic is our bug. It must cost the sequences of this step, not the server.
+            let step = AssertUnwindSafe(|| self.compute(&plan));
+            if catch_unwind(step).is_err() {
+                tracing::error!(model = self.name, "a step panicked; its sequences are ended");
+                self.fail_all();
+            }
+        }
+    }
+
+    /// Takes what arrived; waits for something if there is nothing to compute. False: stop.
+    fn receive(&mut self, idle: bool) -> bool {
+        if idle && self.inputs.is_empty() {
+            let first = if self.active.is_empty() {
+                self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.commands.recv_timeout(REST_POLL)
+            };
+            let goes_on = match first {
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            if !goes_on {
+                return false;
+            }
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            if !self.take(command) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, command: Command) -> bool {
+        match command {
+            Command::Stop => false,
+            Command::Submit(submission) => {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.inputs.push(Input::Arrived { id, tokens: submission.tokens.len() });
+                let active = Active {
+                    prompt_tokens: submission.tokens.len() as u32,
+                    arrived_us: self.clock.monotonic_us(),
+                    resting_since_us: None,
+                    submission: *submission,
+                };
+                self.active.insert(id, active);
+                true
+            }
+        }
+    }
+
+    /// Drops sequences whose reader left, and lets those rest whose reader is behind.
+    fn look_at_readers(&mut self) {
+        let now_us = self.clock.monotonic_us();
+        let inputs = &mut self.inputs;
+        self.active.retain(|&id, active| {
+            let events = &active.submission.events;
+            let behind = events.capacity() < EVENTS_ROOM;
+            let stalled_us = active.resting_since_us.map_or(0, |since| now_us - since);
+            if events.is_closed() || (behind && stalled_us > STALLED_MS_MAX * 1000) {
+                tracing::info!(request.id = %active.submission.id, "the reader left");
+                inputs.push(Input::Ended(id));
+                return false;
+            }
+            if behind != active.resting_since_us.is_some() {
+                inputs.push(Input::Resting(id, behind));
+                active.resting_since_us = behind.then_some(now_us);
+            }
+            true
+        });
+    }
+
+    fn compute(&mut self, plan: &[Slice]) {
+        let batch: Vec<Sequence<'_>> = plan
+            .iter()
+            .map(|slice| Sequence {
+                tokens: &self.active[&slice.id].submission.tokens[slice.first..slice.first + slice.count],
+                first_position: slice.first,
+                blocks: self.scheduler.blocks_of(slice.id),
+                logits: if slice.draws { LogitRows::Last } else { LogitRows::None },
+            })
+            .collect();
+        let logits = self.model.forward(&self.cpu, &mut self.kv, &batch, &mut self.workspace);
+        let drawing = plan.iter().filter(|slice| slice.draws);
+        for (slice, row) in drawing.zip(logits.chunks_exact(self.model.config().vocabulary)) {
+            let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
+            let Some(finish) = active.advance(row) else {
+                self.inputs.push(Input::Advanced(slice.id));
+                continue;
+            };
+            let elapsed_ms = (self.clock.monotonic_us() - active.arrived_us) / 1000;
+            let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
+            tracing::info!(
+                request.id = %active.submission.id,
+                model = self.name,
+                tokens.in = prompt_tokens,
+                tokens.out = output_tokens,
+                elapsed_ms,
+                "generation finished"
+            );
+            active.send(Ok(Event::Finished(finish)));
+            self.active.remove(&slice.id);
+            self.inputs.push(Input::Ended(slice.id));
+        }
+    }
+
+    /// Ends every sequence that may have been touched by a panic.
+    fn fail_all(&mut self) {
+        for (id, active) in std::mem::take(&mut self.active) {
+            active.send(Err(chat::Error::Interrupted { reason: "a step panicked".to_owned() }));
+            self.inputs.push(Input::Ended(id));
+        }
+        self.workspace = Workspace::default();
+    }
+}
+
+impl Active {
+    /// Draws the next token from its logits and sends what it says. The finish, if it was the last one.
+    fn advance(&mut self, logits: &[f32]) -> Option<Finish> {
+        let submission = &mut self.submission;
+        let logits = &logits[..submission.vocabulary];
+        let token = submission.sampler.draw(logits);
+        submission.tokens.push(token);
+        let output_tokens = submission.tokens.len() as u32 - self.prompt_tokens;
+        let mut stop = if submission.ending_tokens.contains(&token) {
+            Some(StopMatch::EndOfTurn)
+        } else if submission.stop_tokens.contains(&token) {
+            Some(StopMatch::Token(token))
+        } else {
+            let logprobs = submission.logprobs.map(|top| logprobs_of(logits, token, top as usize));
+            submission.output.push(token, logprobs).map(StopMatch::String)
+        };
+        let full = output_tokens >= submission.most_tokens;
+        if stop.is_some() || full {
+            submission.output.finish();
+            // What was held back can complete a stop string.
+            stop = submission.output.stopped().map(StopMatch::String).or(stop);
+        }
+        for event in submission.output.take() {
+            self.send(Ok(event));
+        }
+        let output = &self.submission.output;
+        let reason = match &stop {
+            Some(StopMatch::String(_)) => FinishReason::Stop,
+            Some(_) if output.called_tools() => FinishReason::ToolCalls,
+            Some(_) => FinishReason::Stop,
+            None if full => FinishReason::Length,
+            None => return None,
+        };
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: 0,
+            output_tokens,
+            reasoning_tokens: output.reasoning_tokens(),
+        };
+        Some(Finish { reason, stop, usage })
+    }
+
+    /// A reader that is gone, or has no room although it was given time, is noticed before the next step.
+    fn send(&self, event: chat::Result<Event>) {
+        if self.submission.events.try_send(event).is_err() {
+            tracing::debug!(request.id = %self.submission.id, "an event found no reader");
+        }
+    }
+}

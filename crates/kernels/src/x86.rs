@@ -1,0 +1,8 @@
+//! Bodies for x86-64.
+
+#![cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the instructions carry their own prefix, and there are dozens")
+)]
+
+pub(crate) mod avx512;

@@ -1,0 +1,121 @@
+//! Bodies in AVX-512 with VNNI and BF16.
+//!
+//! A register is one unit of a panel's sixteen rows. Each column has one accumulator, whose additions come in the order
+//! of the columns of the matrix whatever the number of columns beside it: that is what makes rows independent of their
+//! batch.
+
+mod floats;
+mod ops;
+mod pack;
+mod quantised;
+
+use std::arch::x86_64::*;
+
+use crate::Isa;
+use crate::activations::{Kind, Tile};
+use crate::layout::{LANES, Layout};
+use crate::scalar;
+use crate::table::Table;
+
+/// Makes a safe function of the table out of a body that needs AVX-512.
+macro_rules! entry {
+    ($name:ident, $body:path, ($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
+        fn $name($($argument: $type),*) $(-> $result)? {
+            // SAFETY: `Table::of` hands this table out only if the processor has the instructions.
+            unsafe { $body($($argument),*) }
+        }
+    };
+}
+
+entry!(f32_f32, floats::f32_f32, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(bf16_f32, floats::bf16_f32, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(bf16_bf16, floats::bf16_bf16, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8, quantised::q8, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4, quantised::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k, quantised::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k, quantised::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k, quantised::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(bf16_bf16_pair, floats::bf16_bf16_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8_pair, quantised::q8_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_pair, quantised::q4_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k_pair, quantised::q4_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k_pair, quantised::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k_pair, quantised::q6_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
+entry!(rms_norm_in_place, ops::rms_norm_in_place, (x: &mut [f32], weight: &[f32], eps: f32));
+entry!(swiglu, ops::swiglu, (gate: &mut [f32], up: &[f32]));
+entry!(
+    softmax_block,
+    ops::softmax_block,
+    (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
+);
+
+pub(crate) static TABLE: Table = Table {
+    isa: Isa::Avx512,
+    bf16_kind: Kind::Bf16,
+    f32_f32,
+    bf16_f32,
+    bf16_bf16,
+    q8,
+    q4,
+    q4_k,
+    q5_k,
+    q6_k,
+    pair: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
+        (Layout::F32 | Layout::Bf16, _) => None,
+        (Layout::Q8, _) => Some(q8_pair),
+        (Layout::Q4, _) => Some(q4_pair),
+        (Layout::Q4K, _) => Some(q4_k_pair),
+        (Layout::Q5K, _) => Some(q5_k_pair),
+        (Layout::Q6K, _) => Some(q6_k_pair),
+    },
+    pack_f32: scalar::pack_f32,
+    pack_bf16,
+    pack_i8,
+    rms_norm,
+    rms_norm_in_place,
+    swiglu,
+    softmax_block,
+};
+
+/// Runs a kernel over all columns, in pieces of sixteen, eight, four, two and one.
+macro_rules! over_columns {
+    ($kernel:ident $(, $layout:expr)?; $panel:expr, $tile:expr, $out:expr) => {{
+        let mut first = 0;
+        while first < $out.len() {
+            let out = &mut $out[first..];
+            first += match out.len() {
+                16.. => { $kernel::<$({ $layout },)? 16>($panel, $tile, first, out); 16 }
+                8.. => { $kernel::<$({ $layout },)? 8>($panel, $tile, first, out); 8 }
+                4.. => { $kernel::<$({ $layout },)? 4>($panel, $tile, first, out); 4 }
+                2.. => { $kernel::<$({ $layout },)? 2>($panel, $tile, first, out); 2 }
+                _ => { $kernel::<$({ $layout },)? 1>($panel, $tile, first, out); 1 }
+            };
+        }
+    }};
+}
+use over_columns;
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: 64 bytes are there, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_floats(floats: &[f32; LANES]) -> __m512 {
+    // SAFETY: sixteen floats are there, and the load needs no alignment.
+    unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_floats(floats: &mut [f32; LANES], value: __m512) {
+    // SAFETY: there is room for sixteen floats, and the store needs no alignment.
+    unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), value) }
+}

@@ -1,0 +1,67 @@
+//! Packing of activations; the numbers are those of `scalar::pack`, bit for bit.
+
+use std::arch::x86_64::*;
+
+use super::load_floats;
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
+use crate::layout::{BLOCK, LANES};
+use crate::scalar;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+    if !columns.is_multiple_of(2 * LANES) {
+        return scalar::pack_bf16(x, columns, rows, out);
+    }
+    let stride = rows.len();
+    for (c, row) in rows.iter().enumerate() {
+        let x = &x[*row as usize * columns..][..columns];
+        for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(LANES * stride)) {
+            let (low, high) = x.split_at(LANES);
+            let (low, high) = (load_floats(head(low)), load_floats(head(high)));
+            let pairs = _mm512_cvtne2ps_pbh(high, low);
+            // SAFETY: both are 64 bytes, and any bits are valid for either.
+            let words = unsafe { std::mem::transmute::<__m512bh, [u32; LANES]>(pairs) };
+            out.chunks_exact_mut(stride).zip(words).for_each(|(out, word)| out[c] = word);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+    if !columns.is_multiple_of(BLOCK) {
+        return scalar::pack_i8(x, columns, rows, out);
+    }
+    let stride = rows.len();
+    for (c, row) in rows.iter().enumerate() {
+        let x = &x[*row as usize * columns..][..columns];
+        for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+            let (low, high) = x.split_at(LANES);
+            let (low, high) = (load_floats(head(low)), load_floats(head(high)));
+            let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+            let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+            let (low, high) = (round(low, inverse), round(high, inverse));
+            let (low_sum, high_sum) = (_mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high));
+            let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
+            // SAFETY: both are 32 bytes, and any bits are valid for either.
+            let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; 8]>(bytes) };
+            for (u, word) in words.iter().enumerate() {
+                out[u * stride + c] = *word;
+            }
+            out[I8_SUMS * stride + c] = low_sum.cast_unsigned() & 0xffff | high_sum.cast_unsigned() << 16;
+            out[I8_SCALE * stride + c] = (largest / 127.0).to_bits();
+        }
+    }
+}
+
+/// The nearest integers of `x * inverse`, ties to even.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn round(x: __m512, inverse: __m512) -> __m512i {
+    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm512_cvt_roundps_epi32::<NEAREST>(_mm512_mul_ps(x, inverse))
+}
+
+#[inline]
+fn head(x: &[f32]) -> &[f32; LANES] {
+    x.first_chunk().expect("half a block is a register")
+}

@@ -1,0 +1,66 @@
+//! What can be wrong with a checkpoint.
+
+use std::path::PathBuf;
+
+use base::Kind;
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a checkpoint could not be opened.
+#[expect(missing_docs, reason = "the messages say it")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} holds no model: {why}")]
+    NotAModel { path: PathBuf, why: String },
+    #[error("{file} is corrupt: {why}")]
+    CorruptFile { file: String, why: String },
+    #[error("{field} is {value}, which is not supported: {why}")]
+    UnsupportedConfig { field: String, value: String, why: String },
+    #[error("the configuration lacks {field}")]
+    MissingField { field: String },
+    #[error("tensor {name} is missing")]
+    MissingTensor { name: String },
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    WrongShape { name: String, found: Vec<u64>, expected: Vec<u64> },
+    #[error("tensor {name} has type {found}, which is not supported here")]
+    UnsupportedType { name: String, found: String },
+    #[error("tensor {name} holds a number that is not finite, in row {row}")]
+    NotFinite { name: String, row: usize },
+    #[error("pack tensor {name}")]
+    Pack { name: String, source: kernels::Error },
+    #[error("allocate the key/value cache")]
+    KvCache(#[source] kernels::Error),
+}
+
+impl Error {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+            Self::Read { .. } => Kind::Unavailable,
+            Self::NotAModel { .. } => Kind::NotFound,
+            Self::UnsupportedConfig { .. } | Self::UnsupportedType { .. } => Kind::Invalid,
+            Self::CorruptFile { .. }
+            | Self::MissingField { .. }
+            | Self::MissingTensor { .. }
+            | Self::WrongShape { .. }
+            | Self::NotFinite { .. }
+            | Self::Pack { .. } => Kind::Corrupt,
+            Self::KvCache(_) => Kind::Exhausted,
+        }
+    }
+
+    pub(crate) fn corrupt(file: &str, why: impl Into<String>) -> Self {
+        Self::CorruptFile { file: file.to_owned(), why: why.into() }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "call sites read better with a plain value")]
+    pub(crate) fn unsupported(field: &str, value: impl ToString, why: &str) -> Self {
+        Self::UnsupportedConfig { field: field.to_owned(), value: value.to_string(), why: why.to_owned() }
+    }
+}

@@ -1,0 +1,32 @@
+//! Checkpoints of the Qwen3 family, and what a forward pass does with them.
+//!
+//! A model is opened in three steps, each of which can refuse by name and value:
+//!
+//! 1. **[`Checkpoint`]** finds the files (a Hugging Face folder, a GGUF file, or bytes inside the binary), maps them
+//!    into memory and knows every tensor under one canonical name: [`weights`], [`safetensors`](mod@safetensors_files),
+//!    [`gguf`].
+//! 2. **[`Config`]** is the shape of the model, read from `config.json` or from GGUF metadata and checked once.
+//! 3. **[`Qwen3`]** holds the packed weights and computes logits.
+//!
+//! The weight format is a variant inside `kernels::Matrix`, not a second model source: one `qwen3.rs` reads every
+//! format. Nothing here knows what a request, a sampler or a scheduler is.
+
+#![warn(missing_docs)]
+
+mod checkpoint;
+pub mod config;
+mod error;
+mod finite;
+pub mod gguf;
+mod mmap;
+pub mod qwen3;
+mod rope;
+pub mod safetensors_files;
+pub mod text;
+pub mod weights;
+
+pub use checkpoint::{Checkpoint, Embedded};
+pub use config::Config;
+pub use error::{Error, Result};
+pub use mmap::FileBytes;
+pub use qwen3::{KvPool, LogitRows, Qwen3, Sequence, Workspace};

@@ -1,0 +1,65 @@
+//! Files in memory without being read: the one place in this crate with `unsafe`.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::{Error, Result};
+
+/// The bytes of a file, wherever they are. Cheap to clone.
+#[derive(Clone)]
+pub enum FileBytes {
+    /// A file mapped into memory; pages are read when they are touched.
+    Mapped(Arc<Mmap>),
+    /// Bytes that are part of the program.
+    Static(&'static [u8]),
+    /// Bytes made at run time, for example a transposed tensor.
+    Owned(Arc<[u8]>),
+}
+
+impl FileBytes {
+    /// Maps a file. An empty file gives no bytes.
+    ///
+    /// The file must not be cut short while it is mapped: the operating system then ends the process (`SIGBUS`) when
+    /// a lost page is touched. A checkpoint is replaced by writing another file and renaming it, never in place.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be opened or mapped.
+    pub fn map(path: &Path) -> Result<Self> {
+        let wrap = |source| Error::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(wrap)?;
+        let metadata = file.metadata().map_err(wrap)?;
+        if !metadata.is_file() {
+            return Err(wrap(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")));
+        }
+        if metadata.len() == 0 {
+            return Ok(Self::Static(&[]));
+        }
+        #[expect(unsafe_code, reason = "a mapping has no safe form; see the contract above")]
+        // SAFETY: the mapping is read-only and private; the bytes are only ever read as `u8`, for which every value is
+        // valid, so a concurrent writer can spoil numbers but not memory safety. Truncation is in the contract above.
+        let mapping = unsafe { Mmap::map(&file) }.map_err(wrap)?;
+        Ok(Self::Mapped(Arc::new(mapping)))
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(mapping) => mapping,
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for FileBytes {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} bytes", self.len())
+    }
+}

@@ -1,0 +1,153 @@
+//! The feed-forward half of a layer: one SwiGLU network, or a choice among many.
+
+use kernels::{Cpu, Gathered, Matrix, Scratch};
+
+/// `down(silu(gate(x)) · up(x))`.
+pub(super) struct Network {
+    pub(super) gate: Matrix, // [I, H]
+    pub(super) up: Matrix,   // [I, H]
+    pub(super) down: Matrix, // [H, I]
+}
+
+impl Network {
+    pub(super) fn size_bytes(&self) -> usize {
+        self.gate.size_bytes() + self.up.size_bytes() + self.down.size_bytes()
+    }
+}
+
+/// Experts with their router.
+pub(super) struct Mixture {
+    pub(super) router: Matrix, // [E, H]
+    pub(super) experts: Vec<Network>,
+    pub(super) per_token: usize,
+    pub(super) normalise: bool,
+}
+
+pub(super) enum FeedForward {
+    Dense(Network),
+    Mixture(Mixture),
+}
+
+/// Buffers of a step.
+#[derive(Default)]
+pub(super) struct Buffers {
+    gate: Vec<f32>,       // [rows, I]; rows of all experts stacked
+    up: Vec<f32>,         // [rows, I]
+    out: Vec<f32>,        // [rows, H]
+    router: Vec<f32>,     // [n, E]
+    choices: Vec<Choice>, // sorted by expert, then row
+    rows: Vec<u32>,       // the row of each choice
+    stacked: Vec<u32>,    // 0, 1, 2, … : the stacked rows themselves
+}
+
+/// One row goes through one expert with this weight.
+#[derive(Clone, Copy)]
+struct Choice {
+    expert: u32,
+    row: u32,
+    weight: f32,
+}
+
+impl FeedForward {
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Dense(network) => network.size_bytes(),
+            Self::Mixture(mixture) => {
+                mixture.router.size_bytes() + mixture.experts.iter().map(Network::size_bytes).sum::<usize>()
+            }
+        }
+    }
+
+    /// `x += feed_forward(normed)`, both `[n, H]`.
+    pub(super) fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], buffers: &mut Buffers, scratch: &mut Scratch) {
+        match self {
+            Self::Dense(network) => dense(cpu, network, normed, x, buffers, scratch),
+            Self::Mixture(mixture) => mixture.add(cpu, normed, x, buffers, scratch),
+        }
+    }
+}
+
+fn dense(cpu: &Cpu, network: &Network, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+    let rows = normed.len() / network.gate.columns();
+    b.gate.resize(rows * network.gate.rows(), 0.0);
+    b.up.resize(rows * network.up.rows(), 0.0);
+    let mut jobs = [(&network.gate, b.gate.as_mut_slice()), (&network.up, &mut b.up)];
+    kernels::matmul_group(cpu, normed, &mut jobs, scratch);
+    kernels::swiglu(cpu, &mut b.gate, &b.up);
+    kernels::matmul_add(cpu, &b.gate, &network.down, x, scratch);
+}
+
+impl Mixture {
+    fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+        let hidden = self.router.columns();
+        b.router.resize(normed.len() / hidden * self.experts.len(), 0.0);
+        kernels::matmul(cpu, normed, &self.router, &mut b.router, scratch);
+        self.choose(&mut b.router, &mut b.choices);
+
+        let rows = b.choices.len();
+        b.rows.clear();
+        b.rows.extend(b.choices.iter().map(|choice| choice.row));
+        b.stacked.clear();
+        b.stacked.extend(0..rows as u32);
+        let intermediate = self.experts[0].gate.rows();
+        b.gate.resize(rows * intermediate, 0.0);
+        b.up.resize(rows * intermediate, 0.0);
+        b.out.resize(rows * hidden, 0.0);
+
+        let gates = self.jobs(&b.choices, &b.rows, |expert| &expert.gate);
+        kernels::matmul_gathered(cpu, normed, &gates, &mut b.gate, scratch);
+        let ups = self.jobs(&b.choices, &b.rows, |expert| &expert.up);
+        kernels::matmul_gathered(cpu, normed, &ups, &mut b.up, scratch);
+        kernels::swiglu(cpu, &mut b.gate, &b.up);
+        let downs = self.jobs(&b.choices, &b.stacked, |expert| &expert.down);
+        kernels::matmul_gathered(cpu, &b.gate, &downs, &mut b.out, scratch);
+
+        for (choice, out) in b.choices.iter().zip(b.out.chunks_exact(hidden)) {
+            let row = choice.row as usize * hidden;
+            for (sum, value) in x[row..row + hidden].iter_mut().zip(out) {
+                *sum += choice.weight * value;
+            }
+        }
+    }
+
+    /// Softmax over all experts, then the best `per_token` of each row; ties go to the lower expert.
+    fn choose(&self, router: &mut [f32], choices: &mut Vec<Choice>) {
+        choices.clear();
+        let mut order: Vec<u32> = Vec::with_capacity(self.experts.len());
+        for (row, scores) in router.chunks_exact_mut(self.experts.len()).enumerate() {
+            kernels::softmax(scores);
+            order.clear();
+            order.extend(0..scores.len() as u32);
+            let better = |&a: &u32, &b: &u32| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b));
+            if self.per_token < order.len() {
+                order.select_nth_unstable_by(self.per_token - 1, better);
+            }
+            let best = &order[..self.per_token];
+            let sum: f32 = best.iter().map(|&expert| scores[expert as usize]).sum();
+            let divisor = if self.normalise { sum } else { 1.0 };
+            choices.extend(best.iter().map(|&expert| Choice {
+                expert,
+                row: row as u32,
+                weight: scores[expert as usize] / divisor,
+            }));
+        }
+        choices.sort_unstable_by_key(|choice| (choice.expert, choice.row));
+    }
+
+    /// One job for each expert that some row chose; `rows` are the inputs of the choices.
+    fn jobs<'a>(
+        &'a self,
+        choices: &[Choice],
+        rows: &'a [u32],
+        weights: impl Fn(&'a Network) -> &'a Matrix,
+    ) -> Vec<Gathered<'a>> {
+        let mut jobs = Vec::new();
+        let mut start = 0;
+        for group in choices.chunk_by(|a, b| a.expert == b.expert) {
+            let expert = &self.experts[group[0].expert as usize];
+            jobs.push(Gathered { weights: weights(expert), rows: &rows[start..start + group.len()] });
+            start += group.len();
+        }
+        jobs
+    }
+}

@@ -1,0 +1,197 @@
+//! Tensors by one canonical name, whatever file they came from.
+//!
+//! The canonical name is that of the published Hugging Face files without the prefix `model.`, for example
+//! `layers.3.self_attn.q_proj.weight`. GGUF names are translated when the file is opened.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use kernels::Format;
+
+use crate::{Error, FileBytes, Result};
+
+/// A tensor inside a file. Cheap to clone; the bytes stay where they are.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    name: Arc<str>,
+    format: Format,
+    shape: Vec<u64>,
+    file: FileBytes,
+    range: Range<usize>,
+}
+
+impl Tensor {
+    /// A tensor whose bytes are `file[range]`.
+    ///
+    /// `shape` lists the outermost dimension first.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if the shape needs another number of bytes, or the range lies outside the file.
+    pub fn new(name: &str, format: Format, shape: Vec<u64>, file: FileBytes, range: Range<usize>) -> Result<Self> {
+        let expected = size_bytes(format, &shape);
+        let found = range.end.checked_sub(range.start);
+        if found.is_none() || expected != found || range.end > file.len() {
+            return Err(Error::corrupt(
+                name,
+                format!(
+                    "shape {shape:?} of {format:?} needs {expected:?} bytes, the file says {range:?} of {}",
+                    file.len()
+                ),
+            ));
+        }
+        Ok(Self { name: name.into(), format, shape, file, range })
+    }
+
+    /// The canonical name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How numbers are stored.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Dimensions, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The stored bytes, row by row.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
+
+    /// The same tensor, if it has this shape.
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`].
+    pub fn expect_shape(self, expected: &[usize]) -> Result<Self> {
+        if self.shape.len() == expected.len() && self.shape.iter().zip(expected).all(|(&a, &b)| a == b as u64) {
+            return Ok(self);
+        }
+        let expected = expected.iter().map(|&size| size as u64).collect();
+        Err(Error::WrongShape { name: self.name.to_string(), found: self.shape, expected })
+    }
+
+    /// Some rows of a matrix.
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`] if it is no matrix or has no such rows.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        self.part(&[], rows)
+    }
+
+    /// Some rows of entry `index` of a three-dimensional tensor, as a matrix.
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`] if the tensor has no such part.
+    pub fn slice(&self, index: usize, rows: Range<usize>) -> Result<Self> {
+        self.part(&[index], rows)
+    }
+
+    fn part(&self, entry: &[usize], rows: Range<usize>) -> Result<Self> {
+        let wrong = || {
+            let mut expected: Vec<u64> = entry.iter().map(|&index| index as u64 + 1).collect();
+            expected.extend([rows.end as u64, self.shape.last().copied().unwrap_or(0)]);
+            Error::WrongShape { name: self.name.to_string(), found: self.shape.clone(), expected }
+        };
+        let (before, height, width) = match (entry, self.shape.as_slice()) {
+            ([], &[height, width]) => (0, height, width),
+            (&[index], &[outer, height, width]) if (index as u64) < outer => (index, height, width),
+            _ => return Err(wrong()),
+        };
+        if rows.start > rows.end || rows.end as u64 > height {
+            return Err(wrong());
+        }
+        let row_bytes = size_bytes(self.format, &[width]).ok_or_else(wrong)?;
+        let first = self.range.start + (before * height as usize + rows.start) * row_bytes;
+        let range = first..first + rows.len() * row_bytes;
+        Self::new(&self.name, self.format, vec![rows.len() as u64, width], self.file.clone(), range)
+    }
+
+    /// All numbers as `f32`.
+    ///
+    /// # Errors
+    /// [`Error::Pack`] if the bytes are not whole blocks.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let count = self.shape.iter().product::<u64>() as usize;
+        let mut numbers = vec![0.0; count];
+        kernels::dequantize(self.format, self.bytes(), &mut numbers)
+            .map_err(|source| Error::Pack { name: self.name.to_string(), source })?;
+        Ok(numbers)
+    }
+}
+
+/// Bytes of a tensor, `None` if the shape overflows or its rows are not whole blocks.
+#[must_use]
+pub fn size_bytes(format: Format, shape: &[u64]) -> Option<usize> {
+    let columns = usize::try_from(*shape.last()?).ok()?;
+    let row_bytes = format.row_bytes(columns).ok()?;
+    let rows = shape[..shape.len() - 1].iter().try_fold(1_u64, |rows, &size| rows.checked_mul(size))?;
+    row_bytes.checked_mul(usize::try_from(rows).ok()?)
+}
+
+/// Every tensor of a checkpoint by canonical name.
+#[derive(Debug, Default)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    unsupported: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if the name is taken.
+    pub fn insert(&mut self, tensor: Tensor) -> Result<()> {
+        let name = tensor.name().to_owned();
+        if self.tensors.insert(name.clone(), tensor).is_some() {
+            return Err(Error::corrupt(&name, "two tensors have this name"));
+        }
+        Ok(())
+    }
+
+    /// Remembers a tensor whose type cannot be read, so that asking for it names the type.
+    pub fn insert_unsupported(&mut self, name: String, type_name: String) {
+        self.unsupported.insert(name, type_name);
+    }
+
+    /// The tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        self.tensors.values()
+    }
+
+    /// Names and types of tensors that cannot be read.
+    pub fn unsupported(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unsupported.iter().map(|(name, type_name)| (name.as_str(), type_name.as_str()))
+    }
+
+    /// The tensor of this name, if there is one that can be read.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.tensors.get(name).cloned()
+    }
+
+    /// Whether a tensor of this name exists, readable or not.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.unsupported.contains_key(name)
+    }
+
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] or [`Error::UnsupportedType`].
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        if let Some(found) = self.unsupported.get(name) {
+            return Err(Error::UnsupportedType { name: name.to_owned(), found: found.clone() });
+        }
+        self.find(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
+    }
+}

@@ -1,0 +1,7 @@
+//! The models through their public API, against the goldens of `fixtures/`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bad_input;
+mod goldens;
+mod truth;

@@ -1,0 +1,21 @@
+//! The network planner: will this model fit this fabric, how fast, and what breaks when a switch dies.
+//!
+//! Pure: strings and bytes go in, structures and strings come out. No file, socket or clock is touched here; the
+//! `sampan net` commands bring the input and print the result.
+//!
+//! * [`topology`]: fabrics as flat arrays; [`import`] reads them from files of others.
+//! * [`flow`]: which flow gets how much, and when each is through.
+//! * [`check`]: holds all of it against files of reference results.
+//!
+//! Units: bytes, bytes a second, seconds as `f64`; a gigabit is 10^9 bits everywhere but in the compatibility modes,
+//! which say so.
+
+#![warn(missing_docs)]
+
+pub mod check;
+pub mod error;
+pub mod flow;
+pub mod import;
+pub mod topology;
+
+pub use error::{Error, Result};

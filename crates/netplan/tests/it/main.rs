@@ -1,0 +1,4 @@
+//! The crate through its public API, against results of other programs in `fixtures/hpn`.
+
+#[cfg(test)]
+mod references;

@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An operating system for large AI models, in one program.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// What to write to stderr: error, warn, info, debug, or a filter such as `engine=debug`.
+    #[arg(long, global = true, env = "SAMPAN_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start the platform: serve models on http://127.0.0.1:8420.
+    Up(Up),
+    /// Talk to a model in the terminal.
+    Chat(Chat),
+    /// Look at models.
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+    /// Measure a model on this machine: tokens per second, load time, memory.
+    Bench(Bench),
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List the models that can be served by name.
+    Ls(Ls),
+    /// Show what a model consists of.
+    Show(Show),
+    /// Print the logits of every position, to compare with another implementation.
+    Logits(Logits),
+}
+
+/// How weights and activations are multiplied.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Precision {
+    /// f32 activations against the exact weights.
+    Exact,
+    /// BF16 or int8 activations: what `up` uses.
+    Fast,
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum KvFormat {
+    F32,
+    Bf16,
+    Int8,
+}
+
+/// Which instructions to use.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Isa {
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+/// How the processor is used.
+#[derive(Args, Clone)]
+pub(crate) struct Processor {
+    /// Threads that compute; default: one a core.
+    #[arg(long, env = "SAMPAN_THREADS")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Use these instructions instead of the best that the processor has.
+    #[arg(long, env = "SAMPAN_ISA")]
+    pub(crate) isa: Option<Isa>,
+}
+
+/// Where data lies.
+#[derive(Args, Clone)]
+pub(crate) struct Data {
+    /// Folder of everything that is kept; models lie in DIR/models. Default: ~/.local/share/sampan.
+    #[arg(long = "data", value_name = "DIR", env = "SAMPAN_DATA")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Up {
+    /// Address to listen on; port 0 takes a free one. Loopback only, until there are accounts.
+    #[arg(long, default_value = "127.0.0.1:8420", env = "SAMPAN_LISTEN")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Serve a model: a Hugging Face folder or a GGUF file, NAME=PATH gives it a name. May be repeated.
+    #[arg(long = "model", value_name = "[NAME=]PATH")]
+    pub(crate) models: Vec<String>,
+    /// No key is needed. This is so anyway as long as there are no accounts.
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Memory for keys and values of all models together, in MiB; default: a quarter of the machine's.
+    #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
+    pub(crate) kv_mib: Option<u64>,
+    /// How keys and values are stored.
+    #[arg(long, value_enum, default_value = "bf16")]
+    pub(crate) kv_format: KvFormat,
+    /// How weights and activations are multiplied.
+    #[arg(long, value_enum, default_value = "fast")]
+    pub(crate) precision: Precision,
+    #[command(flatten)]
+    pub(crate) processor: Processor,
+}
+
+#[derive(Args)]
+pub(crate) struct Chat {
+    /// A name from `sampan model ls`, a folder or a GGUF file; default: the built-in model.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Instructions that stand before the conversation.
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// 0 always picks the most likely word.
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+    /// The same seed gives the same answers.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Tokens of one answer at most.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) max_tokens: u32,
+    #[command(flatten)]
+    pub(crate) processor: Processor,
+}
+
+#[derive(Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// A name from `sampan model ls`, a folder or a GGUF file.
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// List every tensor.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Logits {
+    /// A name from `sampan model ls`, a folder or a GGUF file.
+    #[arg(long)]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Token ids, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) tokens: Vec<u32>,
+    /// How weights and activations are multiplied.
+    #[arg(long, value_enum, default_value = "exact")]
+    pub(crate) precision: Precision,
+    /// Write a safetensors file with the tensor `logits` [positions, vocabulary] instead of text.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON: {"logits": [[…], …]}.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) processor: Processor,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// A name from `sampan model ls`, a folder or a GGUF file.
+    #[arg(long)]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Lengths of prompts.
+    #[arg(long, value_delimiter = ',', default_value = "512")]
+    pub(crate) prompt: Vec<usize>,
+    /// Tokens that each decode test generates.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) decode: usize,
+    /// Lengths of the context before decoding begins.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    pub(crate) depth: Vec<usize>,
+    /// Sequences that decode together.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(crate) batch: Vec<usize>,
+    /// Times that each test runs; the median is printed.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) repeat: usize,
+    /// How keys and values are stored.
+    #[arg(long, value_enum, default_value = "bf16")]
+    pub(crate) kv_format: KvFormat,
+    /// How weights and activations are multiplied.
+    #[arg(long, value_enum, default_value = "fast")]
+    pub(crate) precision: Precision,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) processor: Processor,
+}
+
+impl Precision {
+    pub(crate) fn kernel(self) -> kernels::Precision {
+        match self {
+            Self::Exact => kernels::Precision::Exact,
+            Self::Fast => kernels::Precision::Fast,
+        }
+    }
+}
+
+impl KvFormat {
+    pub(crate) fn kernel(self) -> kernels::KvFormat {
+        match self {
+            Self::F32 => kernels::KvFormat::F32,
+            Self::Bf16 => kernels::KvFormat::Bf16,
+            Self::Int8 => kernels::KvFormat::Int8,
+        }
+    }
+}
+
+impl Isa {
+    pub(crate) fn kernel(self) -> kernels::Isa {
+        match self {
+            Self::Scalar => kernels::Isa::Scalar,
+            Self::Avx2 => kernels::Isa::Avx2,
+            Self::Avx512 => kernels::Isa::Avx512,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `sampan bench`: the instrument of everything that claims speed.
+//!
+//! What the keys and values are does not change how long attention takes, so a context is made by saying that it is
+//! there; only the tokens that are timed are computed.
+
+use std::num::NonZeroUsize;
+
+use anyhow::{Context as _, ensure};
+use base::{Clock, Rng};
+use kernels::{Cpu, KV_BLOCK_TOKENS};
+use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use serde_json::{Value, json};
+
+use crate::args::Bench;
+use crate::machine::{self, SystemClock};
+use crate::{model, shelf};
+
+/// Rows of one step of a prompt: enough for the arithmetic to be full, few enough for the buffers to stay small.
+const PROMPT_ROWS: usize = 512;
+
+struct Subject<'a> {
+    cpu: &'a Cpu,
+    model: &'a Qwen3,
+    kv: KvPool,
+    blocks: Vec<Vec<u32>>,
+    workspace: Workspace,
+    clock: &'a dyn Clock,
+}
+
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
+    ensure!(bench.repeat > 0, "--repeat 0 measures nothing");
+    let clock = SystemClock::start();
+    let entry = shelf::find(&machine::data_folder(&bench.data), &bench.model)?;
+    let cpu = machine::processor(&bench.processor)?;
+    let bar = shelf::loading_bar(&entry.name);
+    let began_us = clock.monotonic_us();
+    let checkpoint = shelf::open(&entry)?;
+    let model = Qwen3::load(&cpu, &checkpoint, bench.precision.kernel(), |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })
+    .with_context(|| format!("load the model {}", entry.name))?;
+    let load_ms = (clock.monotonic_us() - began_us) / 1000;
+    bar.finish_and_clear();
+
+    let batch_max = bench.batch.iter().copied().max().unwrap_or(1);
+    let depth_max = bench.depth.iter().copied().max().unwrap_or(0) + bench.decode + 1;
+    let length_max = depth_max.max(bench.prompt.iter().copied().max().unwrap_or(0)).max(1);
+    let per_sequence = length_max.div_ceil(KV_BLOCK_TOKENS) as u32;
+    let sequences = NonZeroUsize::new(batch_max).context("--batch 0 measures nothing")?.get() as u32;
+    let all_blocks = per_sequence.checked_mul(sequences).context("--batch times --depth is too large")?;
+    let kv = KvPool::new(&checkpoint.config, bench.kv_format.kernel(), all_blocks)?;
+    let blocks = (0..sequences).map(|index| (index * per_sequence..(index + 1) * per_sequence).collect()).collect();
+    let mut subject =
+        Subject { cpu: &cpu, model: &model, kv, blocks, workspace: Workspace::default(), clock: clock.as_ref() };
+
+    let mut rows = Vec::new();
+    for &tokens in &bench.prompt {
+        rows.push(median(bench.repeat, || subject.prompt(tokens)).report("prefill", tokens, 0, 1));
+    }
+    for &depth in &bench.depth {
+        for &batch in &bench.batch {
+            let timed = median(bench.repeat, || subject.decode(bench.decode, depth, batch));
+            rows.push(timed.report("decode", bench.decode, depth, batch));
+        }
+    }
+    let report = json!({
+        "model": entry.name,
+        "threads": cpu.threads(),
+        "isa": format!("{:?}", cpu.isa()),
+        "load_ms": load_ms,
+        "weights_bytes": model.size_bytes(),
+        "peak_rss_bytes": machine::peak_rss_bytes(),
+        "tests": rows,
+    });
+    show(&report, bench.json)
+}
+
+struct Timed {
+    tokens: usize,
+    elapsed_us: u64,
+}
+
+impl Timed {
+    fn report(&self, test: &str, tokens: usize, depth: usize, batch: usize) -> Value {
+        let per_second = self.tokens as f64 * 1e6 / self.elapsed_us.max(1) as f64;
+        json!({"test": test, "tokens": tokens, "depth": depth, "batch": batch, "tokens_per_second": per_second})
+    }
+}
+
+/// The median of some runs, after one that warms up.
+fn median(repeat: usize, mut run: impl FnMut() -> Timed) -> Timed {
+    run();
+    let mut runs: Vec<Timed> = (0..repeat).map(|_| run()).collect();
+    runs.sort_by_key(|timed| timed.elapsed_us);
+    runs.swap_remove(repeat / 2)
+}
+
+impl Subject<'_> {
+    fn tokens(&self, count: usize) -> Vec<u32> {
+        let mut rng = Rng::seeded(count as u64);
+        (0..count).map(|_| rng.below(self.model.config().vocabulary as u64) as u32).collect()
+    }
+
+    fn prompt(&mut self, count: usize) -> Timed {
+        let tokens = self.tokens(count);
+        let began_us = self.clock.monotonic_us();
+        for (index, piece) in tokens.chunks(PROMPT_ROWS).enumerate() {
+            let first_position = index * PROMPT_ROWS;
+            let is_last = first_position + piece.len() == count;
+            let logits = if is_last { LogitRows::Last } else { LogitRows::None };
+            let step = [Sequence { tokens: piece, first_position, blocks: &self.blocks[0], logits }];
+            self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
+        }
+        Timed { tokens: count, elapsed_us: self.clock.monotonic_us() - began_us }
+    }
+
+    fn decode(&mut self, count: usize, depth: usize, batch: usize) -> Timed {
+        let tokens = self.tokens(count * batch);
+        let began_us = self.clock.monotonic_us();
+        for (step, row) in tokens.chunks_exact(batch).enumerate() {
+            let sequence = |(blocks, token): (_, _)| Sequence {
+                tokens: std::slice::from_ref(token),
+                first_position: depth + step,
+                blocks,
+                logits: LogitRows::Last,
+            };
+            let step: Vec<Sequence<'_>> = self.blocks.iter().map(Vec::as_slice).zip(row).map(sequence).collect();
+            self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
+        }
+        Timed { tokens: count * batch, elapsed_us: self.clock.monotonic_us() - began_us }
+    }
+}
+
+fn show(report: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return machine::print(&format!("{report}\n"));
+    }
+    let number = |value: &Value| value.as_u64().map_or("-".to_owned(), model::bytes);
+    machine::say(&format!(
+        "{}: {} threads, {}, loaded in {} ms, weights {}, peak memory {}",
+        report["model"].as_str().unwrap_or_default(),
+        report["threads"],
+        report["isa"].as_str().unwrap_or_default(),
+        report["load_ms"],
+        number(&report["weights_bytes"]),
+        number(&report["peak_rss_bytes"]),
+    ));
+    let mut table = model::table(&["TEST", "TOKENS", "DEPTH", "BATCH", "TOKENS/S"]);
+    for row in report["tests"].as_array().into_iter().flatten() {
+        let speed = row["tokens_per_second"].as_f64().unwrap_or_default();
+        let cell = |field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
+        table.add_row([cell("test"), cell("tokens"), cell("depth"), cell("batch"), format!("{speed:.1}")]);
+    }
+    machine::print(&format!("{table}\n"))
+}

@@ -1,0 +1,187 @@
+//! `sampan chat`: a conversation in the terminal.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use base::{Clock, RequestId, Rng};
+use chat::{Collector, Event, FinishReason, GenerateRequest, Message, Prompt, Role, Thinking};
+use engine::{Engine, Options};
+use futures::StreamExt as _;
+use rustyline::error::ReadlineError;
+use rustyline::{Config, Editor};
+
+use crate::args::Chat;
+use crate::machine::{self, SystemClock, print, say};
+use crate::{built_in, shelf, up};
+
+const HELP: &str = "\
+/help            this text
+/system TEXT     instructions before the conversation; without TEXT: none
+/think on|off    whether the model reasons first, where it can
+/forget          begin a new conversation
+/undo            take the last question and its answer back
+/quit            leave (also Ctrl-D)
+Ctrl-C stops an answer. A line that ends in \\ goes on in the next.";
+
+struct Talk<'a> {
+    chat: &'a Chat,
+    engine: Engine,
+    messages: Vec<Message>,
+    thinking: Thinking,
+    ids: Rng,
+    is_colourful: bool,
+}
+
+pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
+    let data = machine::data_folder(&chat.data);
+    let entry = shelf::find(&data, chat.model.as_deref().unwrap_or(built_in::NAME))?;
+    let clock: Arc<dyn Clock> = SystemClock::start();
+    let options = Options {
+        kv_bytes: machine::memory_bytes().unwrap_or(4 << 30) / 4,
+        sequences_max: 1,
+        seed: machine::random_seed()?,
+        ..Options::default()
+    };
+    let engine = up::start(&entry, &machine::processor(&chat.processor)?, &clock, options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let mut talk = Talk {
+        chat,
+        engine,
+        messages: chat.system.iter().map(|text| Message::text(Role::System, text.as_str())).collect(),
+        thinking: Thinking::Default,
+        ids: Rng::seeded(machine::random_seed()?),
+        is_colourful: std::io::stdout().is_terminal(),
+    };
+    if talk.is_colourful {
+        say(&format!("{} is listening. /help for help, Ctrl-D to leave.", entry.name));
+    }
+    read_lines(&mut talk, &runtime, &data.join("chat_history"))
+}
+
+fn read_lines(talk: &mut Talk<'_>, runtime: &tokio::runtime::Runtime, history: &Path) -> anyhow::Result<()> {
+    let config = Config::builder().max_history_size(1000).context("size the history")?.auto_add_history(true).build();
+    let mut editor: Editor<(), rustyline::history::FileHistory> =
+        Editor::with_config(config).context("open the terminal")?;
+    // The first time there is none.
+    let _ = editor.load_history(history);
+    let mut pending = String::new();
+    loop {
+        let prompt = if pending.is_empty() { "> " } else { ". " };
+        match editor.readline(prompt) {
+            Ok(line) => {
+                if let Some(begun) = line.strip_suffix('\\') {
+                    pending.push_str(begun);
+                    pending.push('\n');
+                    continue;
+                }
+                pending.push_str(&line);
+                let question = std::mem::take(&mut pending);
+                if !talk.take_line(runtime, question.trim())? {
+                    break;
+                }
+            }
+            Err(ReadlineError::Interrupted) => pending.clear(),
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error).context("read a line"),
+        }
+    }
+    if let Some(folder) = history.parent().filter(|_| talk.is_colourful) {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        editor.save_history(history).with_context(|| format!("write {}", history.display()))?;
+    }
+    Ok(())
+}
+
+impl Talk<'_> {
+    /// False: leave.
+    fn take_line(&mut self, runtime: &tokio::runtime::Runtime, line: &str) -> anyhow::Result<bool> {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match command {
+            "" => {}
+            "/quit" | "/exit" => return Ok(false),
+            "/help" => say(HELP),
+            "/forget" => self.messages.retain(|message| message.role == Role::System),
+            "/undo" => self.undo(),
+            "/system" => {
+                self.messages.retain(|message| message.role != Role::System);
+                if !rest.is_empty() {
+                    self.messages.insert(0, Message::text(Role::System, rest));
+                }
+            }
+            "/think" if matches!(rest, "on" | "off") => {
+                self.thinking = if rest == "on" { Thinking::On } else { Thinking::Off };
+            }
+            _ if command.starts_with('/') => say(&format!("{line:?} is no command; /help lists them")),
+            _ => {
+                self.messages.push(Message::text(Role::User, line));
+                if let Err(error) = runtime.block_on(self.answer()) {
+                    say(&format!("error: {error:#}"));
+                    self.messages.pop();
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn undo(&mut self) {
+        let last = self.messages.iter().rposition(|message| message.role == Role::User);
+        self.messages.truncate(last.unwrap_or(self.messages.len()));
+    }
+
+    /// Streams the answer to the last question and remembers it.
+    async fn answer(&mut self) -> anyhow::Result<()> {
+        let id = RequestId::random(&mut self.ids);
+        let prompt = Prompt::Messages(self.messages.clone());
+        let mut request = GenerateRequest::new(id, self.engine.card().id.as_str(), prompt);
+        request.sampling.temperature = self.chat.temperature;
+        request.sampling.seed = self.chat.seed;
+        request.max_tokens = Some(self.chat.max_tokens);
+        request.thinking = self.thinking;
+        let mut events = self.engine.start_generation(request).await?;
+        let (mut collector, mut said) = (Collector::default(), String::new());
+        loop {
+            let event = tokio::select! {
+                biased;
+                Ok(()) = tokio::signal::ctrl_c() => {
+                    print(&format!("{}\n", self.plain()))?;
+                    say("(stopped)");
+                    self.messages.push(Message::text(Role::Assistant, said));
+                    return Ok(());
+                }
+                event = events.next() => event.context("the answer was cut short")??,
+            };
+            match &event {
+                Event::Text(text) => {
+                    said.push_str(text);
+                    print(&format!("{}{text}", self.plain()))?;
+                }
+                Event::Reasoning(text) => print(&format!("{}{text}", self.dim()))?,
+                Event::Warning(text) => say(&format!("warning: {text}")),
+                Event::Finished(finish) => {
+                    print(&format!("{}\n", self.plain()))?;
+                    if finish.reason == FinishReason::Length {
+                        say("(the answer reached its limit; --max-tokens sets it)");
+                    }
+                    collector.push(event)?;
+                    self.messages.push(collector.finish()?.message);
+                    return Ok(());
+                }
+                Event::Started { .. }
+                | Event::ToolCallStarted { .. }
+                | Event::ToolCallArguments { .. }
+                | Event::Logprobs(_) => {}
+            }
+            collector.push(event)?;
+        }
+    }
+
+    fn plain(&self) -> &'static str {
+        if self.is_colourful { "\x1b[0m" } else { "" }
+    }
+
+    fn dim(&self) -> &'static str {
+        if self.is_colourful { "\x1b[2m" } else { "" }
+    }
+}

@@ -1,0 +1,107 @@
+//! The machine: the one place that reads clocks, randomness, the environment and the size of the memory.
+
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use base::Clock;
+use kernels::{Cpu, CpuOptions};
+
+use crate::args::{Data, Processor};
+
+/// The real time.
+pub(crate) struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
+    pub(crate) fn start() -> Arc<Self> {
+        Arc::new(Self { start: Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
+    fn now_ms(&self) -> u64 {
+        // A clock before 1970 is not set at all.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+}
+
+/// 64 random bits from the operating system.
+pub(crate) fn random_seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).context("read randomness from the operating system")?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// The folder of everything that is kept.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
+pub(crate) fn data_folder(data: &Data) -> PathBuf {
+    let named = data
+        .folder
+        .clone()
+        .or_else(|| std::env::var_os("XDG_DATA_HOME").map(|path| PathBuf::from(path).join("sampan")));
+    named.unwrap_or_else(|| match std::env::var_os("HOME") {
+        Some(home) => PathBuf::from(home).join(".local/share/sampan"),
+        None => PathBuf::from("sampan-data"),
+    })
+}
+
+/// The processor with its threads.
+pub(crate) fn processor(processor: &Processor) -> anyhow::Result<Arc<Cpu>> {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = processor.threads.unwrap_or_else(cores);
+    // A thread that is pinned where another program computes waits for it: only threads that fill the machine are.
+    let options =
+        CpuOptions { isa: processor.isa.map(crate::args::Isa::kernel), threads, is_pinned: threads >= cores() };
+    Ok(Arc::new(Cpu::new(options).context("start the processor's threads")?))
+}
+
+/// Bytes of memory that the machine has; `None` where `/proc` does not say.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    proc_kib("/proc/meminfo", "MemTotal:").map(|kib| kib << 10)
+}
+
+/// The most memory that this process ever held, in bytes.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    proc_kib("/proc/self/status", "VmHWM:").map(|kib| kib << 10)
+}
+
+fn proc_kib(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends log lines to stderr.
+pub(crate) fn start_log(filter: &str) {
+    use tracing_subscriber::EnvFilter;
+    let parsed = EnvFilter::try_new(filter).unwrap_or_else(|why| {
+        say(&format!("warning: --log {filter:?} is not a filter ({why}); warnings are shown"));
+        EnvFilter::new("warn")
+    });
+    tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// A line for the person at the terminal.
+pub(crate) fn say(line: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Data for whoever reads stdout. A reader that went away (`sampan … | head`) is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("write to stdout"),
+    }
+}

@@ -1,0 +1,47 @@
+//! The one binary: arguments, wiring, and what a person sees in a terminal.
+//!
+//! stdout is data, stderr is talk. Everything that the libraries must not reach for (clocks, randomness, the
+//! environment, the machine's size) is read here and handed down.
+
+mod args;
+mod bench;
+mod built_in;
+mod conversation;
+mod logits;
+mod machine;
+mod model;
+mod shelf;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Arguments, Command, ModelCommand};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    machine::start_log(&arguments.log);
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            machine::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Up(up) => up::run(&up),
+        Command::Chat(chat) => conversation::run(&chat),
+        Command::Model { command: ModelCommand::Ls(ls) } => model::list(&ls),
+        Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
+        Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

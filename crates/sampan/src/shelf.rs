@@ -1,0 +1,106 @@
+//! Which models there are, and how a name on the command line becomes one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use models::Checkpoint;
+
+use crate::built_in;
+
+/// Where a model lies.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Place {
+    /// In the program.
+    BuiltIn,
+    /// In a folder or a file.
+    Path(PathBuf),
+}
+
+/// A model that can be opened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+/// The built-in model and everything in `DATA/models`, by name.
+pub(crate) fn entries(data: &Path) -> anyhow::Result<Vec<Entry>> {
+    let mut found = vec![Entry { name: built_in::NAME.to_owned(), place: Place::BuiltIn }];
+    let folder = data.join("models");
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    let listing = std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+    for entry in listing {
+        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+        let is_model = path.join("config.json").is_file() || path.extension().is_some_and(|ending| ending == "gguf");
+        if is_model {
+            found.push(Entry { name: name_of(&path), place: Place::Path(path) });
+        }
+    }
+    found[1..].sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The model that is meant: a path if there is one of that name, else a name on the shelf.
+pub(crate) fn find(data: &Path, wanted: &str) -> anyhow::Result<Entry> {
+    let (name, path) = match wanted.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !name.contains('/') => (Some(name), path),
+        Some(_) | None => (None, wanted),
+    };
+    let path = PathBuf::from(path);
+    if path.exists() {
+        let name = name.map_or_else(|| name_of(&path), str::to_owned);
+        return Ok(Entry { name, place: Place::Path(path) });
+    }
+    match entries(data)?.into_iter().find(|entry| entry.name == wanted) {
+        Some(entry) => Ok(entry),
+        None => bail!("{wanted:?} is neither a path nor a model here\nhint: `sampan model ls` lists the models"),
+    }
+}
+
+/// `Qwen3-0.6B` for the folder `…/Qwen3-0.6B/`, `x.Q8_0` for the file `x.Q8_0.gguf`.
+fn name_of(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+    name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Opens the files of a model; the numbers are not read yet.
+pub(crate) fn open(entry: &Entry) -> anyhow::Result<Checkpoint> {
+    let opened = match &entry.place {
+        Place::BuiltIn => Checkpoint::embedded(built_in::FILES),
+        Place::Path(path) => Checkpoint::open(path),
+    };
+    opened.with_context(|| format!("open the model {}", entry.name))
+}
+
+/// A progress bar for loading; silent where stderr is no terminal.
+pub(crate) fn loading_bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} layers").expect("the template is ours");
+    ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(format!("loading {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, entries, find};
+
+    #[test]
+    fn the_shelf_holds_the_built_in_model_and_what_lies_in_the_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let models = data.path().join("models");
+        std::fs::create_dir_all(models.join("Qwen3-0.6B")).unwrap();
+        std::fs::write(models.join("Qwen3-0.6B/config.json"), "{}").unwrap();
+        std::fs::write(models.join("a.Q8_0.gguf"), "").unwrap();
+        std::fs::write(models.join("notes.txt"), "").unwrap();
+        let names: Vec<String> = entries(data.path()).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["sampan-nano", "Qwen3-0.6B", "a.Q8_0"]);
+        assert_eq!(find(data.path(), "sampan-nano").unwrap().place, Place::BuiltIn);
+        let path = models.join("a.Q8_0.gguf");
+        assert_eq!(find(data.path(), path.to_str().unwrap()).unwrap().name, "a.Q8_0");
+        assert_eq!(find(data.path(), &format!("mine={}", path.display())).unwrap().name, "mine");
+        let error = find(data.path(), "missing").unwrap_err().to_string();
+        assert!(error.contains("missing") && error.contains("hint"), "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! `sampan up`: the platform in one process.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use api::App;
+use base::Clock;
+use chat::Generate as _;
+use engine::{Engine, Fleet, Options};
+use kernels::Cpu;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Up;
+use crate::machine::{self, SystemClock, say};
+use crate::shelf::{self, Entry};
+
+/// After a signal, streams that are running may go on for so long.
+const DRAIN: Duration = Duration::from_secs(60);
+/// Memory for keys and values where the machine's size is not known.
+const KV_BYTES_FALLBACK: u64 = 1 << 30;
+
+pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
+    if !up.listen.ip().is_loopback() {
+        bail!(
+            "--listen {}: only loopback addresses are served as long as there are no accounts\nhint: use 127.0.0.1",
+            up.listen
+        );
+    }
+    if up.open {
+        tracing::info!("--open: no key is asked for");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(serve(up))
+}
+
+async fn serve(up: &Up) -> anyhow::Result<()> {
+    // The port first: a second server is told at once, not after loading its models.
+    let listener = TcpListener::bind(up.listen)
+        .await
+        .with_context(|| format!("listen on {}\nhint: --listen 127.0.0.1:0 takes a free port", up.listen))?;
+    let address = listener.local_addr().context("ask for the address")?;
+    let clock: Arc<dyn Clock> = SystemClock::start();
+    let fleet = tokio::task::block_in_place(|| fleet(up, &clock))?;
+    let models: Vec<String> = fleet.models().into_iter().map(|card| card.id).collect();
+    let app = Arc::new(App::new(Arc::new(fleet), clock, machine::random_seed()?));
+
+    machine::print(&format!("http://{address}\n"))?;
+    greet(&address.to_string(), &models);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(async move {
+        let mut stopped = stopped;
+        // An error means that the sender is gone, which only happens at the end.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    });
+    let mut server = tokio::spawn(async move { server.await });
+    tokio::select! {
+        biased;
+        ended = &mut server => return ended.context("the server's task")?.context("serve"),
+        () = interrupted() => {}
+    }
+    say("stopping: running answers may finish; press Ctrl-C again to cut them off");
+    app.begin_shutdown();
+    stop.send_replace(true);
+    tokio::select! {
+        biased;
+        ended = &mut server => ended.context("the server's task")?.context("serve"),
+        () = interrupted() => { server.abort(); bail!("answers were cut off") }
+        () = tokio::time::sleep(DRAIN) => { server.abort(); bail!("answers were cut off after {} s", DRAIN.as_secs()) }
+    }
+}
+
+/// Waits for Ctrl-C or a polite kill.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        // Without a handler for Ctrl-C the signal keeps its usual effect.
+        Ok(()) = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<Fleet> {
+    let data = machine::data_folder(&up.data);
+    let mut entries = shelf::entries(&data)?;
+    for wanted in &up.models {
+        entries.push(shelf::find(&data, wanted)?);
+    }
+    let cpu = machine::processor(&up.processor)?;
+    let kv_bytes = match up.kv_mib {
+        Some(mib) => mib.checked_mul(1 << 20).with_context(|| format!("--kv-mib {mib} is too large"))?,
+        None => machine::memory_bytes().map_or(KV_BYTES_FALLBACK, |bytes| bytes / 4),
+    };
+    let options = Options {
+        kv_bytes: kv_bytes / entries.len() as u64,
+        kv_format: up.kv_format.kernel(),
+        precision: up.precision.kernel(),
+        seed: machine::random_seed()?,
+        ..Options::default()
+    };
+    let engines = entries.iter().map(|entry| start(entry, &cpu, clock, options)).collect::<anyhow::Result<_>>()?;
+    Ok(Fleet::new(engines)?)
+}
+
+/// Loads a model and starts its engine.
+pub(crate) fn start(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>, options: Options) -> anyhow::Result<Engine> {
+    let checkpoint = shelf::open(entry)?;
+    let bar = shelf::loading_bar(&entry.name);
+    let progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let engine = Engine::start(&entry.name, &checkpoint, Arc::clone(cpu), Arc::clone(clock), options, progress);
+    bar.finish_and_clear();
+    engine.with_context(|| format!("start the model {}", entry.name))
+}
+
+fn greet(address: &str, models: &[String]) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let model = models.last().map_or("", String::as_str);
+    say(&format!("Sampan serves {} at http://{address}/v1", models.join(", ")));
+    say("");
+    say(&format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\"));
+    say(&format!(r#"    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'"#));
+    say("");
+    say("Ctrl-C stops it.");
+}

@@ -1,0 +1,24 @@
+//! What reads bytes that may come from anywhere, as plain functions: whatever the bytes, they return.
+
+/// Reads bytes as a log entry.
+pub fn log(bytes: &[u8]) {
+    crate::log::fuzz(bytes);
+}
+
+/// Reads bytes as a manifest.
+pub fn manifest(bytes: &[u8]) {
+    crate::manifest::fuzz(bytes);
+}
+
+/// Reads bytes as the head of a segment.
+pub fn segment_head(bytes: &[u8]) {
+    crate::segment::fuzz(bytes);
+}
+
+/// Reads bytes as a filter index of 100 rows.
+pub fn filter_index(bytes: &[u8]) {
+    crate::segment::fuzz_filter_index(bytes);
+}
+
+#[cfg(test)]
+mod tests;

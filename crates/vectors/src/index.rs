@@ -1,0 +1,161 @@
+//! One index: what is written to it, and how every process that opens it sees the same.
+//!
+//! The log is the truth. Entry `n` is whatever object was created under the number `n` first; a process that loses the
+//! race for a number applies the winner's entry and takes the next. So any number of processes may write, and a zombie
+//! does no harm. Compaction moves rows into segments and says so in a numbered manifest, created the same way.
+//!
+//! **Reads are strongly consistent.** Before it answers, a reader looks for the next log entry and then for a newer
+//! manifest, in this order: an entry is removed only after a manifest that holds it was written, so when neither is
+//! found, the reader knows everything that was acknowledged before it looked.
+//!
+//! **Writes are acknowledged when durable and certain.** After its entry is created, a writer looks for a newer
+//! manifest. If there is one whose log begins later, the slot may have been one that was used and cleared before: the
+//! manifest's list of writers says whether the entry counts. If it does not, it is written again.
+
+mod apply;
+mod collect;
+mod commit;
+mod compact;
+mod list;
+mod read;
+mod search;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use base::Rng;
+use bytes::Bytes;
+use store::{Name, Store};
+
+pub use compact::Compaction;
+pub use list::{PAGE_KEYS_MAX, Page, Position, Span};
+pub use search::{Match, Query, Want};
+
+use crate::error::tried;
+use crate::manifest::Manifest;
+use crate::metadata::MetadataLimits;
+use crate::state::State;
+use crate::types::Shape;
+use crate::{Error, Result};
+
+/// What may be set for an index that is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Limits of a row's metadata.
+    pub metadata: MetadataLimits,
+    /// So many rows in memory are worth a compaction.
+    pub tail_rows: u32,
+    /// At so many rows in memory, writes are refused with [`Error::Busy`] until a compaction is done.
+    pub tail_rows_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { metadata: MetadataLimits::default(), tail_rows: 8_192, tail_rows_max: 65_536 }
+    }
+}
+
+/// An index, open in this process.
+#[derive(Debug)]
+pub struct Index {
+    store: Arc<dyn Store>,
+    folder: Name,
+    config: Config,
+    shape: Shape,
+    /// Names this opening of the index in the log.
+    writer: u64,
+    /// Numbers the segments that this opening writes.
+    builds: AtomicU64,
+    state: RwLock<State>,
+    /// Whoever holds it may change `state`.
+    applier: tokio::sync::Mutex<commit::Applier>,
+    waiting: Mutex<Vec<commit::Request>>,
+}
+
+impl Index {
+    /// Creates an index in an empty folder.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if there is one; [`Error::Unknown`] if the store does not say; a bad shape.
+    pub async fn create(store: &Arc<dyn Store>, folder: &Name, shape: &Shape) -> Result<()> {
+        shape.check()?;
+        let name = apply::manifest_name(folder, 1)?;
+        let bytes = Bytes::from(Manifest::first(shape.clone()).encode());
+        match store.put_create(&name, bytes).await {
+            Ok(()) => Ok(()),
+            Err(store::Error::Exists { .. }) => {
+                Err(Error::Conflict { what: format!("index {folder}"), why: "exists already" })
+            }
+            Err(store::Error::Unavailable { .. } | store::Error::Io { .. }) => Err(Error::Unknown),
+            Err(source) => Err(tried("create an index")(source)),
+        }
+    }
+
+    /// Opens an index. `rng` names this opening; two openings must not be given the same numbers.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none; [`Error::Corrupt`] names the object that is damaged.
+    pub async fn open(store: &Arc<dyn Store>, folder: &Name, config: Config, rng: &mut Rng) -> Result<Self> {
+        let newest = apply::newest_manifest(store.as_ref(), folder, None).await?;
+        let Some(number) = newest else { return Err(Error::NotFound { what: format!("index {folder}") }) };
+        let state = apply::load(store, folder, number, None).await?;
+        let index = Self {
+            store: Arc::clone(store),
+            folder: folder.clone(),
+            config,
+            shape: state.manifest.shape.clone(),
+            writer: rng.next_u64(),
+            builds: AtomicU64::new(0),
+            state: RwLock::new(state),
+            applier: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+        };
+        index.refresh().await?;
+        Ok(index)
+    }
+
+    /// What the index is made for.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The limits that apply.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Counts of what this process has seen so far; it does not ask the store.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let state = self.state();
+        Stats {
+            rows: state.live_rows(),
+            tail_rows: state.tail.rows(),
+            segments: state.segments.len() as u32,
+            manifest: state.manifest.number,
+            log_next: state.next,
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        // A panic while the lock was held would be our bug; what was there is still consistent, entry by entry.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Rows that are alive.
+    pub rows: u64,
+    /// Rows in memory, dead ones too.
+    pub tail_rows: u32,
+    /// Segments.
+    pub segments: u32,
+    /// The number of the manifest.
+    pub manifest: u64,
+    /// The number of the next log entry.
+    pub log_next: u64,
+}

@@ -1,0 +1,207 @@
+//! Following the log and the manifests.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+
+use store::{Name, Store};
+
+use super::Index;
+use super::commit::Applier;
+use crate::bits::Bits;
+use crate::error::tried;
+use crate::log::{self, ENTRY_BYTES_MAX, Read};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::segment::Segment;
+use crate::state::{Live, Logged, Place, State};
+use crate::types::Key;
+use crate::{Error, Result};
+
+/// How many entries and manifests one call follows before it gives up: others write faster than it can read.
+const STEPS_MAX: u32 = 100_000;
+
+pub(super) fn manifest_name(folder: &Name, number: u64) -> Result<Name> {
+    folder.join("manifest").and_then(|all| all.join(&format!("{number:020}"))).map_err(tried("name a manifest"))
+}
+
+pub(super) fn log_name(folder: &Name, number: u64) -> Result<Name> {
+    folder.join("log").and_then(|all| all.join(&format!("{number:020}"))).map_err(tried("name a log entry"))
+}
+
+/// The highest number of a manifest, if one is higher than `after`.
+pub(super) async fn newest_manifest(store: &dyn Store, folder: &Name, after: Option<u64>) -> Result<Option<u64>> {
+    const PAGE: usize = 100;
+    let all = folder.join("manifest").map_err(tried("name the manifests"))?;
+    let mut last = after.map(|number| manifest_name(folder, number)).transpose()?;
+    let mut newest = None;
+    // Ends: each page begins after the last.
+    loop {
+        let page = store.list_after(&all, last.as_ref(), PAGE).await.map_err(tried("list manifests"))?;
+        if let Some(entry) = page.last() {
+            newest = entry.name.last_part().parse().ok();
+            last = Some(entry.name.clone());
+        }
+        if page.len() < PAGE {
+            return Ok(newest);
+        }
+    }
+}
+
+/// Reads a manifest and opens its segments, taking those that `known` has open already.
+pub(super) async fn load(store: &Arc<dyn Store>, folder: &Name, number: u64, known: Option<&[Live]>) -> Result<State> {
+    let name = manifest_name(folder, number)?;
+    let bytes = store.get(&name, MANIFEST_BYTES_MAX).await.map_err(tried("read a manifest"))?;
+    let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
+    let manifest = Manifest::decode(&bytes, number).map_err(corrupt)?;
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for entry in &manifest.segments {
+        let same = |live: &&Live| live.segment.id == entry.id && live.segment.head.checksum == entry.head_checksum;
+        let segment = match known.and_then(|known| known.iter().find(same)) {
+            Some(live) => Arc::clone(&live.segment),
+            None => Arc::new(Segment::open(store, folder, entry, &manifest.shape).await?),
+        };
+        let mut dead = Bits::none(entry.rows);
+        dead.add_roaring(&entry.dead).ok_or_else(|| corrupt("a dead row is out of range"))?;
+        segments.push(Live { segment, dead: Arc::new(dead) });
+    }
+    Ok(State::of_manifest(manifest, segments))
+}
+
+/// Rows of the segments that are alive and have one of these keys.
+pub(super) async fn locate(segments: &[Live], keys: &[&Key]) -> Result<Vec<Place>> {
+    let wanted: HashSet<&Key> = keys.iter().copied().collect();
+    let mut places = Vec::new();
+    for (number, live) in segments.iter().enumerate() {
+        let mut rows: Vec<u32> = wanted
+            .iter()
+            .flat_map(|key| live.segment.rows_with_hash(key))
+            .filter(|&row| !live.dead.contains(row))
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        let found = live.segment.keys(&rows).await?;
+        let alive = rows.iter().zip(&found).filter(|(_, key)| wanted.contains(key));
+        places.extend(alive.map(|(&row, _)| Place { segment: number, row }));
+    }
+    Ok(places)
+}
+
+/// What stands at a place of the log.
+enum Step {
+    Applied,
+    /// Nothing is there.
+    End,
+    /// Something is there that cannot follow what came before.
+    Odd(Error),
+}
+
+impl Index {
+    /// Learns everything that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// If the store fails or an object is damaged.
+    pub async fn refresh(&self) -> Result<()> {
+        if self.is_fresh().await? {
+            return Ok(());
+        }
+        let mut applier = self.applier.lock().await;
+        self.catch_up(&mut applier).await
+    }
+
+    /// Whether neither a log entry nor a manifest is new. Does not wait for a commit that is under way.
+    async fn is_fresh(&self) -> Result<bool> {
+        let (next, manifest) = {
+            let state = self.state();
+            (state.next, state.manifest.number)
+        };
+        match self.store.get(&log_name(&self.folder, next)?, ENTRY_BYTES_MAX).await {
+            Err(error) if error.is_not_found() => {}
+            Err(source) => return Err(tried("read the log")(source)),
+            Ok(_) => return Ok(false),
+        }
+        Ok(newest_manifest(self.store.as_ref(), &self.folder, Some(manifest)).await?.is_none())
+    }
+
+    /// Follows the log to its end and takes newer manifests.
+    pub(super) async fn catch_up(&self, applier: &mut Applier) -> Result<()> {
+        for _ in 0..STEPS_MAX {
+            let step = self.step(applier).await?;
+            if matches!(step, Step::Applied) || self.adopt_newer(applier).await? {
+                continue;
+            }
+            match step {
+                Step::Applied | Step::End => return Ok(()),
+                Step::Odd(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended { action: "follow the log", tries: STEPS_MAX })
+    }
+
+    /// Applies the next entry of the log.
+    async fn step(&self, applier: &mut Applier) -> Result<Step> {
+        let (number, previous) = {
+            let state = self.state();
+            (state.next, state.previous)
+        };
+        let name = log_name(&self.folder, number)?;
+        let bytes = match self.store.get(&name, ENTRY_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Step::End),
+            Err(source) => return Err(tried("read the log")(source)),
+        };
+        let odd = |what| Ok(Step::Odd(Error::Corrupt { object: name.to_string(), what }));
+        let logged = match log::read(&bytes, number, self.shape.dimension) {
+            Read::Damaged(what) => return odd(what),
+            Read::Torn => Logged { number, previous, checksum: 0, author: None, ops: Vec::new() },
+            Read::Whole { entry, .. } if entry.previous != previous => {
+                return odd("the entry before it is not the one that it names");
+            }
+            Read::Whole { entry, checksum } => {
+                let author = Some((entry.writer, entry.serial));
+                Logged { number, previous, checksum, author, ops: entry.ops }
+            }
+        };
+        self.apply(applier, Arc::new(logged)).await?;
+        Ok(Step::Applied)
+    }
+
+    /// Applies an entry that stands in the log at the place `next`.
+    pub(super) async fn apply(&self, _applier: &mut Applier, logged: Arc<Logged>) -> Result<()> {
+        let segments = self.state().segments.clone();
+        let keys: Vec<&Key> = logged.ops.iter().map(crate::types::Op::key).collect();
+        let places = locate(&segments, &keys).await?;
+        drop(segments);
+        self.state.write().unwrap_or_else(PoisonError::into_inner).apply(logged, &places);
+        Ok(())
+    }
+
+    /// Takes the newest manifest if it is newer than ours. Says whether it was.
+    pub(super) async fn adopt_newer(&self, _applier: &mut Applier) -> Result<bool> {
+        let own = self.state().manifest.number;
+        let Some(number) = newest_manifest(self.store.as_ref(), &self.folder, Some(own)).await? else {
+            return Ok(false);
+        };
+        let known = self.state().segments.clone();
+        let mut state = match load(&self.store, &self.folder, number, Some(&known)).await {
+            Ok(state) => state,
+            // An even newer manifest has made this one or its segments rubbish; the next round finds it.
+            Err(Error::Store { source, .. }) if source.is_not_found() => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        // Entries that we know already need not be read again, as long as they follow the manifest's.
+        let since: Vec<Arc<Logged>> = self.state().since.clone();
+        let begin = state.next;
+        for logged in since.into_iter().skip_while(|logged| logged.number < begin) {
+            if logged.number != state.next || logged.previous != state.previous {
+                break;
+            }
+            let keys: Vec<&Key> = logged.ops.iter().map(crate::types::Op::key).collect();
+            let places = locate(&state.segments, &keys).await?;
+            state.apply(logged, &places);
+        }
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        Ok(true)
+    }
+}

@@ -1,0 +1,262 @@
+//! Compaction: rows of the tail, and of segments that are small or mostly dead, go into new segments.
+//!
+//! It works on a state as it was at one place of the log while writes go on, and says in a new manifest what it made of
+//! that place. Every process, this one too, takes the manifest and applies the log from there.
+//!
+//! Memory: one part of a segment (24 MiB) and one head, whatever the size of the index.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::Index;
+use super::apply::manifest_name;
+use super::read::read_rows;
+use crate::error::tried;
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
+use crate::segment::{Builder, prepare, rows_max};
+use crate::state::{Live, View};
+use crate::types::Row;
+use crate::{Error, Result};
+
+/// How many rows a merge reads at once.
+const MERGE_ROWS: usize = 256;
+/// As many segments of one size are merged into one.
+const FAN_IN: usize = 4;
+/// A segment with fewer living rows than this fraction (1/2) of its rows is rewritten.
+const LIVING_PER_ROWS: u32 = 2;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compaction {
+    /// There was nothing to do.
+    Idle,
+    /// A new manifest counts.
+    Done {
+        /// Rows that were written.
+        rows: u64,
+    },
+    /// Another process compacted meanwhile; its work counts, ours is rubbish.
+    Lost,
+}
+
+/// A state to compact.
+struct Snapshot {
+    view: View,
+    manifest: Arc<Manifest>,
+    next: u64,
+    previous: u32,
+    writers: Writers,
+}
+
+/// Which segments are to be merged with the tail. `sizes` are living rows and all rows of each segment.
+///
+/// Segments are merged when [`FAN_IN`] of them are within a factor of [`FAN_IN`] in size, so a row is rewritten about
+/// `log4(rows / tail)` times.
+fn plan(sizes: &[(u32, u32)], tail_rows: u32, segment_rows_max: u32) -> Vec<usize> {
+    let mut merged: Vec<usize> =
+        (0..sizes.len()).filter(|&index| sizes[index].0 < sizes[index].1 / LIVING_PER_ROWS).collect();
+    let mut by_size: Vec<usize> = (0..sizes.len()).filter(|index| !merged.contains(index)).collect();
+    by_size.sort_by_key(|&index| sizes[index].0);
+    let mut size = tail_rows.max(1);
+    // Ends: each round takes at least one segment off the list.
+    loop {
+        let near = by_size.iter().take_while(|&&index| sizes[index].0 / FAN_IN as u32 <= size).count();
+        let total: u64 = by_size[..near].iter().map(|&index| u64::from(sizes[index].0)).sum();
+        if near + 1 < FAN_IN || total + u64::from(tail_rows) > u64::from(segment_rows_max) {
+            merged.sort_unstable();
+            return merged;
+        }
+        size = u32::try_from(total).unwrap_or(u32::MAX).max(size);
+        merged.extend(by_size.drain(..near));
+    }
+}
+
+impl Index {
+    /// Whether enough rows are in memory to be worth a compaction.
+    #[must_use]
+    pub fn wants_compaction(&self) -> bool {
+        self.state().tail.rows() >= self.config.tail_rows
+    }
+
+    /// Writes what is in memory to segments, merges segments where that is due, and removes what nobody needs any more.
+    ///
+    /// Cost: minutes for millions of rows, mostly computing, on the caller's thread; writes and reads go on meanwhile.
+    /// Dropping the future is harmless.
+    ///
+    /// # Errors
+    /// Errors of the store; [`Error::Unknown`] if it is not known whether the new manifest was written.
+    pub async fn compact(&self) -> Result<Compaction> {
+        let snapshot = self.snapshot().await?;
+        let sizes: Vec<(u32, u32)> =
+            snapshot.view.segments.iter().map(|live| (live.rows(), live.segment.head.rows)).collect();
+        let tail: Vec<&Arc<Row>> = snapshot.view.tail.live().collect();
+        let merged = plan(&sizes, tail.len() as u32, rows_max(self.shape.dimension));
+        if snapshot.next == snapshot.manifest.log_next && merged.is_empty() {
+            return Ok(Compaction::Idle);
+        }
+        let kept = (0..sizes.len()).filter(|index| !merged.contains(index));
+        let mut segments: Vec<SegmentEntry> = kept.map(|index| entry_of(&snapshot.view.segments[index])).collect();
+        let sources: Vec<&Live> = merged.iter().map(|&index| &snapshot.view.segments[index]).collect();
+        let number = snapshot.manifest.number + 1;
+        let built = self.build(number, &sources, &tail).await?;
+        let rows = built.iter().map(|entry| u64::from(entry.rows)).sum();
+        segments.extend(built);
+        let manifest = Manifest {
+            number,
+            shape: self.shape.clone(),
+            log_next: snapshot.next,
+            log_previous: snapshot.previous,
+            writers: snapshot.writers.clone(),
+            segments,
+        };
+        if !self.publish(&manifest).await? {
+            return Ok(Compaction::Lost);
+        }
+        self.refresh().await?;
+        let newest = Arc::clone(&self.state().manifest);
+        if *newest != manifest {
+            return Ok(Compaction::Lost);
+        }
+        self.collect(&snapshot.manifest, &newest).await?;
+        Ok(Compaction::Done { rows })
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot> {
+        let mut applier = self.applier.lock().await;
+        self.catch_up(&mut applier).await?;
+        let state = self.state();
+        Ok(Snapshot {
+            view: state.view(),
+            manifest: Arc::clone(&state.manifest),
+            next: state.next,
+            previous: state.previous,
+            writers: state.writers.clone(),
+        })
+    }
+
+    /// Writes the living rows of the segments and of the tail to as few segments as hold them.
+    async fn build(&self, number: u64, sources: &[&Live], tail: &[&Arc<Row>]) -> Result<Vec<SegmentEntry>> {
+        let centre = self.centre(sources, tail);
+        let mut writing = Writing { index: self, number, centre, builder: None, rows: 0, done: Vec::new() };
+        for live in sources {
+            let alive: Vec<u32> = (*live.dead).clone().not().iter().collect();
+            for rows in alive.chunks(MERGE_ROWS) {
+                for row in read_rows(live, rows).await? {
+                    writing.push(&row).await?;
+                }
+            }
+        }
+        for row in tail {
+            writing.push(row).await?;
+        }
+        writing.finish().await
+    }
+
+    /// The mean of the rows to come: exact for the tail, that of all rows for a segment.
+    fn centre(&self, sources: &[&Live], tail: &[&Arc<Row>]) -> Vec<f32> {
+        let mut sum = vec![0.0_f64; self.shape.dimension as usize];
+        let mut count = 0.0;
+        let mut add = |values: &[f32], weight: f64| {
+            count += weight;
+            for (sum, &value) in sum.iter_mut().zip(values) {
+                *sum += weight * f64::from(value);
+            }
+        };
+        for row in tail {
+            add(&prepare(&row.vector, self.shape.metric), 1.0);
+        }
+        for live in sources {
+            add(&live.segment.head.centre, f64::from(live.rows()));
+        }
+        let scale = if count > 0.0 { 1.0 / count } else { 0.0 };
+        sum.iter().map(|&value| (value * scale) as f32).collect()
+    }
+
+    /// Creates the manifest. `false` if another has its number.
+    async fn publish(&self, manifest: &Manifest) -> Result<bool> {
+        let name = manifest_name(&self.folder, manifest.number)?;
+        let bytes = Bytes::from(manifest.encode());
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(Error::Busy { rows: bytes.len() as u64, limit: MANIFEST_BYTES_MAX });
+        }
+        match self.store.put_create(&name, bytes.clone()).await {
+            Ok(()) => return Ok(true),
+            Err(store::Error::Exists { .. } | store::Error::Unavailable { .. } | store::Error::Io { .. }) => {}
+            Err(source) => return Err(tried("write a manifest")(source)),
+        }
+        match self.store.get(&name, MANIFEST_BYTES_MAX).await {
+            Ok(stored) => Ok(stored == bytes),
+            // Not there now, and perhaps a moment later: our segments stay until a manifest of this number is there.
+            Err(_) => Err(Error::Unknown),
+        }
+    }
+}
+
+fn entry_of(live: &Live) -> SegmentEntry {
+    SegmentEntry {
+        id: live.segment.id.clone(),
+        rows: live.segment.head.rows,
+        head_checksum: live.segment.head.checksum,
+        dead: live.dead.to_roaring(),
+    }
+}
+
+/// Segments being written one after the other.
+struct Writing<'a> {
+    index: &'a Index,
+    number: u64,
+    centre: Vec<f32>,
+    builder: Option<Builder>,
+    rows: u32,
+    done: Vec<SegmentEntry>,
+}
+
+impl Writing<'_> {
+    async fn push(&mut self, row: &Row) -> Result<()> {
+        if self.rows == rows_max(self.index.shape.dimension) {
+            self.close().await?;
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            None => {
+                let build = self.index.builds.fetch_add(1, Ordering::Relaxed);
+                let id = format!("{:020}-{:016x}-{build}", self.number, self.index.writer);
+                let (store, folder) = (&self.index.store, &self.index.folder);
+                let new = Builder::new(store, folder, &id, &self.index.shape, self.centre.clone())?;
+                self.builder.insert(new)
+            }
+        };
+        self.rows += 1;
+        builder.push(row).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.rows = 0;
+        if let Some(builder) = self.builder.take() {
+            self.done.push(builder.finish().await?);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<SegmentEntry>> {
+        self.close().await?;
+        Ok(self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan;
+
+    #[test]
+    fn segments_of_one_size_are_merged_and_the_dead_are_swept() {
+        assert_eq!(plan(&[], 100, 10_000), [0; 0]);
+        assert_eq!(plan(&[(100, 100); 2], 100, 10_000), [0; 0]);
+        assert_eq!(plan(&[(100, 100); 3], 100, 10_000), [0, 1, 2]);
+        assert_eq!(plan(&[(100, 100), (9_000, 9_000), (100, 100), (120, 120)], 100, 10_000), [0, 2, 3]);
+        assert_eq!(plan(&[(49, 100), (50, 100)], 1, 10_000), [0]);
+        assert_eq!(plan(&[(4_000, 4_000); 3], 4_000, 10_000), [0; 0]);
+    }
+}

@@ -1,0 +1,57 @@
+//! Rows by their keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Index;
+use super::apply::locate;
+use crate::state::Live;
+use crate::types::{Key, Row};
+use crate::{Error, Result};
+
+/// How often a read begins again because a compaction removed a segment under it.
+const TRIES_MAX: u32 = 5;
+
+impl Index {
+    /// The rows with these keys, in the order of the keys; keys that are not there are left out. Sees every write that
+    /// was acknowledged before the call.
+    ///
+    /// # Errors
+    /// Errors of the store; [`Error::Corrupt`] names a damaged object.
+    pub async fn get(&self, keys: &[Key]) -> Result<Vec<Arc<Row>>> {
+        let mut tries = 0;
+        // Ends: each round counts a try.
+        loop {
+            self.refresh().await?;
+            match self.get_once(keys).await {
+                Err(Error::Store { source, .. }) if source.is_not_found() && tries < TRIES_MAX => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn get_once(&self, keys: &[Key]) -> Result<Vec<Arc<Row>>> {
+        let (segments, mut found) = {
+            let state = self.state();
+            let rows = keys.iter().filter_map(|key| state.tail.get(key).cloned());
+            let found: HashMap<Key, Arc<Row>> = rows.map(|row| (row.key.clone(), row)).collect();
+            (state.segments.clone(), found)
+        };
+        let missing: Vec<&Key> = keys.iter().filter(|key| !found.contains_key(key)).collect();
+        let places = locate(&segments, &missing).await?;
+        for (number, live) in segments.iter().enumerate() {
+            let rows: Vec<u32> = places.iter().filter(|place| place.segment == number).map(|place| place.row).collect();
+            if !rows.is_empty() {
+                found.extend(read_rows(live, &rows).await?.into_iter().map(|row| (row.key.clone(), Arc::new(row))));
+            }
+        }
+        Ok(keys.iter().filter_map(|key| found.get(key).cloned()).collect())
+    }
+}
+
+/// Whole rows with their documents.
+pub(super) async fn read_rows(live: &Live, rows: &[u32]) -> Result<Vec<Row>> {
+    let (vectors, documents) = futures::try_join!(live.segment.whole(rows), live.segment.documents(rows))?;
+    let both = vectors.into_iter().zip(documents);
+    Ok(both.map(|(vector, (key, metadata))| Row { key, vector: vector.into(), metadata }).collect())
+}

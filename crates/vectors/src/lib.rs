@@ -1,0 +1,38 @@
+//! Vector buckets: indexes of vectors on object storage that answer by meaning, the moment a vector is written.
+//!
+//! * [`Index`]: put, delete, get, list, query, compact. Reads are strongly consistent, writes are durable when they
+//!   answer, and any number of processes may open one index.
+//! * [`Filter`]: the filter language of Amazon S3 Vectors.
+//! * [`Shape`], [`Row`], [`Key`], [`Metadata`]: what an index holds.
+//!
+//! From the inside: a log of commits (`log`), numbered manifests (`manifest`) and segments that never change
+//! (`segment`), all on a [`store::Store`] whose one means of agreement is to create an object that does not exist yet.
+//! `index` says why that is enough. What lies where, byte by byte, is in `format.md` beside this file. Distances are
+//! estimated from one bit a dimension (`rabitq`) and then computed; the inner loops lie in `distance`.
+//!
+//! No clock is read here and no lock is held by time: who wins is decided by who created an object first.
+
+#![warn(missing_docs)]
+
+mod bits;
+mod codec;
+mod distance;
+mod error;
+mod filter;
+pub mod fuzz;
+mod index;
+mod log;
+mod manifest;
+mod metadata;
+mod rabitq;
+mod rotate;
+mod segment;
+mod state;
+mod tail;
+mod types;
+
+pub use error::{Error, Result};
+pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
+pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
+pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
+pub use types::{BATCH_ROWS_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape};

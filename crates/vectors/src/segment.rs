@@ -1,0 +1,110 @@
+//! A segment: rows that never change, under `segments/<id>/`. What lies where, byte by byte, is in `format.md` beside
+//! this file.
+//!
+//! In memory stay, for each row of 384 dimensions: the code (48 bytes), two factors (8), its place in the key table
+//! (8), the place of its document (4), and the filter index (about 12 bytes a distinct value). Vectors, keys and
+//! metadata stay in the store and are read row by row, each with its own checksum.
+
+mod build;
+mod filter_index;
+mod head;
+mod rows;
+
+pub(crate) use build::{Builder, rows_max};
+use filter_index::FilterIndex;
+#[cfg(test)]
+pub(crate) use filter_index::FilterIndexBuilder;
+#[cfg(test)]
+pub(crate) use head::Part;
+pub(crate) use head::{Head, fuzz};
+pub(crate) use rows::{distance, prepare};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use store::{Name, OBJECT_BYTES_MAX, Store};
+
+use crate::error::tried;
+use crate::manifest::SegmentEntry;
+use crate::types::{Key, Shape};
+use crate::{Error, Result};
+
+/// The most rows of one segment; of many dimensions it has fewer, see [`rows_max`].
+pub(crate) const ROWS_MAX: u32 = 262_144;
+
+/// A segment, open for reading.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: String,
+    pub(crate) head: Head,
+    pub(crate) filter_index: FilterIndex,
+    folder: Name,
+    store: Arc<dyn Store>,
+}
+
+impl Segment {
+    /// Reads what stays in memory.
+    pub(crate) async fn open(
+        store: &Arc<dyn Store>,
+        index_folder: &Name,
+        entry: &SegmentEntry,
+        shape: &Shape,
+    ) -> Result<Self> {
+        let folder = folder_of(index_folder, &entry.id)?;
+        let name = object(&folder, "head");
+        let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read the head of a segment"))?;
+        let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
+        let head = Head::decode(&bytes).map_err(corrupt)?;
+        if head.checksum != entry.head_checksum {
+            return Err(corrupt("it is not the one that the manifest names"));
+        }
+        if (head.rows, head.dimension) != (entry.rows, shape.dimension) {
+            return Err(corrupt("it has another shape than the manifest says"));
+        }
+        let filter_index = read_filter_index(store, &folder, &head).await?;
+        Ok(Self { id: entry.id.clone(), head, filter_index, folder, store: Arc::clone(store) })
+    }
+
+    /// Rows that may have this key: its hash fits.
+    pub(crate) fn rows_with_hash(&self, key: &Key) -> impl Iterator<Item = u32> {
+        let hash = u64::from(key.hash32());
+        let start = self.head.keys.partition_point(|&entry| entry >> 32 < hash);
+        self.head.keys[start..].iter().take_while(move |&&entry| entry >> 32 == hash).map(|&entry| entry as u32)
+    }
+}
+
+async fn read_filter_index(store: &Arc<dyn Store>, folder: &Name, head: &Head) -> Result<FilterIndex> {
+    let mut whole = Vec::new();
+    for number in 0..head.filter_objects {
+        let name = object(folder, &format!("filter-{number:05}"));
+        let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read a filter index"))?;
+        let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
+        whole.extend_from_slice(crate::codec::unseal(&bytes).ok_or_else(|| corrupt("its checksum is wrong"))?);
+    }
+    FilterIndex::decode(&whole, head.rows).ok_or_else(|| Error::Corrupt {
+        object: object(folder, "filter-00000").to_string(),
+        what: "it is not in the format of a filter index",
+    })
+}
+
+/// Feeds foreign bytes to the reader of filter indexes.
+pub(crate) fn fuzz_filter_index(bytes: &[u8]) {
+    if let Some(index) = FilterIndex::decode(bytes, 100) {
+        assert_eq!(FilterIndex::decode(&index.encode(), 100), Some(index), "what is read can be written");
+    }
+}
+
+/// The folder of a segment in the folder of its index.
+pub(crate) fn folder_of(index_folder: &Name, id: &str) -> Result<Name> {
+    index_folder.join("segments").and_then(|all| all.join(id)).map_err(tried("name a segment"))
+}
+
+fn object(folder: &Name, last: &str) -> Name {
+    folder.join(last).expect("an index's folder leaves room for its objects")
+}
+
+/// Bytes of a stored row, checked against the checksum at their end.
+fn checked<'a>(name: &Name, bytes: &'a Bytes) -> Result<&'a [u8]> {
+    crate::codec::unseal(bytes)
+        .ok_or_else(|| Error::Corrupt { object: name.to_string(), what: "the checksum of a row is wrong" })
+}

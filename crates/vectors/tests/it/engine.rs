@@ -1,0 +1,206 @@
+use std::sync::Arc;
+
+use base::Rng;
+use serde_json::json;
+use store::sim::Tasks;
+use store::{Memory, Name, Store};
+use vectors::{Compaction, Config, Error, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape};
+use vectors::{Span, Want};
+
+const DIMENSION: u32 = 32;
+
+fn row(number: u64, rng: &mut Rng) -> Row {
+    let vector = (0..DIMENSION).map(|_| rng.unit_f64() as f32 - 0.5).collect();
+    let json = json!({"bucket": number % 10, "parity": if number.is_multiple_of(2) { "even" } else { "odd" }});
+    let metadata = Metadata::from_json(&json, &[], MetadataLimits::default()).unwrap();
+    Row { key: Key::parse(&format!("key-{number}")).unwrap(), vector, metadata }
+}
+
+fn distance(metric: Metric, left: &[f32], right: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    match metric {
+        Metric::Cosine => 1.0 - dot(left, right) / (dot(left, left) * dot(right, right)).sqrt(),
+        Metric::Euclidean => left.iter().zip(right).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt(),
+    }
+}
+
+/// Writes rows in three generations with overwrites and deletes, compacting between, and compares with a plain scan.
+async fn check(metric: Metric) {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let folder = Name::parse("bucket/index").unwrap();
+    let shape = Shape { dimension: DIMENSION, metric, not_filterable: Vec::new() };
+    Index::create(&store, &folder, &shape).await.unwrap();
+    assert!(matches!(Index::create(&store, &folder, &shape).await, Err(Error::Conflict { .. })));
+    let mut rng = Rng::seeded(2);
+    let index = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
+    let mut model = std::collections::BTreeMap::new();
+    for generation in 0..5 {
+        for batch in 0..6 {
+            let start = generation * 500 + batch * 200;
+            let rows: Vec<Row> = (start..start + 200).map(|number| row(number, &mut rng)).collect();
+            model.extend(rows.iter().map(|row| (row.key.clone(), row.clone())));
+            index.put(rows).await.unwrap();
+        }
+        let gone: Vec<Key> = model.keys().step_by(17).take(400).cloned().collect();
+        gone.iter().for_each(|key| drop(model.remove(key)));
+        index.delete(gone.clone()).await.unwrap();
+        assert!(index.get(&gone).await.unwrap().is_empty());
+        if generation < 4 {
+            assert!(matches!(index.compact().await.unwrap(), Compaction::Done { .. }));
+        }
+        assert_eq!(index.stats().rows as usize, model.len());
+    }
+    let other = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
+    for index in [&index, &other] {
+        check_reads(index, &model, metric, &mut rng).await;
+    }
+}
+
+async fn check_reads(index: &Index, model: &std::collections::BTreeMap<Key, Row>, metric: Metric, rng: &mut Rng) {
+    let all: Vec<Key> = model.keys().cloned().collect();
+    let got = index.get(&all).await.unwrap();
+    assert!(got.iter().map(|row| row.as_ref()).eq(model.values()));
+    let (mut listed, mut parts) = (Vec::new(), 0);
+    for part in 0..4 {
+        let mut after = None;
+        loop {
+            let page = index.list(Span { part, of: 4 }, after.as_ref(), 300).await.unwrap();
+            listed.extend(page.keys);
+            parts += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    listed.sort_unstable();
+    assert_eq!(listed, all);
+    assert!(parts > 4);
+    for filter in [None, Some(json!({"bucket": 3})), Some(json!({"parity": "odd", "bucket": {"$lt": 4}}))] {
+        let filter = filter.map(|json| Filter::parse(&json, &[]).unwrap());
+        let (mut right, mut total) = (0, 0);
+        for _ in 0..20 {
+            let vector = row(0, rng).vector.into_vec();
+            let mut expected: Vec<(f32, &Key)> = model
+                .values()
+                .filter(|row| filter.as_ref().is_none_or(|filter| filter.matches(&row.metadata)))
+                .map(|row| (distance(metric, &vector, &row.vector), &row.key))
+                .collect();
+            expected.sort_unstable_by(|left, right| left.0.total_cmp(&right.0));
+            let want = Want { vector: true, metadata: true };
+            let query = Query { vector, neighbours: 10, filter: filter.clone(), want };
+            let found = index.query(&query).await.unwrap();
+            assert_eq!(found.len(), 10);
+            for found in &found {
+                let row = &model[&found.key];
+                assert_eq!((found.vector.as_ref(), found.metadata.as_ref()), (Some(&row.vector), Some(&row.metadata)));
+                assert!((found.distance - distance(metric, &query.vector, &row.vector)).abs() < 1e-4);
+            }
+            right += found.iter().filter(|found| expected[..10].iter().any(|(_, key)| **key == found.key)).count();
+            total += 10;
+        }
+        // Random vectors have no near neighbours; real ones are easier.
+        assert!(right * 100 >= total * 85, "recall {right}/{total} with {filter:?}");
+    }
+}
+
+#[test]
+fn reads_agree_with_a_plain_scan() {
+    for metric in [Metric::Cosine, Metric::Euclidean] {
+        Tasks::seeded(1).finish(check(metric), 10_000_000);
+    }
+}
+
+/// A flipped bit in any object of an index is named, and nothing wrong is served.
+async fn flip() {
+    let folder = Name::parse("i").unwrap();
+    let shape = Shape { dimension: DIMENSION, metric: Metric::Cosine, not_filterable: Vec::new() };
+    let memory: Arc<dyn Store> = Arc::new(Memory::new());
+    Index::create(&memory, &folder, &shape).await.unwrap();
+    let mut rng = Rng::seeded(3);
+    let index = Index::open(&memory, &folder, Config::default(), &mut rng).await.unwrap();
+    let rows: Vec<Row> = (0..40).map(|number| row(number, &mut rng)).collect();
+    index.put(rows[..30].to_vec()).await.unwrap();
+    index.compact().await.unwrap();
+    index.put(rows[30..].to_vec()).await.unwrap();
+    let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
+    let query = Query { vector: rows[0].vector.to_vec(), neighbours: 40, filter: None, want: Want::default() };
+    for entry in memory.list_after(&folder, None, 1_000).await.unwrap() {
+        let good = memory.get(&entry.name, 1 << 30).await.unwrap();
+        let is_old_manifest = entry.name.as_str().ends_with("manifest/00000000000000000001");
+        for _ in 0..20 {
+            let mut bad = good.to_vec();
+            bad[rng.below(good.len() as u64) as usize] ^= 1 << rng.below(8);
+            memory.put(&entry.name, bad.into()).await.unwrap();
+            let outcome = async {
+                let index = Index::open(&memory, &folder, Config::default(), &mut Rng::seeded(1)).await?;
+                Ok::<_, Error>((index.get(&keys).await?, index.query(&query).await?))
+            };
+            match outcome.await {
+                Err(Error::Corrupt { object, .. }) => assert_eq!(object, entry.name.as_str()),
+                Err(error) => panic!("{}: {error}", entry.name),
+                Ok((got, _)) => {
+                    assert!(is_old_manifest, "{}", entry.name);
+                    assert!(got.iter().map(|row| row.as_ref()).eq(&rows));
+                }
+            }
+        }
+        memory.put(&entry.name, good).await.unwrap();
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_never_served() {
+    Tasks::seeded(1).finish(flip(), 10_000_000);
+}
+
+#[test]
+fn batches_have_limits() {
+    let run = async {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let folder = Name::parse("i").unwrap();
+        let shape = Shape { dimension: DIMENSION, metric: Metric::Cosine, not_filterable: Vec::new() };
+        let mut rng = Rng::seeded(3);
+        let config = Config { tail_rows_max: 600, ..Config::default() };
+        assert!(matches!(Index::open(&store, &folder, config, &mut rng).await, Err(Error::NotFound { .. })));
+        Index::create(&store, &folder, &shape).await.unwrap();
+        let index = Index::open(&store, &folder, config, &mut rng).await.unwrap();
+        let rows: Vec<Row> = (0..501).map(|number| row(number, &mut rng)).collect();
+        for bad in [&rows[..0], &rows[..], &[rows[0].clone(), rows[0].clone()][..]] {
+            assert!(matches!(index.put(bad.to_vec()).await, Err(Error::Invalid { field: "batch", .. })));
+        }
+        index.put(rows[..500].to_vec()).await.unwrap();
+        assert!(matches!(index.put(rows[..101].to_vec()).await, Err(Error::Busy { .. })));
+        index.compact().await.unwrap();
+        index.put(rows[..101].to_vec()).await.unwrap();
+        assert_eq!(index.stats().rows, 500);
+        assert!(index.list(Span::ALL, None, 1_001).await.is_err());
+    };
+    Tasks::seeded(1).finish(run, 1_000_000);
+}
+
+#[test]
+fn a_torn_log_entry_counts_as_nothing() {
+    let run = async {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let folder = Name::parse("i").unwrap();
+        let shape = Shape { dimension: DIMENSION, metric: Metric::Cosine, not_filterable: Vec::new() };
+        Index::create(&store, &folder, &shape).await.unwrap();
+        let mut rng = Rng::seeded(3);
+        let index = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
+        let rows: Vec<Row> = (0..3).map(|number| row(number, &mut rng)).collect();
+        index.put(rows[..1].to_vec()).await.unwrap();
+        let first = Name::parse("i/log/00000000000000000001").unwrap();
+        let second = Name::parse("i/log/00000000000000000002").unwrap();
+        let whole = store.get(&first, 1 << 20).await.unwrap();
+        store.put_create(&second, whole.slice(..30)).await.unwrap();
+        index.put(rows[1..].to_vec()).await.unwrap();
+        let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
+        let other = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
+        for index in [&index, &other] {
+            assert_eq!(index.get(&keys).await.unwrap().len(), 3);
+            assert_eq!(index.stats().log_next, 4);
+        }
+    };
+    Tasks::seeded(1).finish(run, 1_000_000);
+}

@@ -1,0 +1,6 @@
+//! The crate through its public interface.
+
+#[cfg(test)]
+mod engine;
+#[cfg(test)]
+mod simulation;

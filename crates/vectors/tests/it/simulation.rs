@@ -1,0 +1,195 @@
+//! Processes that come and go around one faulty store, and an auditor who knows what each key may hold.
+//!
+//! Each task owns some keys, so its own operations are in order and every read of an own key has a set of allowed
+//! answers: the last acknowledged value, or any value whose outcome is unknown since. An unknown value that was seen
+//! counts from then on. A task that opens the index anew, in another "process", must see all of that.
+//!
+//! Torn writes are not drawn here: the store promises that there are none. A torn log entry is survived all the same
+//! (`engine`); a torn manifest is not, it is named as damage.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use base::Rng;
+use store::sim::{FaultStore, Faults, Tasks, pause};
+use store::{Memory, Name, Store};
+use vectors::{Config, Error, Index, Key, Metadata, Metric, Query, Row, Shape, Want};
+
+type Trace = Arc<Mutex<Vec<String>>>;
+
+/// What a key may hold: `None` is "not there".
+type Allowed = Vec<Option<u32>>;
+
+struct Actor {
+    name: u64,
+    store: Arc<dyn Store>,
+    folder: Name,
+    rng: Rng,
+    allowed: BTreeMap<u64, Allowed>,
+    next_value: u32,
+    trace: Trace,
+}
+
+fn row(key: &Key, value: u32) -> Row {
+    let vector = [value as f32, 1.0, 0.0, 0.0].into();
+    Row { key: key.clone(), vector, metadata: Metadata::default() }
+}
+
+async fn open(store: &Arc<dyn Store>, folder: &Name, rng: &mut Rng) -> Index {
+    // Ends: the store refuses some calls, not all.
+    loop {
+        match Index::open(store, folder, Config::default(), rng).await {
+            Ok(index) => return index,
+            Err(error) => assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
+        }
+    }
+}
+
+impl Actor {
+    fn key(&self, number: u64) -> Key {
+        Key::parse(&format!("{}-{number}", self.name)).unwrap()
+    }
+
+    fn note(&self, what: &str) {
+        self.trace.lock().unwrap().push(format!("{} {what}", self.name));
+    }
+
+    async fn run(mut self, mut shared: Arc<Index>) {
+        for _ in 0..12 {
+            match self.rng.below(10) {
+                0..4 => self.write(&shared).await,
+                4..8 => self.read(&shared).await,
+                8 => self.search(&shared).await,
+                _ => shared = Arc::new(open(&self.store, &self.folder, &mut self.rng).await),
+            }
+        }
+        self.read(&shared).await;
+    }
+
+    async fn write(&mut self, index: &Index) {
+        let number = self.rng.below(3);
+        let key = self.key(number);
+        self.next_value += 1;
+        let value = if self.rng.below(3) == 0 { None } else { Some(self.next_value) };
+        let outcome = match value {
+            Some(value) => index.put(vec![row(&key, value)]).await,
+            None => index.delete(vec![key]).await,
+        };
+        self.note(&format!("write {number} {value:?} {}", outcome.is_ok()));
+        let allowed = self.allowed.entry(number).or_insert_with(|| vec![None]);
+        match outcome {
+            Ok(()) => *allowed = vec![value],
+            Err(Error::Unknown | Error::Store { .. }) => allowed.push(value),
+            // Certainly not written.
+            Err(Error::Contended { .. } | Error::Busy { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn audit(&mut self, number: u64, seen: Option<u32>) {
+        self.note(&format!("read {number} {seen:?}"));
+        let allowed = self.allowed.entry(number).or_insert_with(|| vec![None]);
+        assert!(allowed.contains(&seen), "actor {}: key {number} holds {seen:?}, may hold {allowed:?}", self.name);
+        // Later unknown writes may still take effect; what was written before the value seen may not come back.
+        let place = allowed.iter().position(|value| *value == seen).unwrap();
+        let later_none = allowed.iter().skip(place + 1).copied();
+        *allowed = std::iter::once(seen).chain(later_none).collect();
+    }
+
+    async fn read(&mut self, index: &Index) {
+        let number = self.rng.below(3);
+        match index.get(&[self.key(number)]).await {
+            Ok(rows) => self.audit(number, rows.first().map(|row| row.vector[0] as u32)),
+            Err(error) => assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
+        }
+    }
+
+    async fn search(&mut self, index: &Index) {
+        let want = Want { vector: true, metadata: false };
+        let query = Query { vector: vec![0.0; 4], neighbours: 100, filter: None, want };
+        match index.query(&query).await {
+            Ok(found) => {
+                for number in 0..3 {
+                    let key = self.key(number);
+                    let seen = found.iter().find(|found| found.key == key);
+                    self.audit(number, seen.map(|found| found.vector.as_ref().unwrap()[0] as u32));
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
+        }
+    }
+}
+
+async fn compactor(store: Arc<dyn Store>, folder: Name, mut rng: Rng, trace: Trace) {
+    let index = open(&store, &folder, &mut rng).await;
+    for _ in 0..4 {
+        pause(rng.below(60)).await;
+        let outcome = index.compact().await;
+        trace.lock().unwrap().push(format!("compact {outcome:?}"));
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}");
+        }
+    }
+}
+
+/// One run: three actors in two processes, two compactors, one of which dies, and another actor's process dies.
+fn simulate(seed: u64) -> Vec<String> {
+    let memory: Arc<dyn Store> = Arc::new(Memory::new());
+    let folder = Name::parse("i").unwrap();
+    let shape = Shape { dimension: 4, metric: Metric::Euclidean, not_filterable: Vec::new() };
+    let mut tasks = Tasks::seeded(seed);
+    let setup = (Arc::clone(&memory), folder.clone());
+    tasks.finish(async move { Index::create(&setup.0, &setup.1, &shape).await.unwrap() }, 1_000);
+    let mut rng = Rng::seeded(seed ^ 0x5eed);
+    let faults = Faults { delay_polls_max: 4, refused: 20, lost_reply: 20, torn: 0 };
+    let faulty: Arc<dyn Store> = Arc::new(FaultStore::new(Arc::clone(&memory), faults, rng.next_u64()));
+    let trace = Trace::default();
+    let first = {
+        let (store, folder, seed) = (Arc::clone(&faulty), folder.clone(), rng.next_u64());
+        tasks.finish(async move { Arc::new(open(&store, &folder, &mut Rng::seeded(seed)).await) }, 100_000)
+    };
+    let mut mortal = Vec::new();
+    for name in 0..4 {
+        let actor = Actor {
+            name,
+            store: Arc::clone(&faulty),
+            folder: folder.clone(),
+            rng: Rng::seeded(rng.next_u64()),
+            allowed: BTreeMap::new(),
+            next_value: 0,
+            trace: Arc::clone(&trace),
+        };
+        let id = tasks.spawn(actor.run(Arc::clone(&first)));
+        if name == 3 {
+            mortal.push(id);
+        }
+    }
+    for _ in 0..2 {
+        let rng = Rng::seeded(rng.next_u64());
+        mortal.push(tasks.spawn(compactor(Arc::clone(&faulty), folder.clone(), rng, Arc::clone(&trace))));
+    }
+    for step in 0..200_000_u64 {
+        if step == 400 {
+            tasks.kill(mortal[0]);
+            tasks.kill(mortal[1]);
+        }
+        if !tasks.step() {
+            let trace = trace.lock().unwrap().clone();
+            return trace;
+        }
+    }
+    panic!("seed {seed}: the run did not end");
+}
+
+#[test]
+fn two_hundred_seeds_lose_nothing_and_bring_nothing_back() {
+    for seed in 0..200 {
+        let outcome = std::panic::catch_unwind(|| simulate(seed));
+        assert!(outcome.is_ok(), "seed {seed} failed");
+    }
+}
+
+#[test]
+fn a_seed_names_one_run() {
+    assert_eq!(simulate(7), simulate(7));
+}
