@@ -1,6 +1,7 @@
 //! The one place where an error kind becomes an HTTP status.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
 use base::Kind;
 
 /// The status of a kind. 500 means our bug, 503 means: the same request may succeed later.
@@ -14,6 +15,14 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
         Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Tells whoever may try again when: an answer takes about so long to leave its place to another.
+pub(crate) fn retry_after(response: &mut Response) {
+    // 529 is Anthropic's.
+    if matches!(response.status().as_u16(), 429 | 503 | 529) {
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
     }
 }
 

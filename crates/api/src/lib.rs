@@ -1,13 +1,16 @@
 //! The HTTP side of Sampan: each vendor's dialect is a folder that turns its wire forms into `chat::GenerateRequest`
 //! and `chat::Event`s back into its wire forms.
 //!
-//! No dialect imports another. What two share lives in `chat` (meaning) or here (transport): [`error`], [`sse`],
-//! [`guard`]. Nothing here sees an engine or a model; everything goes through [`chat::Generate`].
+//! No dialect imports another. What two share lives in `chat` (meaning) or here (transport): `fields` (what a body may
+//! hold), `answer` (streams that tell the truth), `sse`, `error`, `guard`. Nothing here sees an engine or a model;
+//! everything goes through [`chat::Generate`].
 
 #![warn(missing_docs)]
 
+mod answer;
 mod app;
 mod error;
+mod fields;
 mod guard;
 mod health;
 mod openai;

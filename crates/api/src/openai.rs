@@ -9,11 +9,10 @@
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
 //! than text, a `tool_choice` that forces a call, `suffix`, `best_of`. A field that the vendor does not document is
 //! refused as the vendor refuses it, except the widespread extensions `top_k`, `min_p`, `repetition_penalty`,
-//! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs.enable_thinking` and the message field
+//! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs` and the message field
 //! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them.
 
 mod error;
-mod fields;
 mod from_wire;
 mod handlers;
 mod to_wire;

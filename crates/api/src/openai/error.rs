@@ -1,11 +1,12 @@
 //! Failures in OpenAI's body: `{"error": {"message", "type", "param", "code"}}`.
 
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base::{Kind, RequestId};
 
 use super::types::{ErrorBody, ErrorDetail};
-use crate::error::{chain, status};
+use crate::error::{chain, retry_after, status};
+use crate::fields::Fault;
 
 /// A failure as OpenAI words it.
 #[derive(Debug)]
@@ -20,10 +21,6 @@ pub(crate) struct Failure {
 impl Failure {
     pub(super) fn invalid(message: String, param: Option<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message, kind: "invalid_request_error", param, code: None }
-    }
-
-    pub(super) fn unsupported(message: String, param: &str) -> Self {
-        Self { code: Some("unsupported_parameter"), ..Self::invalid(message, Some(param.to_owned())) }
     }
 
     pub(super) fn unknown_model(model: &str) -> Self {
@@ -41,10 +38,6 @@ impl Failure {
         let message = format!("Not allowed to {method} on {path}");
         let code = Some("method_not_supported");
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code, ..Self::invalid(message, None) }
-    }
-
-    pub(super) fn too_large(message: String) -> Self {
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::invalid(message, None) }
     }
 
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
@@ -77,10 +70,28 @@ impl Failure {
     pub(crate) fn into_response_without_id(self) -> Response {
         let headers = [("content-type", "application/json")];
         let mut response = (self.status, headers, self.body()).into_response();
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
-        }
+        retry_after(&mut response);
         response
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unread(why) => Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::invalid(why, None) },
+            Fault::NotJson(why) => Self::invalid(format!("the body is not JSON: {why}"), None),
+            Fault::NotAnObject => Self::invalid("the body is not a JSON object".to_owned(), None),
+            Fault::Unsupported { field, why } => {
+                let message = format!("{field} is not supported: {why}");
+                Self { code: Some("unsupported_parameter"), ..Self::invalid(message, Some(field.to_owned())) }
+            }
+            Fault::Unknown { field } => {
+                Self::invalid(format!("Unrecognized request argument supplied: {field}"), Some(field))
+            }
+            Fault::Wrong { path, why } => {
+                Self::invalid(format!("{}: {why}", path.as_deref().unwrap_or("the body")), path)
+            }
+        }
     }
 }
 

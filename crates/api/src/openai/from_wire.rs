@@ -5,14 +5,14 @@ use chat::{
     Content, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool, ToolCall,
     ToolChoice, limits,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Failure;
-use super::fields::{self, Refused};
 use super::types::{
     CHAT_FIELDS, COMPLETION_FIELDS, ChatRequest, CompletionRequest, OneOrMany, SharedFields, WireContent, WireMessage,
     WirePart, WirePrompt, WireToolCall,
 };
+use crate::fields::{self, Others, Refused};
 
 /// Choices of one request, over all its prompts.
 const CHOICES_MAX: usize = 128;
@@ -27,7 +27,7 @@ const CHAT_REFUSED: &[Refused] = &[
     Refused { field: "response_format", harmless: fields::if_text_format, why: "only {\"type\": \"text\"} is" },
     Refused { field: "store", harmless: fields::if_empty, why: "completions are not stored" },
     Refused { field: "service_tier", harmless: fields::if_automatic, why: "there is one tier" },
-    Refused { field: "parallel_tool_calls", harmless: |value| value == &Value::Bool(true), why: "only true is" },
+    Refused { field: "parallel_tool_calls", harmless: fields::if_true, why: "only true is" },
     Refused { field: "verbosity", harmless: |value| value == "medium", why: "only medium is" },
     Refused { field: "metadata", harmless: fields::always, why: "" },
     Refused { field: "user", harmless: fields::always, why: "" },
@@ -42,11 +42,16 @@ const COMPLETION_REFUSED: &[Refused] = &[
     Refused { field: "user", harmless: fields::always, why: "" },
 ];
 
+/// Variables of a chat template that come from elsewhere in the request, or that would break its form.
+const TEMPLATE_RESERVED: &[&str] = &["messages", "tools", "add_generation_prompt", "continue_final_message"];
+
 /// A parsed request: one generation for each choice.
 #[derive(Debug)]
 pub(super) struct Call {
     /// The generations, by index of the choice.
     pub(super) requests: Vec<GenerateRequest>,
+    /// So many generations in a row share a prompt.
+    pub(super) choices_per_prompt: usize,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     /// Whether log probabilities were asked for.
@@ -55,7 +60,8 @@ pub(super) struct Call {
 
 /// Parses a chat request.
 pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
-    let (wire, shared): (ChatRequest, _) = fields::parse(body, CHAT_FIELDS, CHAT_REFUSED)?;
+    let body = fields::object(body, Others::Refused(CHAT_FIELDS), CHAT_REFUSED)?;
+    let (wire, shared): (ChatRequest, SharedFields) = (fields::read(&body)?, fields::read(&body)?);
     let messages = wire.messages.into_iter().enumerate().map(|(index, message)| message_of(index, message));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     if messages.is_empty() {
@@ -69,8 +75,12 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let mut request = GenerateRequest::new(id, wire.model, Prompt::Messages(messages));
     request.tools = tools(wire.tools.unwrap_or_default())?;
     request.tool_choice = tool_choice(wire.tool_choice.as_ref())?;
-    let template = wire.chat_template_kwargs.and_then(|arguments| arguments.enable_thinking);
-    request.thinking = thinking(wire.enable_thinking.or(template), wire.reasoning_effort.as_deref())?;
+    let (switch, variables) = template_arguments(wire.chat_template_kwargs.unwrap_or_default())?;
+    request.thinking = thinking(wire.enable_thinking.or(switch), wire.reasoning_effort.as_deref())?;
+    request.template_variables = variables;
+    if let Some(effort) = wire.reasoning_effort {
+        request.template_variables.insert("reasoning_effort".to_owned(), effort.into());
+    }
     request.logprobs = logprobs.then(|| wire.top_logprobs.unwrap_or(0));
     let most = wire.max_completion_tokens.map(|most| ("max_completion_tokens", most));
     finish(request, Vec::new(), &shared, most)
@@ -78,7 +88,8 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
 
 /// Parses a completion request.
 pub(super) fn completion(body: &[u8], id: RequestId) -> Result<Call, Failure> {
-    let (wire, shared): (CompletionRequest, _) = fields::parse(body, COMPLETION_FIELDS, COMPLETION_REFUSED)?;
+    let body = fields::object(body, Others::Refused(COMPLETION_FIELDS), COMPLETION_REFUSED)?;
+    let (wire, shared): (CompletionRequest, SharedFields) = (fields::read(&body)?, fields::read(&body)?);
     let mut prompts: Vec<Prompt> = match wire.prompt {
         WirePrompt::Text(text) => vec![Prompt::Text(text)],
         WirePrompt::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
@@ -139,7 +150,13 @@ fn finish(
     }
     let include_usage = shared.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let logprobs = request.logprobs.is_some();
-    Ok(Call { requests, stream: shared.stream.unwrap_or(false), include_usage, logprobs })
+    Ok(Call {
+        requests,
+        choices_per_prompt: per_prompt,
+        stream: shared.stream.unwrap_or(false),
+        include_usage,
+        logprobs,
+    })
 }
 
 fn sampling(shared: &SharedFields) -> Result<Sampling, Failure> {
@@ -180,6 +197,23 @@ fn thinking(switch: Option<bool>, effort: Option<&str>) -> Result<Thinking, Fail
             Err(Failure::invalid(message, Some("reasoning_effort".to_owned())))
         }
     }
+}
+
+/// `enable_thinking` and the other variables that a client hands to the chat template.
+fn template_arguments(mut arguments: Map<String, Value>) -> Result<(Option<bool>, Map<String, Value>), Failure> {
+    let wrong = |name: &str, why: &str| {
+        let path = format!("chat_template_kwargs.{name}");
+        Failure::invalid(format!("{path} {why}"), Some(path))
+    };
+    if let Some(name) = TEMPLATE_RESERVED.iter().find(|&&name| arguments.contains_key(name)) {
+        return Err(wrong(name, "is not for a request to set"));
+    }
+    let switch = match arguments.shift_remove("enable_thinking") {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(switch)) => Some(switch),
+        Some(other) => return Err(wrong("enable_thinking", &format!("is {other}, it must be true or false"))),
+    };
+    Ok((switch, arguments))
 }
 
 fn tools(definitions: Vec<Value>) -> Result<Vec<Tool>, Failure> {

@@ -1,14 +1,17 @@
 //! Events to wire forms: one state struct for each kind of stream, no side effects.
 
 use axum::body::Bytes;
+use base::RequestId;
 use chat::{Answer, Content, Event, Finish, FinishReason, Logprob, TokenLogprobs, ToolCall, Usage};
 use indexmap::IndexMap;
 
+use super::Failure;
 use super::types::{
     AnswerMessage, ChatChoice, ChatChunk, ChatCompletion, ChatLogprob, ChatLogprobs, ChunkChoice, Completion,
     CompletionChoice, CompletionDetails, CompletionLogprobs, Delta, PromptDetails, WireFunction, WireLogprob,
     WireToolCall, WireUsage,
 };
+use crate::answer::Wire;
 use crate::sse;
 
 /// What every object of one response repeats.
@@ -16,11 +19,28 @@ pub(super) struct Head {
     pub(super) id: String,
     pub(super) created_s: u64,
     pub(super) model: String,
+    /// Choices that share a prompt; it is counted once.
+    pub(super) choices_per_prompt: usize,
+}
+
+impl Head {
+    /// What the choices cost together.
+    fn total(&self, parts: impl Iterator<Item = (usize, Usage)>) -> Usage {
+        parts.fold(Usage::default(), |sum, (choice, part)| {
+            let is_first = u32::from(choice.is_multiple_of(self.choices_per_prompt));
+            Usage {
+                prompt_tokens: sum.prompt_tokens + is_first * part.prompt_tokens,
+                cached_tokens: sum.cached_tokens + is_first * part.cached_tokens,
+                output_tokens: sum.output_tokens + part.output_tokens,
+                reasoning_tokens: sum.reasoning_tokens + part.reasoning_tokens,
+            }
+        })
+    }
 }
 
 /// A chat answer in one piece.
 pub(super) fn chat_completion(head: &Head, answers: Vec<Answer>, logprobs: bool) -> String {
-    let usage = total(answers.iter().map(|answer| answer.finish.usage));
+    let usage = head.total(answers.iter().map(|answer| answer.finish.usage).enumerate());
     let choice = |(index, answer): (usize, Answer)| ChatChoice {
         index: index as u32,
         finish_reason: reason(answer.finish.reason),
@@ -45,7 +65,7 @@ pub(super) fn chat_completion(head: &Head, answers: Vec<Answer>, logprobs: bool)
 
 /// A completion in one piece.
 pub(super) fn completion(head: &Head, answers: Vec<Answer>, logprobs: bool) -> String {
-    let usage = total(answers.iter().map(|answer| answer.finish.usage));
+    let usage = head.total(answers.iter().map(|answer| answer.finish.usage).enumerate());
     let choice = |(index, answer): (usize, Answer)| CompletionChoice {
         index: index as u32,
         logprobs: logprobs.then(|| completion_logprobs(&answer.logprobs, &mut 0)),
@@ -64,21 +84,23 @@ pub(super) fn completion(head: &Head, answers: Vec<Answer>, logprobs: bool) -> S
 
 /// The chunks of a streamed chat answer.
 pub(super) struct ChatStream {
-    pub(super) head: Head,
-    pub(super) include_usage: bool,
+    head: Head,
+    id: RequestId,
+    include_usage: bool,
     /// Log probabilities that wait for the next chunk, by choice.
-    pub(super) pending: Vec<Vec<TokenLogprobs>>,
-    pub(super) used: Vec<Usage>,
+    pending: Vec<Vec<TokenLogprobs>>,
+    /// By choice.
+    used: Vec<(usize, Usage)>,
 }
 
 impl ChatStream {
-    pub(super) fn new(head: Head, choices: usize, include_usage: bool) -> Self {
+    pub(super) fn new(head: Head, id: RequestId, choices: usize, include_usage: bool) -> Self {
         let pending = (0..choices).map(|_| Vec::new()).collect();
-        Self { head, include_usage, pending, used: Vec::new() }
+        Self { head, id, include_usage, pending, used: Vec::new() }
     }
 
     /// The chunk of an event, if it has one.
-    pub(super) fn push(&mut self, index: u32, event: Event) -> Option<Bytes> {
+    fn push(&mut self, index: u32, event: Event) -> Option<Bytes> {
         let call = |index, id, kind: Option<&str>, name, arguments| Delta {
             tool_calls: vec![WireToolCall {
                 index: Some(index),
@@ -109,7 +131,7 @@ impl ChatStream {
     }
 
     fn finish(&mut self, index: u32, finish: &Finish) -> Bytes {
-        self.used.push(finish.usage);
+        self.used.push((index as usize, finish.usage));
         self.chunk(index, Delta::default(), Some(reason(finish.reason)))
     }
 
@@ -121,41 +143,57 @@ impl ChatStream {
     }
 
     /// What follows the last choice.
-    pub(super) fn end(&self) -> Vec<Bytes> {
-        let usage = wire_usage(total(self.used.iter().copied()));
+    fn last(&self) -> Vec<Bytes> {
+        let usage = wire_usage(self.head.total(self.used.iter().copied()));
         let usage = self.include_usage.then(|| self.object(Vec::new(), Some(Some(usage))));
         usage.into_iter().chain([done()]).collect()
     }
 
     #[expect(clippy::option_option, reason = "JSON tells absent and null apart")]
     fn object(&self, choices: Vec<ChunkChoice>, usage: Option<Option<WireUsage>>) -> Bytes {
-        let Head { id, created_s, model } = &self.head;
+        let Head { id, created_s, model, .. } = &self.head;
         sse::data(&json(&ChatChunk { id, object: "chat.completion.chunk", created: *created_s, model, choices, usage }))
+    }
+}
+
+impl Wire for ChatStream {
+    fn event(&mut self, choice: u32, event: Event) -> Vec<Bytes> {
+        self.push(choice, event).into_iter().collect()
+    }
+
+    fn end(&mut self) -> Vec<Bytes> {
+        self.last()
+    }
+
+    fn failed(&mut self, error: &chat::Error) -> Vec<Bytes> {
+        vec![sse::data(&Failure::of(error, self.id).body())]
     }
 }
 
 /// The chunks of a streamed completion.
 pub(super) struct CompletionStream {
     head: Head,
+    id: RequestId,
     include_usage: bool,
     pending: Vec<Vec<TokenLogprobs>>,
     /// Characters of each choice so far.
     offsets: Vec<u64>,
-    used: Vec<Usage>,
+    /// By choice.
+    used: Vec<(usize, Usage)>,
 }
 
 impl CompletionStream {
-    pub(super) fn new(head: Head, choices: usize, include_usage: bool) -> Self {
+    pub(super) fn new(head: Head, id: RequestId, choices: usize, include_usage: bool) -> Self {
         let pending = (0..choices).map(|_| Vec::new()).collect();
-        Self { head, include_usage, pending, offsets: vec![0; choices], used: Vec::new() }
+        Self { head, id, include_usage, pending, offsets: vec![0; choices], used: Vec::new() }
     }
 
     /// The chunk of an event, if it has one.
-    pub(super) fn push(&mut self, index: u32, event: Event) -> Option<Bytes> {
+    fn push(&mut self, index: u32, event: Event) -> Option<Bytes> {
         let (text, finish_reason) = match event {
             Event::Text(text) => (text, None),
             Event::Finished(finish) => {
-                self.used.push(finish.usage);
+                self.used.push((index as usize, finish.usage));
                 (String::new(), Some(reason(finish.reason)))
             }
             Event::Logprobs(more) => {
@@ -176,15 +214,29 @@ impl CompletionStream {
     }
 
     /// What follows the last choice.
-    pub(super) fn end(&self) -> Vec<Bytes> {
-        let usage = wire_usage(total(self.used.iter().copied()));
+    fn last(&self) -> Vec<Bytes> {
+        let usage = wire_usage(self.head.total(self.used.iter().copied()));
         let usage = self.include_usage.then(|| self.object(Vec::new(), Some(usage)));
         usage.into_iter().chain([done()]).collect()
     }
 
     fn object(&self, choices: Vec<CompletionChoice>, usage: Option<WireUsage>) -> Bytes {
-        let Head { id, created_s, model } = &self.head;
+        let Head { id, created_s, model, .. } = &self.head;
         sse::data(&json(&Completion { id, object: "text_completion", created: *created_s, model, choices, usage }))
+    }
+}
+
+impl Wire for CompletionStream {
+    fn event(&mut self, choice: u32, event: Event) -> Vec<Bytes> {
+        self.push(choice, event).into_iter().collect()
+    }
+
+    fn end(&mut self) -> Vec<Bytes> {
+        self.last()
+    }
+
+    fn failed(&mut self, error: &chat::Error) -> Vec<Bytes> {
+        vec![sse::data(&Failure::of(error, self.id).body())]
     }
 }
 
@@ -215,15 +267,6 @@ fn reason(reason: FinishReason) -> &'static str {
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
     }
-}
-
-fn total(parts: impl Iterator<Item = Usage>) -> Usage {
-    parts.fold(Usage::default(), |sum, part| Usage {
-        prompt_tokens: sum.prompt_tokens + part.prompt_tokens,
-        cached_tokens: sum.cached_tokens + part.cached_tokens,
-        output_tokens: sum.output_tokens + part.output_tokens,
-        reasoning_tokens: sum.reasoning_tokens + part.reasoning_tokens,
-    })
 }
 
 fn wire_usage(usage: Usage) -> WireUsage {

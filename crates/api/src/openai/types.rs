@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Fields of a chat request that [`ChatRequest`] reads.
 pub(super) const CHAT_FIELDS: &[&str] = &[
@@ -46,13 +46,7 @@ pub(super) struct ChatRequest {
     pub(super) top_logprobs: Option<u32>,
     pub(super) reasoning_effort: Option<String>,
     pub(super) enable_thinking: Option<bool>,
-    pub(super) chat_template_kwargs: Option<TemplateArguments>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TemplateArguments {
-    pub(super) enable_thinking: Option<bool>,
+    pub(super) chat_template_kwargs: Option<Map<String, Value>>,
 }
 
 /// Fields that both generation routes have.

@@ -1,0 +1,6 @@
+//! The dialects over a scripted model: what goes in, what comes out, byte for byte.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod openai;
+mod support;

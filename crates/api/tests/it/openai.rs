@@ -1,0 +1,4 @@
+//! OpenAI's dialect.
+
+mod refused;
+mod streams;
