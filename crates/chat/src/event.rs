@@ -7,14 +7,14 @@ pub struct Logprob {
     pub token: u32,
     /// Its bytes; not always whole characters.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability.
-    pub logprob: f32,
+    /// Natural logarithm of its probability. `None` for the first token of a prompt: nothing stands before it.
+    pub logprob: Option<f32>,
 }
 
-/// A generated token with its log probability and the best alternatives, best first.
+/// A token with its log probability and the best alternatives, best first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprobs {
-    /// The token that was drawn.
+    /// The token that was drawn, or that the prompt has here.
     pub chosen: Logprob,
     /// The most likely tokens, the drawn one among them if it is.
     pub top: Vec<Logprob>,
@@ -97,7 +97,7 @@ pub enum Event {
         /// The next piece; all pieces of a call together are its arguments.
         fragment: String,
     },
-    /// Log probabilities of the tokens since the last such event.
+    /// Log probabilities of the tokens since the last such event. Those of the prompt come first, where it is echoed.
     Logprobs(Vec<TokenLogprobs>),
     /// Something the caller may want to know; the generation goes on.
     Warning(String),

@@ -102,9 +102,9 @@ pub struct GenerateRequest {
     pub sampling: Sampling,
     /// What ends the generation.
     pub stop: StopRules,
-    /// At most so many tokens are generated; `None`: until the context is full.
+    /// At most so many tokens are generated; `None`: until the context is full. 0 only with `echo`.
     pub max_tokens: Option<u32>,
-    /// `Some(n)`: the log probability of each token, with the `n` best alternatives.
+    /// `Some(n)`: the log probability of each token, with the `n` best alternatives; with `echo` of the prompt's too.
     pub logprobs: Option<u32>,
     /// The prompt is part of the answer (completions with `echo`).
     pub echo: bool,
@@ -156,7 +156,8 @@ impl GenerateRequest {
         if let Prompt::Messages(messages) = &self.prompt {
             at_most("messages", messages.len(), limits::MESSAGES_MAX)?;
         }
-        if self.max_tokens == Some(0) {
+        // A prompt that is echoed with nothing added is scored.
+        if self.max_tokens == Some(0) && !self.echo {
             return Err(Error::OutOfRange {
                 name: "max_tokens",
                 value: "0".to_owned(),

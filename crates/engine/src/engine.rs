@@ -1,6 +1,6 @@
 //! The engine of one model, as requests see it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -68,6 +68,7 @@ struct Shared {
     vocabulary: usize,
     requests_max: usize,
     in_flight: Arc<AtomicUsize>,
+    preemptions: Arc<AtomicU64>,
     seeds: Mutex<Rng>,
     clock: Arc<dyn Clock>,
 }
@@ -112,17 +113,19 @@ impl Engine {
             created_s: clock.now_ms() / 1000,
             context_tokens: u32::try_from(context_tokens).unwrap_or(u32::MAX),
         };
+        let preemptions = Arc::default();
         let shared = Arc::new(Shared {
             text,
             context_tokens,
             vocabulary: tokens,
             requests_max: options.requests_max,
             in_flight: Arc::default(),
+            preemptions: Arc::clone(&preemptions),
             seeds: Mutex::new(Rng::seeded(options.seed)),
             clock: Arc::clone(&clock),
         });
         let (commands, receiver) = channel();
-        let worker = Worker::new(name.to_owned(), model, kv, cpu, clock, scheduler, receiver);
+        let worker = Worker::new(name.to_owned(), model, kv, cpu, clock, scheduler, receiver, preemptions);
         let worker = std::thread::Builder::new()
             .name(format!("engine {name}"))
             .spawn(move || worker.run())
@@ -140,6 +143,12 @@ impl Engine {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// How often a sequence gave its memory to an older one and was computed again.
+    #[must_use]
+    pub fn preemptions(&self) -> u64 {
+        self.shared.preemptions.load(Ordering::Relaxed)
     }
 
     /// Starts a generation; the request's model name is not looked at.
@@ -225,6 +234,7 @@ impl Shared {
                 ending_tokens: self.ending_tokens(&request.stop),
                 stop_tokens: request.stop.tokens.clone(),
                 logprobs: request.logprobs,
+                scores_prompt: request.echo && request.logprobs.is_some(),
                 vocabulary: self.vocabulary,
                 output,
                 events: sender,

@@ -27,6 +27,11 @@ impl Output {
         }
     }
 
+    /// Scores of the next tokens of an echoed prompt.
+    pub(crate) fn scored_prompt(&mut self, scored: &[Scored]) {
+        self.events.push(Event::Logprobs(scored.iter().map(|scored| self.spelled(scored)).collect()));
+    }
+
     /// Takes the next token. The stop string, if it completed one.
     pub(crate) fn push(&mut self, token: u32, logprobs: Option<Scored>) -> Option<String> {
         if let Some(scored) = logprobs {
@@ -69,18 +74,27 @@ impl Output {
     }
 
     fn spelled(&self, scored: &Scored) -> TokenLogprobs {
-        let spell = |&(token, logprob): &(u32, f32)| {
+        let spell = |token: u32, logprob: Option<f32>| {
             let bytes = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token));
             Logprob { token, bytes: bytes.unwrap_or_default().to_vec(), logprob }
         };
-        TokenLogprobs { chosen: spell(&scored.chosen), top: scored.top.iter().map(spell).collect() }
+        let top = scored.top.iter().map(|&(token, logprob)| spell(token, Some(logprob))).collect();
+        TokenLogprobs { chosen: spell(scored.token, scored.logprob), top }
     }
 }
 
 /// Tokens with the logarithms of their probabilities, before penalties and temperature.
 pub(crate) struct Scored {
-    chosen: (u32, f32),
+    token: u32,
+    logprob: Option<f32>,
     top: Vec<(u32, f32)>,
+}
+
+impl Scored {
+    /// The first token of a prompt.
+    pub(crate) fn first(token: u32) -> Self {
+        Self { token, logprob: None, top: Vec::new() }
+    }
 }
 
 /// Log probability of a token and of the `top` most likely ones.
@@ -99,7 +113,7 @@ pub(crate) fn logprobs_of(logits: &[f32], token: u32, top: usize) -> Scored {
     order.truncate(top);
     order.sort_unstable_by(better);
     let scored = |token: u32| (token, logits[token as usize] - normaliser);
-    Scored { chosen: scored(token), top: order.into_iter().map(scored).collect() }
+    Scored { token, logprob: Some(scored(token).1), top: order.into_iter().map(scored).collect() }
 }
 
 #[cfg(test)]
@@ -111,7 +125,7 @@ mod tests {
         let logits = [1.0, 3.0, 2.0, -5.0];
         let scored = logprobs_of(&logits, 2, 4);
         assert_eq!(scored.top.iter().map(|&(token, _)| token).collect::<Vec<_>>(), [1, 2, 0, 3]);
-        assert_eq!(scored.chosen, scored.top[1]);
+        assert_eq!((scored.token, scored.logprob), (2, Some(scored.top[1].1)));
         let sum: f32 = scored.top.iter().map(|&(_, logprob)| logprob.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         assert!(logprobs_of(&logits, 0, 0).top.is_empty());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
 
 use crate::engine::Place;
-use crate::output::{Output, logprobs_of};
+use crate::output::{Output, Scored, logprobs_of};
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
 
@@ -42,6 +43,8 @@ pub(crate) struct Submission {
     /// Further tokens that end this request.
     pub(crate) stop_tokens: Vec<u32>,
     pub(crate) logprobs: Option<u32>,
+    /// The log probabilities of the prompt are wanted too.
+    pub(crate) scores_prompt: bool,
     /// Logits at and beyond this belong to no token.
     pub(crate) vocabulary: usize,
     pub(crate) output: Output,
@@ -54,6 +57,8 @@ pub(crate) struct Submission {
 struct Active {
     submission: Submission,
     prompt_tokens: u32,
+    /// So many tokens of the prompt need no score, or have it.
+    scored: usize,
     arrived_us: u64,
     resting_since_us: Option<u64>,
 }
@@ -66,6 +71,7 @@ pub(crate) struct Worker {
     clock: Arc<dyn Clock>,
     scheduler: Scheduler,
     commands: Receiver<Command>,
+    preemptions: Arc<AtomicU64>,
     active: BTreeMap<SequenceId, Active>,
     inputs: Vec<Input>,
     workspace: Workspace,
@@ -81,6 +87,7 @@ impl Worker {
         clock: Arc<dyn Clock>,
         scheduler: Scheduler,
         commands: Receiver<Command>,
+        preemptions: Arc<AtomicU64>,
     ) -> Self {
         Self {
             name,
@@ -90,6 +97,7 @@ impl Worker {
             clock,
             scheduler,
             commands,
+            preemptions,
             active: BTreeMap::new(),
             inputs: Vec::new(),
             workspace: Workspace::default(),
@@ -104,6 +112,7 @@ impl Worker {
             self.look_at_readers();
             let plan = self.scheduler.step(&self.inputs);
             self.inputs.clear();
+            self.preemptions.store(self.scheduler.preemptions(), Ordering::Relaxed);
             idle = plan.is_empty();
             if idle {
                 continue;
@@ -149,8 +158,10 @@ impl Worker {
                 let id = self.next_id;
                 self.next_id += 1;
                 self.inputs.push(Input::Arrived { id, tokens: submission.tokens.len() });
+                let prompt_tokens = submission.tokens.len();
                 let active = Active {
-                    prompt_tokens: submission.tokens.len() as u32,
+                    prompt_tokens: prompt_tokens as u32,
+                    scored: if submission.scores_prompt { 0 } else { prompt_tokens },
                     arrived_us: self.clock.monotonic_us(),
                     resting_since_us: None,
                     submission: *submission,
@@ -189,14 +200,20 @@ impl Worker {
                 tokens: &self.active[&slice.id].submission.tokens[slice.first..slice.first + slice.count],
                 first_position: slice.first,
                 blocks: self.scheduler.blocks_of(slice.id),
-                logits: if slice.draws { LogitRows::Last } else { LogitRows::None },
+                logits: self.active[&slice.id].rows_wanted(slice),
             })
             .collect();
         let logits = self.model.forward(&self.cpu, &mut self.kv, &batch, &mut self.workspace);
-        let drawing = plan.iter().filter(|slice| slice.draws);
-        for (slice, row) in drawing.zip(logits.chunks_exact(self.model.config().vocabulary)) {
+        let mut rows = logits.chunks_exact(self.model.config().vocabulary);
+        for slice in plan {
             let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
-            let Some(finish) = active.advance(row) else {
+            if active.rows_wanted(slice) == LogitRows::All {
+                active.score(slice, rows.by_ref().take(slice.count - usize::from(slice.draws)));
+            }
+            if !slice.draws {
+                continue;
+            }
+            let Some(finish) = active.advance(rows.next().expect("there is a row for every draw")) else {
                 self.inputs.push(Input::Advanced(slice.id));
                 continue;
             };
@@ -227,9 +244,44 @@ impl Worker {
 }
 
 impl Active {
+    fn rows_wanted(&self, slice: &Slice) -> LogitRows {
+        // The row of a token scores the token behind it.
+        if self.scored < self.prompt_tokens as usize && self.scored <= slice.first + slice.count {
+            LogitRows::All
+        } else if slice.draws {
+            LogitRows::Last
+        } else {
+            LogitRows::None
+        }
+    }
+
+    /// Says how likely the tokens of the prompt were, from the rows of the tokens before them.
+    fn score<'a>(&mut self, slice: &Slice, rows: impl Iterator<Item = &'a [f32]>) {
+        let Submission { tokens, vocabulary, logprobs, output, .. } = &mut self.submission;
+        let mut scored = Vec::new();
+        if self.scored == 0 {
+            scored.push(Scored::first(tokens[0]));
+        }
+        let first = self.scored.max(1);
+        // A prompt that was put back comes again from its beginning; what was said of it is not said twice.
+        for (position, row) in (slice.first + 1..).zip(rows) {
+            if (first..self.prompt_tokens as usize).contains(&position) {
+                scored.push(logprobs_of(&row[..*vocabulary], tokens[position], logprobs.unwrap_or(0) as usize));
+            }
+        }
+        self.scored += scored.len();
+        output.scored_prompt(&scored);
+        for event in self.submission.output.take() {
+            self.send(Ok(event));
+        }
+    }
+
     /// Draws the next token from its logits and sends what it says. The finish, if it was the last one.
     fn advance(&mut self, logits: &[f32]) -> Option<Finish> {
         let submission = &mut self.submission;
+        if submission.most_tokens == 0 {
+            return Some(self.finish(FinishReason::Length, None));
+        }
         let logits = &logits[..submission.vocabulary];
         let token = submission.sampler.draw(logits);
         submission.tokens.push(token);
@@ -259,13 +311,17 @@ impl Active {
             None if full => FinishReason::Length,
             None => return None,
         };
+        Some(self.finish(reason, stop))
+    }
+
+    fn finish(&self, reason: FinishReason, stop: Option<StopMatch>) -> Finish {
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: 0,
-            output_tokens,
-            reasoning_tokens: output.reasoning_tokens(),
+            output_tokens: self.submission.tokens.len() as u32 - self.prompt_tokens,
+            reasoning_tokens: self.submission.output.reasoning_tokens(),
         };
-        Some(Finish { reason, stop, usage })
+        Finish { reason, stop, usage }
     }
 
     /// A reader that is gone, or has no room although it was given time, is noticed before the next step.

@@ -116,8 +116,10 @@ fn finish(
     most: Option<(&'static str, i64)>,
 ) -> Result<Call, Failure> {
     if let Some((name, most)) = most.or(shared.max_tokens.map(|most| ("max_tokens", most))) {
-        let in_range = u32::try_from(most).ok().filter(|&most| most > 0);
-        let wrong = || Failure::invalid(format!("{name} is {most}, it must be 1 or more"), Some(name.to_owned()));
+        // A prompt that is echoed can be scored without adding anything.
+        let least = u32::from(!request.echo);
+        let in_range = u32::try_from(most).ok().filter(|&most| most >= least);
+        let wrong = || Failure::invalid(format!("{name} is {most}, it must be {least} or more"), Some(name.to_owned()));
         request.max_tokens = Some(in_range.ok_or_else(wrong)?);
     }
     request.sampling = sampling(shared)?;

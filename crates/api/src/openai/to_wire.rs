@@ -304,8 +304,9 @@ fn completion_logprobs(tokens: &[TokenLogprobs], offset: &mut u64) -> Completion
         *offset += text.chars().count() as u64;
         wire.tokens.push(text);
         wire.token_logprobs.push(token.chosen.logprob);
-        let top = token.top.iter().map(|logprob| (text_of(logprob), logprob.logprob));
-        wire.top_logprobs.push(top.collect::<IndexMap<_, _>>());
+        let top = token.top.iter().filter_map(|logprob| Some((text_of(logprob), logprob.logprob?)));
+        // The first token of a prompt has neither.
+        wire.top_logprobs.push(token.chosen.logprob.map(|_| top.collect()));
     }
     wire
 }

@@ -277,7 +277,7 @@ pub(super) struct ChatLogprob {
 #[derive(Serialize)]
 pub(super) struct WireLogprob {
     pub(super) token: String,
-    pub(super) logprob: f32,
+    pub(super) logprob: Option<f32>,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -303,8 +303,8 @@ pub(super) struct CompletionChoice {
 #[derive(Serialize, Default)]
 pub(super) struct CompletionLogprobs {
     pub(super) tokens: Vec<String>,
-    pub(super) token_logprobs: Vec<f32>,
-    pub(super) top_logprobs: Vec<IndexMap<String, f32>>,
+    pub(super) token_logprobs: Vec<Option<f32>>,
+    pub(super) top_logprobs: Vec<Option<IndexMap<String, f32>>>,
     /// Where each token begins in the text, in characters.
     pub(super) text_offset: Vec<u64>,
 }

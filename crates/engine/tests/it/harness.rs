@@ -1,0 +1,61 @@
+//! Engines over a tiny model with random weights, and requests for them.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{ManualClock, RequestId, Rng};
+use chat::{Answer, GenerateRequest, Prompt};
+use engine::{Engine, Options};
+use kernels::{Cpu, CpuOptions, KvFormat};
+use models::{Checkpoint, KvPool};
+
+pub(crate) const MODEL: &str = "tiny";
+/// Tests wait for what must happen at once; this long only on a machine that stands still.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn start(fixture: &str, options: Options) -> Engine {
+    let cpu = CpuOptions { isa: None, threads: NonZeroUsize::new(2).unwrap(), is_pinned: false };
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let clock = Arc::new(ManualClock::default());
+    Engine::start(MODEL, &checkpoint, Arc::new(Cpu::new(cpu).unwrap()), clock, options, |_, _| {}).unwrap()
+}
+
+/// A cache of so many blocks.
+pub(crate) fn small(fixture: &str, blocks: u64) -> Options {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
+    let config = Checkpoint::open(&path).unwrap().config;
+    let block_bytes = KvPool::new(&config, KvFormat::Bf16, 1).unwrap().block_bytes() as u64;
+    Options { kv_bytes: blocks * block_bytes, ..Options::default() }
+}
+
+/// `count` tokens after `tokens`, whatever the model would rather do.
+pub(crate) fn continuation(tokens: Vec<u32>, count: u32) -> GenerateRequest {
+    let id = RequestId::random(&mut Rng::seeded(u64::from(count)));
+    let mut request = GenerateRequest::new(id, MODEL, Prompt::Tokens(tokens));
+    request.max_tokens = Some(count);
+    request.stop.ignore_eos = true;
+    request.sampling.temperature = Some(0.0);
+    request
+}
+
+/// Tokens of a made-up prompt.
+pub(crate) fn prompt(rng: &mut Rng, length: usize) -> Vec<u32> {
+    (0..length).map(|_| rng.below(200) as u32).collect()
+}
+
+pub(crate) async fn answer(engine: &Engine, request: GenerateRequest) -> Answer {
+    chat::collect(engine.start_generation(request).await.unwrap()).await.unwrap()
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "the engine has a thread of its own; nothing tells when it is done")]
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! Requests that are computed together get what they would get alone.
+
+use base::Rng;
+use chat::{Answer, GenerateRequest};
+use engine::{Engine, Options};
+use futures::future::join_all;
+
+use crate::harness::{answer, continuation, prompt, small, start};
+
+/// Prompts of all lengths; half of them greedy, half drawn by seed.
+fn requests(seed: u64, count: usize, longest: u64) -> Vec<GenerateRequest> {
+    let mut rng = Rng::seeded(seed);
+    let request = |index: usize| {
+        let length = 1 + rng.below(longest) as usize;
+        let mut request = continuation(prompt(&mut rng, length), 1 + rng.below(40) as u32);
+        if index % 2 == 1 {
+            request.sampling.temperature = Some(1.0);
+            request.sampling.seed = Some(rng.next_u64());
+            request.sampling.repetition_penalty = Some(1.1);
+        }
+        request.logprobs = Some(1);
+        request
+    };
+    (0..count).map(request).collect()
+}
+
+async fn alone(engine: &Engine, requests: &[GenerateRequest]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for request in requests {
+        answers.push(answer(engine, request.clone()).await);
+    }
+    answers
+}
+
+async fn together(engine: &Engine, requests: &[GenerateRequest]) -> Vec<Answer> {
+    join_all(requests.iter().map(|request| answer(engine, request.clone()))).await
+}
+
+#[tokio::test]
+async fn the_company_of_others_changes_nothing() {
+    for fixture in ["tiny/qwen3_dense", "tiny/qwen3_moe"] {
+        let requests = requests(1, 24, 150);
+        let serial = alone(&start(fixture, Options { sequences_max: 1, ..Options::default() }), &requests).await;
+        let shared = start(fixture, Options { sequences_max: 7, rows_per_step: 19, ..Options::default() });
+        assert_eq!(together(&shared, &requests).await, serial, "{fixture}");
+        assert_eq!(shared.in_flight(), 0);
+    }
+}
+
+#[tokio::test]
+async fn being_put_back_for_want_of_memory_changes_nothing() {
+    let fixture = "tiny/qwen3_dense";
+    let requests = requests(2, 16, 100);
+    let serial = alone(&start(fixture, Options::default()), &requests).await;
+    // A cache in which the longest of them fits, and little beside it.
+    let used = |answer: &Answer| answer.finish.usage.prompt_tokens + answer.finish.usage.output_tokens;
+    let tokens = serial.iter().map(used).max().unwrap() as usize;
+    let tight = start(fixture, small(fixture, tokens.div_ceil(kernels::KV_BLOCK_TOKENS) as u64 + 1));
+    assert_eq!(together(&tight, &requests).await, serial);
+    assert!(tight.preemptions() > 0, "the cache was not tight at all");
+}
