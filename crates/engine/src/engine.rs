@@ -113,19 +113,18 @@ impl Engine {
             created_s: clock.now_ms() / 1000,
             context_tokens: u32::try_from(context_tokens).unwrap_or(u32::MAX),
         };
-        let preemptions = Arc::default();
+        let (commands, receiver) = channel();
+        let worker = Worker::new(name.to_owned(), model, kv, cpu, Arc::clone(&clock), scheduler, receiver);
         let shared = Arc::new(Shared {
             text,
             context_tokens,
             vocabulary: tokens,
             requests_max: options.requests_max,
             in_flight: Arc::default(),
-            preemptions: Arc::clone(&preemptions),
+            preemptions: worker.preemptions(),
             seeds: Mutex::new(Rng::seeded(options.seed)),
-            clock: Arc::clone(&clock),
+            clock,
         });
-        let (commands, receiver) = channel();
-        let worker = Worker::new(name.to_owned(), model, kv, cpu, clock, scheduler, receiver, preemptions);
         let worker = std::thread::Builder::new()
             .name(format!("engine {name}"))
             .spawn(move || worker.run())

@@ -50,7 +50,6 @@ pub(crate) struct Submission {
     pub(crate) output: Output,
     pub(crate) events: Sender<chat::Result<Event>>,
     /// Frees the request's place when the sequence is dropped.
-    #[expect(dead_code, reason = "it is held for its drop")]
     pub(crate) place: Place,
 }
 
@@ -87,7 +86,6 @@ impl Worker {
         clock: Arc<dyn Clock>,
         scheduler: Scheduler,
         commands: Receiver<Command>,
-        preemptions: Arc<AtomicU64>,
     ) -> Self {
         Self {
             name,
@@ -97,12 +95,17 @@ impl Worker {
             clock,
             scheduler,
             commands,
-            preemptions,
+            preemptions: Arc::default(),
             active: BTreeMap::new(),
             inputs: Vec::new(),
             workspace: Workspace::default(),
             next_id: 0,
         }
+    }
+
+    /// How often a sequence was put back, for others to look at.
+    pub(crate) fn preemptions(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.preemptions)
     }
 
     /// Runs until it is told to stop or nobody can send any more.
@@ -227,8 +230,8 @@ impl Worker {
                 elapsed_ms,
                 "generation finished"
             );
-            active.send(Ok(Event::Finished(finish)));
-            self.active.remove(&slice.id);
+            let active = self.active.remove(&slice.id).expect("it was just looked at");
+            active.end(Ok(Event::Finished(finish)));
             self.inputs.push(Input::Ended(slice.id));
         }
     }
@@ -236,7 +239,7 @@ impl Worker {
     /// Ends every sequence that may have been touched by a panic.
     fn fail_all(&mut self) {
         for (id, active) in std::mem::take(&mut self.active) {
-            active.send(Err(chat::Error::Interrupted { reason: "a step panicked".to_owned() }));
+            active.end(Err(chat::Error::Interrupted { reason: "a step panicked".to_owned() }));
             self.inputs.push(Input::Ended(id));
         }
         self.workspace = Workspace::default();
@@ -322,6 +325,15 @@ impl Active {
             reasoning_tokens: self.submission.output.reasoning_tokens(),
         };
         Finish { reason, stop, usage }
+    }
+
+    /// Sends the last event. The request's place is free before its reader can know that it is over.
+    fn end(self, last: chat::Result<Event>) {
+        let Submission { id, place, events, .. } = self.submission;
+        drop(place);
+        if events.try_send(last).is_err() {
+            tracing::debug!(request.id = %id, "the last event found no reader");
+        }
     }
 
     /// A reader that is gone, or has no room although it was given time, is noticed before the next step.

@@ -3,7 +3,6 @@
 use axum::body::Bytes;
 use base::RequestId;
 use chat::{Answer, Content, Event, Finish, FinishReason, Logprob, TokenLogprobs, ToolCall, Usage};
-use indexmap::IndexMap;
 
 use super::Failure;
 use super::types::{

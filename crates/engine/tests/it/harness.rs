@@ -16,7 +16,7 @@ pub(crate) const MODEL: &str = "tiny";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn start(fixture: &str, options: Options) -> Engine {
-    let cpu = CpuOptions { isa: None, threads: NonZeroUsize::new(2).unwrap(), is_pinned: false };
+    let cpu = CpuOptions { isa: None, threads: NonZeroUsize::MIN, is_pinned: false };
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
     let checkpoint = Checkpoint::open(&path).unwrap();
     let clock = Arc::new(ManualClock::default());

@@ -25,8 +25,8 @@ async fn chat_stream(events: Vec<Event>, fields: &Value) -> String {
 }
 
 fn scored(text: &str, logprob: f32) -> Event {
-    let chosen = Logprob { token: 7, bytes: text.as_bytes().to_vec(), logprob };
-    let other = Logprob { token: 8, bytes: vec![0xf0, 0x9f], logprob: -3.5 };
+    let chosen = Logprob { token: 7, bytes: text.as_bytes().to_vec(), logprob: Some(logprob) };
+    let other = Logprob { token: 8, bytes: vec![0xf0, 0x9f], logprob: Some(-3.5) };
     Event::Logprobs(vec![TokenLogprobs { top: vec![chosen.clone(), other], chosen }])
 }
 
