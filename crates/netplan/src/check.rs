@@ -3,8 +3,14 @@
 //! [`check`] finds out which format a file has, runs every case, and reports each figure beside what was expected and
 //! how far it may be off. A case that its file marks as informational is reported and never fails.
 
+mod astra;
+mod counts;
+mod efficiency;
 mod maxmin;
+mod packet;
+mod published;
 mod report;
+mod simai;
 
 pub use report::{Line, Report};
 
@@ -26,6 +32,18 @@ pub fn check(text: &str) -> Result<Report> {
     let has = |list: &str, field: &str| value[list].get(0).is_some_and(|first| first.get(field).is_some());
     if has("cases", "capacities_Bps") {
         maxmin::check(value)
+    } else if has("cases", "transport") {
+        packet::check(value)
+    } else if has("cases", "workload") {
+        simai::check(value)
+    } else if has("cases", "collective") {
+        astra::check(value)
+    } else if value["tables"].is_object() {
+        efficiency::check(value)
+    } else if has("rows", "coll") {
+        published::check(&value)
+    } else if has("rows", "id") {
+        counts::check(value)
     } else {
         Err(Error::invalid("reference file", "its format is none of those in fixtures/hpn"))
     }

@@ -118,6 +118,16 @@ impl Flows {
         self.bytes.iter_mut().for_each(|bytes| *bytes *= factor);
     }
 
+    /// Gives every flow a new start.
+    pub fn restart(&mut self, start_s: impl Fn(usize) -> f64) {
+        self.start_s.iter_mut().enumerate().for_each(|(flow, start)| *start = start_s(flow));
+    }
+
+    /// Empties the flows that are named: they finish when they start.
+    pub fn drop_bytes(&mut self, which: impl Fn(usize) -> bool) {
+        self.bytes.iter_mut().enumerate().filter(|(flow, _)| which(*flow)).for_each(|(_, bytes)| *bytes = 0.0);
+    }
+
     /// The bytes that each of `links` links has to carry in all.
     #[must_use]
     pub fn load(&self, links: usize) -> Vec<f64> {

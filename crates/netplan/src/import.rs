@@ -1,8 +1,9 @@
-//! Topologies from files of others: SimAI's topology files, `nvidia-smi topo -m`, and our own TOML.
+//! Files of others: SimAI's topologies, `nvidia-smi topo -m`, our own TOML, and AICB's workloads.
 //!
 //! Every reader takes text of any size and origin: it refuses what is too large by a named limit, never panics, and
 //! says the line that it could not read.
 
+pub mod aicb;
 mod nvidia_smi;
 mod simai;
 mod toml_file;

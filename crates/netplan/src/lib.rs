@@ -5,6 +5,9 @@
 //!
 //! * [`topology`]: fabrics as flat arrays; [`import`] reads them from files of others.
 //! * [`flow`]: which flow gets how much, and when each is through.
+//! * [`route`]: which way each flow takes, hashed, planned or sprayed, through what is up.
+//! * [`collective`]: what each algorithm costs, the best one chosen, constants from measurements.
+//! * [`simai`]: SimAI's tables, in a mode that keeps its faults.
 //! * [`check`]: holds all of it against files of reference results.
 //!
 //! Units: bytes, bytes a second, seconds as `f64`; a gigabit is 10^9 bits everywhere but in the compatibility modes,
@@ -13,9 +16,12 @@
 #![warn(missing_docs)]
 
 pub mod check;
+pub mod collective;
 pub mod error;
 pub mod flow;
 pub mod import;
+pub mod route;
+pub mod simai;
 pub mod topology;
 
 pub use error::{Error, Result};

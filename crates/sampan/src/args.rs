@@ -30,6 +30,11 @@ pub(crate) enum Command {
     },
     /// Measure a model on this machine: tokens per second, load time, memory.
     Bench(Bench),
+    /// Plan networks: does it fit, how fast is it, what breaks when a switch dies.
+    Net {
+        #[command(subcommand)]
+        command: crate::net::args::NetCommand,
+    },
     /// Print shell completions.
     Completions {
         /// For which shell.

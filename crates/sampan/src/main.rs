@@ -10,6 +10,7 @@ mod conversation;
 mod logits;
 mod machine;
 mod model;
+mod net;
 mod shelf;
 mod up;
 
@@ -39,6 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Net { command } => net::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
             Ok(())

@@ -79,7 +79,11 @@ impl Report {
 
     /// Keeps of several lines the one with the largest error for its tolerance, and says how many there were.
     pub(super) fn push_worst(&mut self, lines: Vec<Line>) {
-        let excess = |line: &Line| line.error.abs() / line.tolerance.unwrap_or(f64::INFINITY);
+        // What failed comes before what passed, and a figure that is none before everything.
+        let excess = |line: &Line| match line.tolerance.unwrap_or(f64::INFINITY) {
+            tolerance if line.error.abs() <= tolerance => line.error.abs() / tolerance.max(f64::MIN_POSITIVE),
+            tolerance => 1.0 + (line.error.abs() / tolerance.max(f64::MIN_POSITIVE)),
+        };
         let count = lines.len();
         if let Some(mut worst) = lines.into_iter().max_by(|left, right| excess(left).total_cmp(&excess(right))) {
             worst.quantity = format!("{}, worst of {count}", worst.quantity);
@@ -98,15 +102,16 @@ impl fmt::Display for Report {
                 None => "info",
             };
             let Line { case, quantity, found, expected, .. } = line;
-            write!(out, "{verdict} {case}: {quantity}: {found:.6}, expected {expected:.6}, ")?;
+            write!(out, "{verdict} {case}: {quantity}: {}, expected {}, ", Figure(*found), Figure(*expected))?;
             match (line.absolute, line.tolerance) {
-                (true, Some(tolerance)) => writeln!(out, "off by {:+.3e} (at most {tolerance})", line.error)?,
+                (true, Some(0.0)) => writeln!(out, "{}", if line.error == 0.0 { "exact" } else { "has to be exact" })?,
+                (true, Some(tolerance)) => writeln!(out, "off by {:+.3e} (at most {})", line.error, Figure(tolerance))?,
                 (true, None) => writeln!(out, "off by {:+.3e}", line.error)?,
                 (false, Some(tolerance)) if tolerance < 1e-3 => {
                     writeln!(out, "off by {:+.1e} (at most {tolerance:.0e})", line.error)?;
                 }
                 (false, Some(tolerance)) => {
-                    writeln!(out, "off by {:+.2} % (at most {} %)", 100.0 * line.error, 100.0 * tolerance)?;
+                    writeln!(out, "off by {:+.2} % (at most {} %)", 100.0 * line.error, Figure(100.0 * tolerance))?;
                 }
                 (false, None) => writeln!(out, "off by {:+.2} %", 100.0 * line.error)?,
             }
@@ -115,5 +120,15 @@ impl fmt::Display for Report {
             writeln!(out, "note: {note}")?;
         }
         write!(out, "{} passed, {} failed", self.passed(), self.failed())
+    }
+}
+
+/// A number with six digits after the point at most, and none that say nothing.
+struct Figure(f64);
+
+impl fmt::Display for Figure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.6}", self.0);
+        out.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
