@@ -62,7 +62,11 @@ pub(crate) fn find(data: &Path, wanted: &str) -> anyhow::Result<Entry> {
 
 /// `Qwen3-0.6B` for the folder `…/Qwen3-0.6B/`, `x.Q8_0` for the file `x.Q8_0.gguf`.
 fn name_of(path: &Path) -> String {
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A link keeps the name that somebody gave it; only `.` and `..` have to be looked up.
+    let whole = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+    };
     let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
     name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -1,0 +1,110 @@
+//! Commands that print and end.
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::program::{fixture, json, refusal, run, stdout};
+
+#[test]
+fn the_shelf_is_listed() {
+    let data = tempfile::tempdir().unwrap();
+    let models = data.path().join("models");
+    std::fs::create_dir_all(models.join("broken")).unwrap();
+    std::fs::write(models.join("broken/config.json"), "{").unwrap();
+    std::os::unix::fs::symlink(fixture("tiny/qwen3_dense").canonicalize().unwrap(), models.join("tiny")).unwrap();
+    let listed = json(data.path(), &["model", "ls", "--json"]);
+    let names: Vec<&Value> = listed.as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["sampan-nano", "broken", "tiny"]);
+    assert_eq!(listed[0]["where"], "built in");
+    assert!(listed[1]["kind"].as_str().unwrap().starts_with("unreadable: "), "{listed}");
+    assert_eq!(listed[2]["kind"], "qwen3");
+    let table = stdout(data.path(), &["model", "ls"]);
+    assert!(table.contains("sampan-nano") && table.contains("tiny"), "{table}");
+}
+
+#[test]
+fn a_model_is_shown() {
+    let data = tempfile::tempdir().unwrap();
+    let shown = json(data.path(), &["model", "show", "sampan-nano", "--json", "--tensors"]);
+    assert_eq!((&shown["architecture"], &shown["container"]), (&"qwen3".into(), &"safetensors, built in".into()));
+    let count = |tensor: &Value| {
+        let shape = tensor["shape"].as_array().unwrap();
+        shape.iter().map(|n| n.as_u64().unwrap()).product::<u64>()
+    };
+    let numbers: u64 = shown["tensors"].as_array().unwrap().iter().map(count).sum::<u64>();
+    assert_eq!(shown["parameters"], numbers);
+}
+
+#[test]
+fn the_logits_of_a_fixture_equal_its_golden() {
+    let data = tempfile::tempdir().unwrap();
+    for name in ["qwen3_dense", "qwen3_moe", "qwen3_yarn", "qwen3_sliding"] {
+        let folder = fixture("tiny").join(name);
+        let file = std::fs::read(folder.join("golden.safetensors")).unwrap();
+        let golden = SafeTensors::deserialize(&file).unwrap();
+        let cases: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+        let case = cases["cases"].as_array().unwrap().iter().find(|case| case["name"] == "chat").unwrap();
+        let tokens: Vec<String> = case["input_ids"].as_array().unwrap().iter().map(Value::to_string).collect();
+        let (tokens, truth) = (tokens.join(","), numbers(golden.tensor("chat.logits").unwrap().data()));
+        let path = folder.to_str().unwrap();
+        let printed = json(data.path(), &["model", "logits", "--model", path, "--tokens", &tokens, "--json"]);
+        let rows = printed["logits"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
+        let found: Vec<f32> = rows.map(|number| number.as_f64().unwrap() as f32).collect();
+        assert_eq!(found.len(), truth.len(), "{name}");
+        let off = found.iter().zip(&truth).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 5e-3, "{name}: a logit is off by {off}");
+
+        let out = data.path().join("logits.safetensors");
+        stdout(data.path(), &["model", "logits", "--model", path, "--tokens", &tokens, "--out", out.to_str().unwrap()]);
+        let written = std::fs::read(&out).unwrap();
+        let written = SafeTensors::deserialize(&written).unwrap();
+        assert_eq!(numbers(written.tensor("logits").unwrap().data()), found, "{name}");
+    }
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_measurement_is_json_for_scripts() {
+    let data = tempfile::tempdir().unwrap();
+    let report = json(
+        data.path(),
+        &["bench", "--model", "sampan-nano", "--prompt", "16,32", "--decode", "4", "--depth", "0,64", "--json"],
+    );
+    let tests = report["tests"].as_array().unwrap();
+    assert_eq!(tests.len(), 4);
+    assert!(tests.iter().all(|test| test["tokens_per_second"].as_f64().unwrap() > 0.0), "{report}");
+    assert!(report["weights_bytes"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let data = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(data.path(), &["completions", shell]);
+        assert!(script.contains("logits") && script.contains("bench"), "{shell}");
+    }
+}
+
+#[test]
+fn refusals_name_the_thing_and_the_value() {
+    let data = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], part: &str| {
+        let said = refusal(data.path(), arguments);
+        assert!(said.contains(part), "{arguments:?}: {said}");
+    };
+    refused(&["model", "show", "no-such"], "\"no-such\" is neither a path nor a model here");
+    refused(&["model", "logits", "--model", "sampan-nano", "--tokens", "1,99999"], "token 99999");
+    refused(&["bench", "--model", "sampan-nano", "--batch", "0"], "--batch 0");
+    refused(&["up", "--listen", "0.0.0.0:0"], "0.0.0.0:0");
+    refused(&["up", "--kv-mib", "0", "--listen", "127.0.0.1:0"], "0 bytes for keys and values");
+    let folder = data.path().join("empty");
+    std::fs::create_dir(&folder).unwrap();
+    refused(&["model", "show", folder.to_str().unwrap()], "config.json");
+    let truncated = data.path().join("cut.gguf");
+    std::fs::write(&truncated, b"GGUF\x03\0\0\0").unwrap();
+    refused(&["model", "show", truncated.to_str().unwrap()], "cut.gguf");
+    assert_eq!(run(data.path(), &["model"]).status.code(), Some(2), "usage errors end with 2");
+}
