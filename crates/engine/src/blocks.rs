@@ -1,31 +1,205 @@
-//! Which blocks of the key/value cache are free.
+//! The blocks of the key/value cache: free, held by sequences, or kept for whoever comes with the same beginning.
+//!
+//! Whole blocks of computed tokens form a tree: a block is known by the block before it and by its own tokens, so equal
+//! beginnings are equal paths from the root (a radix tree whose edges are one block long). A sequence that holds a
+//! block holds all blocks before it. What nobody holds any more stays until room is needed; then the block that was
+//! let go first leaves first, and of one sequence the last block before the ones that it builds on.
 
-/// Hands out blocks `0..count`. Constant time; the block freed last is given first, since it is likeliest in a cache.
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The place of a block in the tree.
+#[derive(Debug)]
+struct Kept {
+    parent: u32,
+    tokens: Box<[u32]>,
+    depth: u32,
+    /// When it was let go last; the clock is the number of releases.
+    let_go: u64,
+}
+
+/// Stands for "no block before it".
+const ROOT: u32 = u32::MAX;
+
+/// Blocks `0..count`. Finding a beginning costs a look-up for each of its blocks; everything else is logarithmic.
 #[derive(Debug)]
 pub(crate) struct Blocks {
+    block_tokens: usize,
     free: Vec<u32>,
-    count: u32,
+    holders: Vec<u32>,
+    kept: Vec<Option<Kept>>,
+    children: BTreeMap<(u32, Box<[u32]>), u32>,
+    /// Kept and held by nobody, in the order in which they leave.
+    idle: BTreeSet<(u64, Reverse<u32>, u32)>,
+    releases: u64,
 }
 
 impl Blocks {
-    pub(crate) fn new(count: u32) -> Self {
-        Self { free: (0..count).rev().collect(), count }
+    pub(crate) fn new(count: u32, block_tokens: usize) -> Self {
+        Self {
+            block_tokens,
+            free: (0..count).rev().collect(),
+            holders: vec![0; count as usize],
+            kept: (0..count).map(|_| None).collect(),
+            children: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            releases: 0,
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count as usize
+        self.holders.len()
     }
 
-    pub(crate) fn free_count(&self) -> usize {
-        self.free.len()
+    /// Blocks that nobody holds.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + self.idle.len()
     }
 
+    /// Whether nobody holds this block.
+    pub(crate) fn is_idle(&self, block: u32) -> bool {
+        self.holders[block as usize] == 0
+    }
+
+    /// A block to write into: a free one, or the one that was kept longest for nobody.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        self.free.pop()
+        let block = match self.free.pop() {
+            Some(block) => block,
+            None => {
+                let (_, _, block) = self.idle.pop_first()?;
+                self.forget(block);
+                block
+            }
+        };
+        self.holders[block as usize] = 1;
+        Some(block)
     }
 
-    pub(crate) fn give_back(&mut self, blocks: &mut Vec<u32>) {
-        self.free.extend(blocks.drain(..).rev());
-        assert!(self.free.len() <= self.count as usize, "a block was given back twice");
+    fn forget(&mut self, block: u32) {
+        let kept = self.kept[block as usize].take().expect("idle blocks are kept");
+        self.children.remove(&(kept.parent, kept.tokens));
+    }
+
+    /// The kept blocks with which `tokens` begin, as many as there are. They are not held yet.
+    pub(crate) fn beginning(&self, tokens: &[u32]) -> Vec<u32> {
+        let (mut found, mut parent) = (Vec::new(), ROOT);
+        for piece in tokens.chunks_exact(self.block_tokens) {
+            let Some(&block) = self.children.get(&(parent, Box::from(piece))) else { break };
+            found.push(block);
+            parent = block;
+        }
+        found
+    }
+
+    pub(crate) fn hold(&mut self, block: u32) {
+        let holders = &mut self.holders[block as usize];
+        if *holders == 0 {
+            let kept = self.kept[block as usize].as_ref().expect("a block that nobody holds is kept or free");
+            self.idle.remove(&(kept.let_go, Reverse(kept.depth), block));
+        }
+        *holders += 1;
+    }
+
+    /// Lets go of a sequence's blocks.
+    pub(crate) fn release(&mut self, blocks: &mut Vec<u32>) {
+        self.releases += 1;
+        for block in blocks.drain(..).rev() {
+            self.release_one(block);
+        }
+    }
+
+    fn release_one(&mut self, block: u32) {
+        let holders = &mut self.holders[block as usize];
+        *holders = holders.checked_sub(1).expect("a block was given back twice");
+        if *holders > 0 {
+            return;
+        }
+        match &mut self.kept[block as usize] {
+            Some(kept) => {
+                kept.let_go = self.releases;
+                self.idle.insert((kept.let_go, Reverse(kept.depth), block));
+            }
+            None => self.free.push(block),
+        }
+    }
+
+    /// Keeps block `index` of a sequence, whole and computed, whose blocks before it are kept. If an equal one is kept
+    /// already, the sequence goes on with that one.
+    pub(crate) fn keep(&mut self, blocks: &mut [u32], index: usize, tokens: &[u32]) {
+        let parent = if index == 0 { ROOT } else { blocks[index - 1] };
+        let block = blocks[index];
+        if self.kept[block as usize].is_some() {
+            return;
+        }
+        let key = (parent, Box::from(tokens));
+        if let Some(&equal) = self.children.get(&key) {
+            self.hold(equal);
+            blocks[index] = equal;
+            self.release_one(block);
+            return;
+        }
+        let (parent, tokens) = key.clone();
+        self.kept[block as usize] = Some(Kept { parent, tokens, depth: index as u32, let_go: 0 });
+        self.children.insert(key, block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Blocks;
+
+    /// Takes blocks for these tokens, computes them all and lets go again.
+    fn visit(blocks: &mut Blocks, tokens: &[u32]) -> Vec<u32> {
+        let mut held = blocks.beginning(tokens);
+        held.iter().for_each(|&block| blocks.hold(block));
+        while held.len() < tokens.len().div_ceil(2) {
+            held.push(blocks.take().unwrap());
+        }
+        for (index, piece) in tokens.chunks_exact(2).enumerate() {
+            blocks.keep(&mut held, index, piece);
+        }
+        let visited = held.clone();
+        blocks.release(&mut held);
+        visited
+    }
+
+    #[test]
+    fn equal_beginnings_share_blocks() {
+        let mut blocks = Blocks::new(8, 2);
+        let first = visit(&mut blocks, &[1, 2, 3, 4, 5]);
+        assert_eq!(blocks.beginning(&[1, 2, 3, 4, 5, 6]), first[..2]);
+        assert_eq!(blocks.beginning(&[1, 2, 9, 4]), first[..1]);
+        assert!(blocks.beginning(&[3, 4]).is_empty(), "the same tokens elsewhere are not the same");
+        assert_eq!(blocks.available(), 8, "nobody holds any");
+    }
+
+    #[test]
+    fn the_oldest_leave_first_and_the_last_before_the_first() {
+        let mut blocks = Blocks::new(4, 2);
+        visit(&mut blocks, &[1, 1, 2, 2]);
+        visit(&mut blocks, &[3, 3, 4, 4]);
+        visit(&mut blocks, &[1, 1]);
+        let mut held = vec![blocks.take().unwrap()];
+        assert_eq!(blocks.beginning(&[1, 1, 2, 2]).len(), 1);
+        assert_eq!(blocks.beginning(&[3, 3, 4, 4]).len(), 2);
+        held.extend([blocks.take().unwrap(), blocks.take().unwrap()]);
+        assert_eq!(blocks.beginning(&[3, 3, 4, 4]).len(), 0);
+        assert_eq!(blocks.beginning(&[1, 1]).len(), 1, "it was used again");
+        blocks.release(&mut held);
+        assert_eq!(blocks.available(), 4);
+    }
+
+    #[test]
+    fn two_that_compute_the_same_end_with_one_copy() {
+        let mut blocks = Blocks::new(4, 2);
+        let (mut a, mut b) = (vec![blocks.take().unwrap()], vec![blocks.take().unwrap()]);
+        blocks.keep(&mut a, 0, &[7, 8]);
+        blocks.keep(&mut b, 0, &[7, 8]);
+        assert_eq!(a, b);
+        assert_eq!(blocks.available(), 3);
+        blocks.release(&mut a);
+        assert_eq!(blocks.available(), 3);
+        blocks.release(&mut b);
+        assert_eq!(blocks.available(), 4);
     }
 }

@@ -7,6 +7,9 @@
 //! Cache blocks are taken when they are needed. If there are none, the sequence that arrived last is put back into the
 //! queue with all its tokens, to be computed again (preemption by recomputation). The sequence that arrived first is
 //! never put back and always fits, so something always moves.
+//!
+//! Whole blocks that were computed are kept after their sequences ended, as long as there is room: a prompt that begins
+//! like an earlier one, or a sequence that was put back, begins behind what is still there (see `blocks`).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,19 +32,23 @@ pub struct Limits {
 }
 
 /// What happened since the last step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A sequence arrived with so many tokens, one or more.
+    /// A sequence arrived.
     Arrived {
         /// Its name, higher than all before it.
         id: SequenceId,
-        /// Length of its prompt.
-        tokens: usize,
+        /// Its prompt, one token or more.
+        tokens: Vec<u32>,
+        /// Whether it may begin behind what is in the cache; if not, every token is computed.
+        reuses: bool,
     },
-    /// One token was added to a sequence.
-    Advanced(SequenceId),
+    /// This token was added to a sequence.
+    Advanced(SequenceId, u32),
     /// A sequence is over, for whatever reason. One that is not known is ignored.
     Ended(SequenceId),
+    /// The last step was not computed: a sequence of it is over, and nothing of it may be kept.
+    Failed(SequenceId),
     /// The reader of a sequence is behind (`true`) or has caught up: it rests, and keeps its blocks.
     Resting(SequenceId, bool),
 }
@@ -61,10 +68,23 @@ pub struct Slice {
 
 #[derive(Debug)]
 struct Sequence {
-    tokens: usize,
+    tokens: Vec<u32>,
     computed: usize,
+    reuses: bool,
     blocks: Vec<u32>,
+    /// How many of its blocks, from the first, are kept for others too.
+    kept: usize,
     resting: bool,
+}
+
+impl Sequence {
+    fn keep_computed(&mut self, blocks: &mut Blocks, block_tokens: usize) {
+        while (self.kept + 1) * block_tokens <= self.computed {
+            let tokens = &self.tokens[self.kept * block_tokens..(self.kept + 1) * block_tokens];
+            blocks.keep(&mut self.blocks, self.kept, tokens);
+            self.kept += 1;
+        }
+    }
 }
 
 /// The scheduler of one model.
@@ -88,7 +108,7 @@ impl Scheduler {
         assert!(limits.block_tokens > 0 && limits.blocks > 0, "{limits:?}");
         Self {
             limits,
-            blocks: Blocks::new(limits.blocks),
+            blocks: Blocks::new(limits.blocks, limits.block_tokens),
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
             preemptions: 0,
@@ -110,7 +130,16 @@ impl Scheduler {
     /// Blocks that nobody holds.
     #[must_use]
     pub fn free_blocks(&self) -> usize {
-        self.blocks.free_count()
+        self.blocks.available()
+    }
+
+    /// The tokens of a running sequence: its prompt, and what was added.
+    ///
+    /// # Panics
+    /// If the sequence is not running.
+    #[must_use]
+    pub fn tokens_of(&self, id: SequenceId) -> &[u32] {
+        &self.running[&id].tokens
     }
 
     /// How often a sequence was put back.
@@ -135,8 +164,9 @@ impl Scheduler {
     ///
     /// # Panics
     /// If a sequence arrives empty or with more tokens than the cache has room for.
-    pub fn step(&mut self, inputs: &[Input]) -> Vec<Slice> {
-        inputs.iter().for_each(|&input| self.note(input));
+    pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Slice> {
+        inputs.into_iter().for_each(|input| self.note(input));
+        self.keep_computed();
         let mut rows = self.limits.rows_per_step;
         let mut planned = Vec::new();
         self.plan_generating(&mut rows, &mut planned);
@@ -151,19 +181,23 @@ impl Scheduler {
 
     fn note(&mut self, input: Input) {
         match input {
-            Input::Arrived { id, tokens } => {
-                assert!(tokens > 0 && tokens <= self.capacity_tokens(), "{tokens} tokens can never be computed");
-                let sequence = Sequence { tokens, computed: 0, blocks: Vec::new(), resting: false };
+            Input::Arrived { id, tokens, reuses } => {
+                let count = tokens.len();
+                assert!(count > 0 && count <= self.capacity_tokens(), "{count} tokens can never be computed");
+                let sequence = Sequence { tokens, computed: 0, reuses, blocks: Vec::new(), kept: 0, resting: false };
                 self.waiting.push_back((id, sequence));
             }
-            Input::Advanced(id) => {
+            Input::Advanced(id, token) => {
                 if let Some(sequence) = self.get_mut(id) {
-                    sequence.tokens += 1;
+                    sequence.tokens.push(token);
                 }
             }
-            Input::Ended(id) => {
+            Input::Ended(id) | Input::Failed(id) => {
                 if let Some(mut sequence) = self.running.remove(&id) {
-                    self.blocks.give_back(&mut sequence.blocks);
+                    if matches!(input, Input::Ended(_)) {
+                        sequence.keep_computed(&mut self.blocks, self.limits.block_tokens);
+                    }
+                    self.blocks.release(&mut sequence.blocks);
                 }
                 self.waiting.retain(|(waiting, _)| *waiting != id);
             }
@@ -172,6 +206,13 @@ impl Scheduler {
                     sequence.resting = resting;
                 }
             }
+        }
+    }
+
+    /// What the last step computed can be found by others from now on.
+    fn keep_computed(&mut self) {
+        for sequence in self.running.values_mut() {
+            sequence.keep_computed(&mut self.blocks, self.limits.block_tokens);
         }
     }
 
@@ -195,7 +236,7 @@ impl Scheduler {
 
     /// Running sequences that do not rest, by arrival, whose number of tokens to compute fits.
     fn ready(&self, fits: impl Fn(usize) -> bool) -> Vec<SequenceId> {
-        let is_ready = |sequence: &Sequence| !sequence.resting && fits(sequence.tokens - sequence.computed);
+        let is_ready = |sequence: &Sequence| !sequence.resting && fits(sequence.tokens.len() - sequence.computed);
         self.running.iter().filter(|(_, sequence)| is_ready(sequence)).map(|(&id, _)| id).collect()
     }
 
@@ -203,16 +244,31 @@ impl Scheduler {
     fn admit(&mut self, rows: &mut usize, planned: &mut Vec<Slice>) {
         while *rows > 0 && self.running.len() < self.limits.sequences_max {
             let Some((_, next)) = self.waiting.front() else { return };
-            if self.blocks_for(next.tokens) > self.blocks.free_count() {
+            let reused = self.reusable(next);
+            // Blocks that others hold cost nothing; those that are only kept are room that is lost.
+            let shared = reused.iter().filter(|&&block| !self.blocks.is_idle(block)).count();
+            if self.blocks_for(next.tokens.len()) - shared > self.blocks.available() {
                 return;
             }
-            let (id, sequence) = self.waiting.pop_front().expect("there is a first one");
+            let (id, mut sequence) = self.waiting.pop_front().expect("there is a first one");
+            reused.iter().for_each(|&block| self.blocks.hold(block));
+            sequence.computed = reused.len() * self.limits.block_tokens;
+            sequence.kept = reused.len();
+            sequence.blocks = reused;
             let rests = sequence.resting;
             self.running.insert(id, sequence);
             if !rests {
                 self.plan(id, usize::MAX, rows, planned);
             }
         }
+    }
+
+    /// The blocks behind which a waiting sequence can begin; its last token is always computed.
+    fn reusable(&self, sequence: &Sequence) -> Vec<u32> {
+        if !sequence.reuses {
+            return Vec::new();
+        }
+        self.blocks.beginning(&sequence.tokens[..sequence.tokens.len() - 1])
     }
 
     fn blocks_for(&self, tokens: usize) -> usize {
@@ -223,7 +279,7 @@ impl Scheduler {
     fn plan(&mut self, id: SequenceId, most: usize, rows: &mut usize, planned: &mut Vec<Slice>) {
         // It may have been put back while an older sequence was planned.
         let Some(sequence) = self.running.get(&id) else { return };
-        let (first, tokens) = (sequence.computed, sequence.tokens);
+        let (first, tokens) = (sequence.computed, sequence.tokens.len());
         let count = (tokens - first).min(most).min(*rows);
         if count == 0 || !self.reserve(id, first + count, planned) {
             return;
@@ -257,8 +313,8 @@ impl Scheduler {
 
     fn put_back(&mut self, id: SequenceId) {
         let mut sequence = self.running.remove(&id).expect("only running sequences are put back");
-        self.blocks.give_back(&mut sequence.blocks);
-        sequence.computed = 0;
+        self.blocks.release(&mut sequence.blocks);
+        (sequence.computed, sequence.kept) = (0, 0);
         self.preemptions += 1;
         let place = self.waiting.partition_point(|(waiting, _)| *waiting < id);
         self.waiting.insert(place, (id, sequence));

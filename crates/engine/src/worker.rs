@@ -56,10 +56,19 @@ pub(crate) struct Submission {
 struct Active {
     submission: Submission,
     prompt_tokens: u32,
+    output_tokens: u32,
+    /// Tokens of the prompt that were in the cache already; `None` until its first step.
+    cached_tokens: Option<u32>,
     /// So many tokens of the prompt need no score, or have it.
     scored: usize,
     arrived_us: u64,
     resting_since_us: Option<u64>,
+}
+
+/// What a draw led to.
+enum Advance {
+    Token(u32),
+    Finished(Finish),
 }
 
 pub(crate) struct Worker {
@@ -113,8 +122,7 @@ impl Worker {
         let mut idle = true;
         while self.receive(idle) {
             self.look_at_readers();
-            let plan = self.scheduler.step(&self.inputs);
-            self.inputs.clear();
+            let plan = self.scheduler.step(self.inputs.drain(..));
             self.preemptions.store(self.scheduler.preemptions(), Ordering::Relaxed);
             idle = plan.is_empty();
             if idle {
@@ -160,14 +168,18 @@ impl Worker {
             Command::Submit(submission) => {
                 let id = self.next_id;
                 self.next_id += 1;
-                self.inputs.push(Input::Arrived { id, tokens: submission.tokens.len() });
-                let prompt_tokens = submission.tokens.len();
+                let mut submission = *submission;
+                let tokens = std::mem::take(&mut submission.tokens);
+                let prompt_tokens = tokens.len();
+                self.inputs.push(Input::Arrived { id, tokens, reuses: !submission.scores_prompt });
                 let active = Active {
+                    output_tokens: 0,
+                    cached_tokens: None,
                     prompt_tokens: prompt_tokens as u32,
                     scored: if submission.scores_prompt { 0 } else { prompt_tokens },
                     arrived_us: self.clock.monotonic_us(),
                     resting_since_us: None,
-                    submission: *submission,
+                    submission,
                 };
                 self.active.insert(id, active);
                 true
@@ -200,7 +212,7 @@ impl Worker {
         let batch: Vec<Sequence<'_>> = plan
             .iter()
             .map(|slice| Sequence {
-                tokens: &self.active[&slice.id].submission.tokens[slice.first..slice.first + slice.count],
+                tokens: &self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count],
                 first_position: slice.first,
                 blocks: self.scheduler.blocks_of(slice.id),
                 logits: self.active[&slice.id].rows_wanted(slice),
@@ -210,15 +222,23 @@ impl Worker {
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
         for slice in plan {
             let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
+            active.cached_tokens.get_or_insert(slice.first as u32);
             if active.rows_wanted(slice) == LogitRows::All {
-                active.score(slice, rows.by_ref().take(slice.count - usize::from(slice.draws)));
+                active.score(
+                    slice,
+                    self.scheduler.tokens_of(slice.id),
+                    rows.by_ref().take(slice.count - usize::from(slice.draws)),
+                );
             }
             if !slice.draws {
                 continue;
             }
-            let Some(finish) = active.advance(rows.next().expect("there is a row for every draw")) else {
-                self.inputs.push(Input::Advanced(slice.id));
-                continue;
+            let finish = match active.advance(rows.next().expect("there is a row for every draw")) {
+                Advance::Token(token) => {
+                    self.inputs.push(Input::Advanced(slice.id, token));
+                    continue;
+                }
+                Advance::Finished(finish) => finish,
             };
             let elapsed_ms = (self.clock.monotonic_us() - active.arrived_us) / 1000;
             let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
@@ -240,7 +260,7 @@ impl Worker {
     fn fail_all(&mut self) {
         for (id, active) in std::mem::take(&mut self.active) {
             active.end(Err(chat::Error::Interrupted { reason: "a step panicked".to_owned() }));
-            self.inputs.push(Input::Ended(id));
+            self.inputs.push(Input::Failed(id));
         }
         self.workspace = Workspace::default();
     }
@@ -259,8 +279,8 @@ impl Active {
     }
 
     /// Says how likely the tokens of the prompt were, from the rows of the tokens before them.
-    fn score<'a>(&mut self, slice: &Slice, rows: impl Iterator<Item = &'a [f32]>) {
-        let Submission { tokens, vocabulary, logprobs, output, .. } = &mut self.submission;
+    fn score<'a>(&mut self, slice: &Slice, tokens: &[u32], rows: impl Iterator<Item = &'a [f32]>) {
+        let Submission { vocabulary, logprobs, output, .. } = &mut self.submission;
         let mut scored = Vec::new();
         if self.scored == 0 {
             scored.push(Scored::first(tokens[0]));
@@ -279,16 +299,15 @@ impl Active {
         }
     }
 
-    /// Draws the next token from its logits and sends what it says. The finish, if it was the last one.
-    fn advance(&mut self, logits: &[f32]) -> Option<Finish> {
+    /// Draws the next token from its logits and sends what it says.
+    fn advance(&mut self, logits: &[f32]) -> Advance {
         let submission = &mut self.submission;
         if submission.most_tokens == 0 {
-            return Some(self.finish(FinishReason::Length, None));
+            return Advance::Finished(self.finish(FinishReason::Length, None));
         }
         let logits = &logits[..submission.vocabulary];
         let token = submission.sampler.draw(logits);
-        submission.tokens.push(token);
-        let output_tokens = submission.tokens.len() as u32 - self.prompt_tokens;
+        self.output_tokens += 1;
         let mut stop = if submission.ending_tokens.contains(&token) {
             Some(StopMatch::EndOfTurn)
         } else if submission.stop_tokens.contains(&token) {
@@ -297,7 +316,7 @@ impl Active {
             let logprobs = submission.logprobs.map(|top| logprobs_of(logits, token, top as usize));
             submission.output.push(token, logprobs).map(StopMatch::String)
         };
-        let full = output_tokens >= submission.most_tokens;
+        let full = self.output_tokens >= submission.most_tokens;
         if stop.is_some() || full {
             submission.output.finish();
             // What was held back can complete a stop string.
@@ -312,16 +331,16 @@ impl Active {
             Some(_) if output.called_tools() => FinishReason::ToolCalls,
             Some(_) => FinishReason::Stop,
             None if full => FinishReason::Length,
-            None => return None,
+            None => return Advance::Token(token),
         };
-        Some(self.finish(reason, stop))
+        Advance::Finished(self.finish(reason, stop))
     }
 
     fn finish(&self, reason: FinishReason, stop: Option<StopMatch>) -> Finish {
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
-            cached_tokens: 0,
-            output_tokens: self.submission.tokens.len() as u32 - self.prompt_tokens,
+            cached_tokens: self.cached_tokens.unwrap_or(0),
+            output_tokens: self.output_tokens,
             reasoning_tokens: self.submission.output.reasoning_tokens(),
         };
         Finish { reason, stop, usage }

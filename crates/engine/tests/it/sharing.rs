@@ -1,7 +1,7 @@
 //! Requests that are computed together get what they would get alone.
 
 use base::Rng;
-use chat::{Answer, GenerateRequest};
+use chat::{Answer, GenerateRequest, Prompt};
 use engine::{Engine, Options};
 use futures::future::join_all;
 
@@ -58,4 +58,28 @@ async fn being_put_back_for_want_of_memory_changes_nothing() {
     let tight = start(fixture, small(fixture, tokens.div_ceil(kernels::KV_BLOCK_TOKENS) as u64 + 1));
     assert_eq!(together(&tight, &requests).await, serial);
     assert!(tight.preemptions() > 0, "the cache was not tight at all");
+}
+
+#[tokio::test]
+async fn a_second_turn_begins_where_the_first_ended() {
+    let fixture = "tiny/qwen3_dense";
+    let engine = start(fixture, Options::default());
+    let mut first = continuation(prompt(&mut Rng::seeded(4), 200), 60);
+    first.logprobs = Some(0);
+    let turn = answer(&engine, first.clone()).await;
+    assert_eq!(turn.finish.usage.cached_tokens, 0);
+
+    let said = turn.logprobs.iter().map(|token| token.chosen.token);
+    let Prompt::Tokens(tokens) = &first.prompt else { panic!("{first:?}") };
+    let history: Vec<u32> = tokens.iter().copied().chain(said).chain(prompt(&mut Rng::seeded(5), 30)).collect();
+    let mut second = continuation(history, 20);
+    second.logprobs = Some(1);
+    let cached = answer(&engine, second.clone()).await;
+    // Four whole blocks of the 260 tokens; the last drawn one was never computed.
+    assert_eq!(cached.finish.usage.cached_tokens as usize, 4 * kernels::KV_BLOCK_TOKENS);
+
+    let mut fresh = answer(&start(fixture, Options::default()), second).await;
+    assert_eq!(fresh.finish.usage.cached_tokens, 0);
+    fresh.finish.usage.cached_tokens = cached.finish.usage.cached_tokens;
+    assert_eq!(fresh, cached, "what was kept says the same as what is computed");
 }
