@@ -21,6 +21,29 @@ pub struct ModelCard {
     pub created_s: u64,
     /// Longest prompt and answer together, in tokens.
     pub context_tokens: u32,
+    /// What it is made of.
+    pub facts: ModelFacts,
+}
+
+/// What a model is made of. Whoever does not know leaves fields empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelFacts {
+    /// The family by its configuration's name, for example `qwen3`.
+    pub architecture: String,
+    /// The kind of its files: `safetensors` or `GGUF`.
+    pub container: String,
+    /// The format that most of its numbers have, for example `BF16` or `Q4_K`.
+    pub weight_format: String,
+    /// How many numbers it has.
+    pub parameters: u64,
+    /// Bytes of its tensors.
+    pub size_bytes: u64,
+    /// Its chat template calls tools.
+    pub tools: bool,
+    /// Its chat template switches reasoning on and off.
+    pub thinking: bool,
+    /// The chat template's source.
+    pub chat_template: String,
 }
 
 /// Whatever answers requests: the native engine, an upstream pool, an edge node, a wrapper around one of them.
@@ -33,4 +56,7 @@ pub trait Generate: Send + Sync {
     /// The future ends when the prompt was accepted, or with the reason why not; so a caller can still answer with an
     /// error status. Errors after that arrive in the stream.
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<EventStream>>;
+
+    /// How many tokens the prompt of this request has; nothing is generated. A prompt that is too long is counted too.
+    fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, Result<u32>>;
 }

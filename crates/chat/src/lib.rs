@@ -35,7 +35,7 @@ pub use collect::{Answer, Collector, collect};
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
-pub use generate::{EventStream, Generate, ModelCard};
+pub use generate::{EventStream, Generate, ModelCard, ModelFacts};
 pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
 pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;

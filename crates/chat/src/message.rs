@@ -103,6 +103,22 @@ impl Message {
         }
     }
 
+    /// The text of the content, without pictures.
+    #[must_use]
+    pub fn plain_text(&self) -> String {
+        match &self.content {
+            Content::None => String::new(),
+            Content::Text(text) => text.clone(),
+            Content::Parts(parts) => {
+                let texts = parts.iter().map(|part| match part {
+                    Part::Text(text) => text.as_str(),
+                    Part::Image(_) | Part::Video(_) => "",
+                });
+                texts.collect()
+            }
+        }
+    }
+
     /// Whether the content holds a picture or a video.
     #[must_use]
     pub fn has_media(&self) -> bool {

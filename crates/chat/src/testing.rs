@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
 use crate::{
-    Collector, Error, Event, EventStream, Finish, FinishReason, Generate, GenerateRequest, Message, ModelCard, Prompt,
-    Result, Role, Usage,
+    Collector, Error, Event, EventStream, Finish, FinishReason, Generate, GenerateRequest, Message, ModelCard,
+    ModelFacts, Prompt, Result, Role, Usage,
 };
 
 /// What [`Scripted`] does with one request.
@@ -54,6 +54,16 @@ impl Scripted {
             owner: "test".to_owned(),
             created_s: 1_700_000_000,
             context_tokens: 4096,
+            facts: ModelFacts {
+                architecture: "qwen3".to_owned(),
+                container: "safetensors".to_owned(),
+                weight_format: "BF16".to_owned(),
+                parameters: 596_049_920,
+                size_bytes: 1_192_099_840,
+                tools: true,
+                thinking: true,
+                chat_template: "{{ messages }}".to_owned(),
+            },
         };
         Self { models: vec![card], scripts: Mutex::new(scripts.into()), requests: Mutex::default() }
     }
@@ -63,11 +73,16 @@ impl Scripted {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn answer(&self, request: GenerateRequest) -> Result<EventStream> {
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
         request.validate()?;
-        if !self.models.iter().any(|card| card.id == request.model) {
-            return Err(Error::UnknownModel { model: request.model });
+        match self.models.iter().any(|card| card.id == request.model) {
+            true => Ok(()),
+            false => Err(Error::UnknownModel { model: request.model.clone() }),
         }
+    }
+
+    fn answer(&self, request: GenerateRequest) -> Result<EventStream> {
+        self.check(&request)?;
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         let script = self.scripts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match script {
@@ -86,6 +101,20 @@ impl Generate for Scripted {
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<EventStream>> {
         async move { self.answer(request) }.boxed()
+    }
+
+    /// One token for each word of a text or message, or each token of a prompt of tokens.
+    fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, Result<u32>> {
+        let words = |text: &str| text.split_whitespace().count();
+        let counted = self.check(&request).map(|()| match &request.prompt {
+            Prompt::Messages(messages) => messages.iter().map(|message| words(&message.plain_text())).sum(),
+            Prompt::Text(text) => words(text),
+            Prompt::Tokens(tokens) => tokens.len(),
+        });
+        if counted.is_ok() {
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        }
+        async move { Ok(counted? as u32) }.boxed()
     }
 }
 
@@ -128,7 +157,8 @@ pub async fn check_stream(mut events: EventStream) -> (Vec<Event>, Option<Error>
     (seen, None)
 }
 
-/// What every [`Generate`] does: lists its models, streams a whole answer, keeps `max_tokens`, refuses unknown models
+/// What every [`Generate`] does: lists its models, counts prompts, streams a whole answer, keeps `max_tokens`,
+/// refuses unknown models
 /// and settings out of range before it accepts, and survives a stream that is dropped.
 ///
 /// # Panics
@@ -145,6 +175,11 @@ pub async fn conformance(generate: &dyn Generate) {
     }
     let unknown = generate.generate(request("no such model", "Hi")).await;
     assert!(matches!(unknown.err(), Some(Error::UnknownModel { .. })));
+    let counted = generate.count_tokens(request("no such model", "Hi")).await;
+    assert!(matches!(counted.err(), Some(Error::UnknownModel { .. })));
+    let short = generate.count_tokens(request(model, "Hi")).await.expect("a plain request is counted");
+    let long = generate.count_tokens(request(model, &"Hi ".repeat(50))).await.expect("a plain request is counted");
+    assert!(0 < short && short < long, "{short} and {long} tokens");
     let mut hot = request(model, "Hi");
     hot.sampling.temperature = Some(-1.0);
     let refused = generate.generate(hot).await;
@@ -168,7 +203,7 @@ mod tests {
         let scripts = (0..4).map(|_| Script::text(&["Hel", "lo"])).collect();
         let scripted = Scripted::new("m", scripts);
         conformance(&scripted).now_or_never().expect("the fake never waits");
-        assert_eq!(scripted.requests().len(), 4);
+        assert_eq!(scripted.requests().len(), 6, "four were answered, two counted");
     }
 
     fn play(events: Vec<crate::Result<Event>>) -> (Vec<Event>, Option<Error>) {

@@ -18,7 +18,7 @@ use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
 use crate::scheduler::{Limits, Scheduler};
 use crate::worker::{Command, EVENTS_MAX, Submission, Worker};
-use crate::{Error, Result};
+use crate::{Error, Result, facts};
 
 /// How an engine uses the machine.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +112,7 @@ impl Engine {
             owner: "sampan".to_owned(),
             created_s: clock.now_ms() / 1000,
             context_tokens: u32::try_from(context_tokens).unwrap_or(u32::MAX),
+            facts: facts::of(checkpoint, &text),
         };
         let (commands, receiver) = channel();
         let worker = Worker::new(name.to_owned(), model, kv, cpu, Arc::clone(&clock), scheduler, receiver);
@@ -167,6 +168,20 @@ impl Engine {
             let event = events.recv().await?;
             Some((event, events))
         })))
+    }
+}
+
+impl Engine {
+    /// Tokens of a request's prompt; its model name is not looked at.
+    ///
+    /// # Errors
+    /// If the request is out of range or the template refuses it.
+    pub async fn count_prompt(&self, request: GenerateRequest) -> chat::Result<u32> {
+        request.validate()?;
+        let shared = Arc::clone(&self.shared);
+        let encoded = tokio::task::spawn_blocking(move || shared.text.encode(&request, shared.clock.now_ms())).await;
+        let interrupted = |_| chat::Error::Interrupted { reason: "the prompt could not be prepared".to_owned() };
+        Ok(encoded.map_err(interrupted)??.tokens.len() as u32)
     }
 }
 
@@ -267,6 +282,16 @@ impl Generate for Engine {
                 return Err(chat::Error::UnknownModel { model: request.model });
             }
             self.start_generation(request).await
+        }
+        .boxed()
+    }
+
+    fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<u32>> {
+        async move {
+            if request.model != self.card.id {
+                return Err(chat::Error::UnknownModel { model: request.model });
+            }
+            self.count_prompt(request).await
         }
         .boxed()
     }

@@ -25,6 +25,11 @@ impl Fleet {
         }
         Ok(Self { engines })
     }
+
+    fn find(&self, request: &GenerateRequest) -> chat::Result<&Engine> {
+        let unknown = || chat::Error::UnknownModel { model: request.model.clone() };
+        self.engines.iter().find(|engine| engine.card().id == request.model).ok_or_else(unknown)
+    }
 }
 
 impl Generate for Fleet {
@@ -33,12 +38,10 @@ impl Generate for Fleet {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
-        async move {
-            match self.engines.iter().find(|engine| engine.card().id == request.model) {
-                Some(engine) => engine.start_generation(request).await,
-                None => Err(chat::Error::UnknownModel { model: request.model }),
-            }
-        }
-        .boxed()
+        async move { self.find(&request)?.start_generation(request).await }.boxed()
+    }
+
+    fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<u32>> {
+        async move { self.find(&request)?.count_prompt(request).await }.boxed()
     }
 }

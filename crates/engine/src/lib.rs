@@ -13,6 +13,7 @@
 mod blocks;
 mod engine;
 mod error;
+mod facts;
 mod fleet;
 mod output;
 mod prompt;

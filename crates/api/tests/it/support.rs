@@ -129,6 +129,10 @@ impl Generate for Watched {
         }
         .boxed()
     }
+
+    fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, Result<u32>> {
+        self.inner.count_tokens(request)
+    }
 }
 
 struct Running {
