@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
 use base::{Clock, RequestId, Rng};
 use chat::Generate;
 
-use crate::{guard, health, openai};
+use crate::{anthropic, guard, health, openai};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -49,6 +50,12 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(openai::routes())
+        .merge(anthropic::routes())
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::show))
+        // Where clients of Alibaba Cloud's Model Studio find the two dialects; they change the host only.
+        .nest("/compatible-mode", openai::routes().merge(openai::model_routes()))
+        .nest("/apps/anthropic", anthropic::routes().merge(anthropic::model_routes()))
         .merge(health::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
@@ -57,17 +64,73 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-mod error {
-    use axum::http::{Method, Uri};
+/// Two dialects have their models in one place; clients of one say who they are.
+mod models {
+    use std::sync::Arc;
+
+    use axum::extract::rejection::QueryRejection;
+    use axum::extract::{Path, Query, State};
+    use axum::http::HeaderMap;
     use axum::response::Response;
 
-    use crate::openai::Failure;
+    use crate::{App, anthropic, openai};
 
-    pub(super) async fn no_such_route(method: Method, uri: Uri) -> Response {
-        Failure::no_such_route(&method, uri.path()).into_response_without_id()
+    pub(super) async fn list(
+        headers: HeaderMap,
+        app: State<Arc<App>>,
+        query: Result<Query<anthropic::PageQuery>, QueryRejection>,
+    ) -> Response {
+        match headers.contains_key(anthropic::VERSION_HEADER) {
+            true => anthropic::list_models(app, query).await,
+            false => openai::list_models(app).await,
+        }
     }
 
-    pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
-        Failure::wrong_method(&method, uri.path()).into_response_without_id()
+    pub(super) async fn show(headers: HeaderMap, app: State<Arc<App>>, id: Path<String>) -> Response {
+        match headers.contains_key(anthropic::VERSION_HEADER) {
+            true => anthropic::show_model(app, id).await,
+            false => openai::show_model(app, id).await,
+        }
+    }
+}
+
+/// What is not there, in the dialect that was spoken.
+mod error {
+    use std::sync::Arc;
+
+    use axum::extract::State;
+    use axum::http::{HeaderMap, Method, Uri};
+    use axum::response::Response;
+
+    use crate::{App, anthropic, openai};
+
+    pub(super) async fn no_such_route(
+        State(app): State<Arc<App>>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+    ) -> Response {
+        match is_anthropic(uri.path(), &headers) {
+            true => anthropic::Failure::no_such_route(&method, uri.path()).response(app.request_id()),
+            false => openai::Failure::no_such_route(&method, uri.path()).into_response_without_id(),
+        }
+    }
+
+    pub(super) async fn wrong_method(
+        State(app): State<Arc<App>>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+    ) -> Response {
+        match is_anthropic(uri.path(), &headers) {
+            true => anthropic::Failure::wrong_method(&method, uri.path()).response(app.request_id()),
+            false => openai::Failure::wrong_method(&method, uri.path()).into_response_without_id(),
+        }
+    }
+
+    fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
+        headers.contains_key(anthropic::VERSION_HEADER)
+            || path.starts_with("/v1/messages")
+            || path.starts_with("/apps/anthropic/")
     }
 }

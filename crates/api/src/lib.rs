@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod anthropic;
 mod app;
 mod error;
 mod fields;
@@ -15,5 +16,6 @@ mod guard;
 mod health;
 mod openai;
 mod sse;
+mod time;
 
 pub use app::{App, router};

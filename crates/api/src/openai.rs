@@ -26,11 +26,15 @@ use axum::routing::{get, post};
 use crate::App;
 
 pub(crate) use error::Failure;
+pub(crate) use handlers::{list_models, show_model};
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/models", get(handlers::list_models))
-        .route("/v1/models/{*id}", get(handlers::show_model))
         .route("/v1/chat/completions", post(handlers::chat_completions))
         .route("/v1/completions", post(handlers::completions))
+}
+
+/// The list of models in this dialect, for a place where no other dialect has one.
+pub(crate) fn model_routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(show_model))
 }

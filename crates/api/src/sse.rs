@@ -20,6 +20,12 @@ pub(crate) fn data(json: &str) -> Bytes {
     Bytes::from(format!("data: {json}\n\n"))
 }
 
+/// One event with a name.
+pub(crate) fn named(name: &str, json: &str) -> Bytes {
+    debug_assert!(!json.contains('\n'), "an event is one line");
+    Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
+}
+
 /// A streaming response of these events, with `alive` where nothing happens for a while.
 pub(crate) fn response(events: impl Stream<Item = Bytes> + Send + 'static, alive: &'static [u8]) -> Response {
     streaming("text/event-stream; charset=utf-8", kept_alive(events, alive))

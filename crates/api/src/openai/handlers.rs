@@ -18,12 +18,12 @@ use crate::{App, answer, sse};
 /// The header by which a caller and our log speak of the same request.
 const REQUEST_ID: &str = "x-request-id";
 
-pub(super) async fn list_models(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Response {
     let data = app.generate.models().into_iter().map(wire_model).collect();
     axum::Json(ModelList { object: "list", data }).into_response()
 }
 
-pub(super) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+pub(crate) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     match app.generate.models().into_iter().find(|card| card.id == id) {
         Some(card) => axum::Json(wire_model(card)).into_response(),
         None => Failure::unknown_model(&id).into_response_without_id(),
