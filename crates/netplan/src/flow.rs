@@ -118,6 +118,20 @@ impl Flows {
         self.bytes.iter_mut().for_each(|bytes| *bytes *= factor);
     }
 
+    /// The links of a flow, each with the share of its bytes.
+    pub fn entries(&self, flow: usize) -> impl Iterator<Item = (u32, f64)> + '_ {
+        self.range(flow).map(|entry| (self.links[entry], self.share(entry)))
+    }
+
+    /// Adds one of these flows to others, with another size and start; returns its number there.
+    pub fn copy_to(&self, flow: usize, bytes: f64, start_s: f64, to: &mut Self) -> u32 {
+        if self.shares.is_empty() && to.shares.is_empty() {
+            return to.push(bytes, start_s, self.path(flow));
+        }
+        let entries: Vec<(u32, f64)> = self.entries(flow).collect();
+        to.push_spread(bytes, start_s, &entries)
+    }
+
     /// Gives every flow a new start.
     pub fn restart(&mut self, start_s: impl Fn(usize) -> f64) {
         self.start_s.iter_mut().enumerate().for_each(|(flow, start)| *start = start_s(flow));

@@ -6,7 +6,9 @@
 //! * [`topology`]: fabrics as flat arrays; [`import`] reads them from files of others.
 //! * [`flow`]: which flow gets how much, and when each is through.
 //! * [`route`]: which way each flow takes, hashed, planned or sprayed, through what is up.
+//! * [`traffic`]: what jobs send; [`failure`]: what it costs when something breaks.
 //! * [`collective`]: what each algorithm costs, the best one chosen, constants from measurements.
+//! * [`model`]: what a model weighs; [`plan`]: does it fit, how fast, at what price, and what breaks.
 //! * [`simai`]: SimAI's tables, in a mode that keeps its faults.
 //! * [`check`]: holds all of it against files of reference results.
 //!
@@ -18,10 +20,14 @@
 pub mod check;
 pub mod collective;
 pub mod error;
+pub mod failure;
 pub mod flow;
 pub mod import;
+pub mod model;
+pub mod plan;
 pub mod route;
 pub mod simai;
 pub mod topology;
+pub mod traffic;
 
 pub use error::{Error, Result};
