@@ -9,6 +9,8 @@
 //! * [`traffic`]: what jobs send; [`failure`]: what it costs when something breaks.
 //! * [`collective`]: what each algorithm costs, the best one chosen, constants from measurements.
 //! * [`model`]: what a model weighs; [`plan`]: does it fit, how fast, at what price, and what breaks.
+//! * [`doctor`]: what ails a real cluster, from nccl-tests; [`study`]: hashed against planned uplinks.
+//! * [`picture`]: pages with drawings.
 //! * [`simai`]: SimAI's tables, in a mode that keeps its faults.
 //! * [`check`]: holds all of it against files of reference results.
 //!
@@ -19,14 +21,17 @@
 
 pub mod check;
 pub mod collective;
+pub mod doctor;
 pub mod error;
 pub mod failure;
 pub mod flow;
 pub mod import;
 pub mod model;
+pub mod picture;
 pub mod plan;
 pub mod route;
 pub mod simai;
+pub mod study;
 pub mod topology;
 pub mod traffic;
 

@@ -6,11 +6,12 @@
 //! so do we.
 
 mod bandwidth;
+mod csv;
 mod ratio;
 mod table;
 
 pub use bandwidth::{BusBandwidth, Machine};
-pub use ratio::{RatioTables, Table};
+pub use ratio::{RatioTables, Table, shipped_ratios};
 pub use table::{LayerRow, PassRow, SimaiTable, Summary, Used, table};
 
 /// What is kept although it is wrong.

@@ -7,14 +7,11 @@ use serde_json::Value;
 
 use super::{Line, Report, typed};
 use crate::collective::calibrate::{Law, Sample, fit};
-use crate::error::{Error, Result};
-use crate::simai::{RatioTables, Table};
+use crate::error::Result;
+use crate::simai::{Table, shipped_ratios};
 
 /// Mean relative error that a calibrated table may have.
 const TOLERANCE: f64 = 0.10;
-
-/// The tables that SimAI ships, as far as they are among the fixtures.
-const SHIPPED: &str = include_str!("../../../../fixtures/hpn/simai_measured_efficiency.json");
 
 #[derive(Deserialize)]
 struct File {
@@ -28,26 +25,15 @@ struct Raw {
     rows: Vec<Vec<String>>,
 }
 
-pub(super) fn shipped() -> Result<RatioTables> {
-    let file: File =
-        serde_json::from_str(SHIPPED).map_err(|source| Error::Json { what: "the shipped tables", source })?;
-    let table = |name: &str| -> Result<Table> {
-        let missing = || Error::invalid("shipped tables", format!("no {name}"));
-        let raw = file.tables.get(name).ok_or_else(missing)?;
-        Table::from_cells(&raw.header, &raw.rows)
-    };
-    Ok(RatioTables { nic: table("nic_ratio")?, nvlink: table("nvlink_ratio")?, all_to_all: table("ata_ratio")? })
-}
-
 pub(super) fn check(value: Value) -> Result<Report> {
     let file: File = typed("tables of efficiency", value)?;
     let mut report = Report { what: file.what, ..Report::default() };
     for (name, raw) in &file.tables {
         let table = Table::from_cells(&raw.header, &raw.rows)?;
         let known = match name.as_str() {
-            "nic_ratio" => shipped()?.nic,
-            "nvlink_ratio" => shipped()?.nvlink,
-            "ata_ratio" => shipped()?.all_to_all,
+            "nic_ratio" => shipped_ratios()?.nic,
+            "nvlink_ratio" => shipped_ratios()?.nvlink,
+            "ata_ratio" => shipped_ratios()?.all_to_all,
             _ => table.clone(),
         };
         compare(&mut report, name, &known, &table)?;

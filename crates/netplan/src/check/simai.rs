@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Line, Report, efficiency, typed};
+use super::{Line, Report, typed};
 use crate::error::{Error, Result};
 use crate::import::aicb::{Kind, aicb};
-use crate::simai::{FAULTS, LayerRow, Machine, PassRow, RatioTables, SimaiTable, table};
+use crate::simai::{FAULTS, LayerRow, Machine, PassRow, RatioTables, SimaiTable, shipped_ratios, table};
 
 /// The file's tolerances: cells are printed as whole microseconds, bandwidths with two digits, shares with six.
 const CELL_US: f64 = 1.0;
@@ -50,7 +50,7 @@ struct Collective {
 pub(super) fn check(value: Value) -> Result<Report> {
     let file: File = typed("SimAI cases", value)?;
     let mut report = Report { what: file.what, ..Report::default() };
-    let tables = efficiency::shipped()?;
+    let tables = shipped_ratios()?;
     for case in &file.cases {
         let found = run(case, &tables)?;
         layers(&mut report, case, &found)?;

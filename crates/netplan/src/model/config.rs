@@ -104,7 +104,9 @@ impl Config<'_> {
 
     /// True if it is so here or at the top.
     fn flag(&self, name: &str) -> bool {
-        [self.fields.get(name), self.whole.get(name)].iter().any(|value| value.is_some_and(|value| value == &true))
+        [self.fields.get(name), self.whole.get(name)]
+            .iter()
+            .any(|value| value.is_some_and(|value| value.as_bool() == Some(true)))
     }
 
     fn attention(&self, model_type: &str) -> Result<Attention> {

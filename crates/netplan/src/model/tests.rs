@@ -8,7 +8,7 @@ fn counts(name: &str, total_billion: f64, active_billion: f64, kv_kib: u64) {
     let found = model.parameters();
     assert!((found.total as f64 / 1e9 - total_billion).abs() < 0.051, "{name}: {found:?}");
     assert!((found.active as f64 / 1e9 - active_billion).abs() < 0.051, "{name}: {found:?}");
-    assert_eq!(model.kv_bytes_per_token(2.0), (kv_kib * 1_024) as f64, "{name}");
+    assert_eq!(model.kv_bytes_per_token(2.0) as u64, kv_kib * 1_024, "{name}");
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn the_qwen3_family_has_its_published_sizes() {
 
 #[test]
 fn a_token_of_qwen3_235b_leaves_192512_bytes() {
-    assert_eq!(preset("qwen3-235b-a22b").unwrap().kv_bytes_per_token(2.0), 192_512.0);
+    assert_eq!(preset("qwen3-235b-a22b").unwrap().kv_bytes_per_token(2.0) as u64, 192_512);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_config_says_the_same_as_the_preset() {
     let read = from_config("x", text).unwrap();
     let known = preset("qwen3-235b-a22b").unwrap();
     assert_eq!(read.parameters(), known.parameters());
-    assert_eq!(read.kv_bytes_per_token(2.0), 192_512.0);
+    assert_eq!(read.kv_bytes_per_token(2.0) as u64, 192_512);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn compressed_keys_and_values_are_counted() {
     let found = read.parameters();
     assert!((found.total as f64 / 1e9 - 1026.0).abs() < 1.0, "{found:?}");
     assert!((found.active as f64 / 1e9 - 32.0).abs() < 1.0, "{found:?}");
-    assert_eq!(read.kv_bytes_per_token(2.0), 70_272.0);
+    assert_eq!(read.kv_bytes_per_token(2.0) as u64, 70_272);
 }
 
 #[test]

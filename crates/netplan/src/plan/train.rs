@@ -161,14 +161,7 @@ fn iteration(model: &Model, cluster: &Cluster, request: &TrainRequest, cut: Cut)
     let busy_s = micro_s + tensor_s + expert_s + hand_over;
     let rounds = f64::from(micro_batches);
     let bubble_s = (p - 1.0) * busy_s;
-    let data_group = Group::strided(data * context, tensor * pipeline.min(per_host), per_host);
-    let replicas = Group::strided((data * context / expert).max(1), tensor * expert, per_host);
-    let gradients = |group: Group, numbers: f64| {
-        best(machine, Kind::ReduceScatter, group, 4.0 * numbers).seconds
-            + best(machine, Kind::AllGather, group, 2.0 * numbers).seconds
-    };
-    // The last backward pass hides what fits beneath it.
-    let data_s = (gradients(data_group, dense) + gradients(replicas, routed) - 2.0 / 3.0 * micro_s).max(0.0);
+    let data_s = gradients_s(cluster, cut, dense, routed, micro_s);
     let iteration_s = rounds * busy_s + bubble_s + data_s;
     let tokens = f64::from(request.batch) * request.sequence;
     let needed = 3.0 * forward * tokens / (cluster.gpu.bf16_flops * f64::from(used));
@@ -192,4 +185,17 @@ fn iteration(model: &Model, cluster: &Cluster, request: &TrainRequest, cut: Cut)
         utilisation: needed / iteration_s,
         searched: 0,
     })
+}
+
+/// Gradients and weights among data ranks, as far as the last backward pass does not hide them.
+fn gradients_s(cluster: &Cluster, cut: Cut, dense: f64, routed: f64, micro_s: f64) -> f64 {
+    let Cut { tensor, pipeline, context, data, expert } = cut;
+    let (per_host, machine) = (cluster.gpus_per_host, &cluster.machine);
+    let data_group = Group::strided(data * context, tensor * pipeline.min(per_host), per_host);
+    let replicas = Group::strided((data * context / expert).max(1), tensor * expert, per_host);
+    let gradients = |group: Group, numbers: f64| {
+        best(machine, Kind::ReduceScatter, group, 4.0 * numbers).seconds
+            + best(machine, Kind::AllGather, group, 2.0 * numbers).seconds
+    };
+    (gradients(data_group, dense) + gradients(replicas, routed) - 2.0 / 3.0 * micro_s).max(0.0)
 }

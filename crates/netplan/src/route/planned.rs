@@ -13,6 +13,8 @@ use crate::flow::Flows;
 
 /// Rounds of taking up flows from full links.
 const ROUNDS: usize = 12;
+/// Rounds without any gain before the search ends.
+const IDLE_MAX: u32 = 3;
 /// The most paths of a demand that are compared; of more, so many are drawn.
 const PATHS_MAX: usize = 512;
 
@@ -27,9 +29,15 @@ pub(super) fn route(router: &mut Router<'_>, demands: &[Demand], wire: &Wire) ->
         put(&mut load_s, capacities, &path, demand.bytes);
         chosen.push(path);
     }
+    let (mut lowest_s, mut idle) = (f64::INFINITY, 0);
     for round in 1..=ROUNDS {
         let fullest_s = load_s.iter().copied().fold(0.0, f64::max);
-        let mut better = false;
+        // Moving flows about among equals helps sometimes, but not for ever.
+        idle = if fullest_s < 0.999 * lowest_s { 0 } else { idle + 1 };
+        lowest_s = lowest_s.min(fullest_s);
+        if idle > IDLE_MAX || ends_are_fullest(&load_s, &chosen, fullest_s) {
+            break;
+        }
         for (index, demand) in demands.iter().enumerate() {
             let own = chosen[index].iter().map(|&link| load_s[link as usize]).fold(0.0, f64::max);
             if own < 0.999 * fullest_s {
@@ -38,11 +46,7 @@ pub(super) fn route(router: &mut Router<'_>, demands: &[Demand], wire: &Wire) ->
             put(&mut load_s, capacities, &chosen[index], -demand.bytes);
             let path = search.best(router, demand, mix(round as u64, index as u64), &load_s)?;
             put(&mut load_s, capacities, &path, demand.bytes);
-            better |= path != chosen[index];
             chosen[index] = path;
-        }
-        if !better {
-            break;
         }
     }
     let mut routed = Routed { flows: Flows::with_capacity(demands.len(), 4 * demands.len()), ..Routed::default() };
@@ -51,6 +55,12 @@ pub(super) fn route(router: &mut Router<'_>, demands: &[Demand], wire: &Wire) ->
         routed.round_trip_s.push(round_trip_s(topology, path, wire));
     }
     Ok(routed)
+}
+
+/// Whether the fullest link is the port of an endpoint: then no other path helps.
+fn ends_are_fullest(load_s: &[f64], chosen: &[Vec<u32>], fullest_s: f64) -> bool {
+    let mut ends = chosen.iter().flat_map(|path| [path.first(), path.last()]).flatten();
+    ends.any(|&link| load_s[link as usize] >= 0.999 * fullest_s)
 }
 
 fn put(load_s: &mut [f64], capacities: &[f64], path: &[u32], bytes: f64) {

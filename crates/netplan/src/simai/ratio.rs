@@ -1,6 +1,39 @@
 //! Tables of measured efficiency by size and number of hosts, and how SimAI looks things up in them.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
 use crate::error::{Error, Result};
+
+/// The tables that SimAI ships, as far as they are among the fixtures.
+const SHIPPED: &str = include_str!("../../../../fixtures/hpn/simai_measured_efficiency.json");
+
+#[derive(Deserialize)]
+struct File {
+    tables: BTreeMap<String, Raw>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// The tables that come with SimAI 1.6, without the columns for 16 and more hosts that are not among the fixtures.
+///
+/// # Errors
+/// Never, unless the fixture was changed.
+pub fn shipped_ratios() -> Result<RatioTables> {
+    let file: File =
+        serde_json::from_str(SHIPPED).map_err(|source| Error::Json { what: "the shipped tables", source })?;
+    let table = |name: &str| -> Result<Table> {
+        let missing = || Error::invalid("shipped tables", format!("no {name}"));
+        let raw = file.tables.get(name).ok_or_else(missing)?;
+        Table::from_cells(&raw.header, &raw.rows)
+    };
+    Ok(RatioTables { nic: table("nic_ratio")?, nvlink: table("nvlink_ratio")?, all_to_all: table("ata_ratio")? })
+}
 
 /// One table: a share of the peak for each size (rows) and shape (columns).
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -8,6 +8,14 @@ use clap::{Args, Subcommand};
 pub(crate) enum NetCommand {
     /// Hold the simulator against a file of reference results: the error of every case beside its tolerance.
     Check(Check),
+    /// Will this model fit this cluster, how fast, at what price, and what breaks.
+    Plan(Plan),
+    /// What independently hashed uplinks cost against planned ones.
+    Uplinks(Uplinks),
+    /// Find out what ails a cluster from the output of nccl-tests.
+    Doctor(Doctor),
+    /// Print SimAI-Analytical's table of an AICB workload.
+    Simai(Simai),
 }
 
 #[derive(Args)]
@@ -18,4 +26,102 @@ pub(crate) struct Check {
     /// For scripts.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Plan {
+    /// A preset such as qwen3-235b-a22b, or the path of a Hugging Face config.json; `list` names the presets.
+    pub(crate) model: String,
+    /// Hosts x GPUs x kind - rate of a card, for example 8x8xH100-400G; @FABRIC at the end for another than HPN 7.
+    #[arg(long, value_name = "CLUSTER", default_value = "8x8xH100-400G")]
+    pub(crate) on: String,
+    /// Tokens of a prompt.
+    #[arg(long, default_value_t = 2_048.0)]
+    pub(crate) prompt: f64,
+    /// Tokens of an answer.
+    #[arg(long, default_value_t = 1_024.0)]
+    pub(crate) answer: f64,
+    /// The longest time between two tokens, in milliseconds.
+    #[arg(long, default_value_t = 50.0)]
+    pub(crate) token_ms: f64,
+    /// Weights in FP8 instead of BF16.
+    #[arg(long)]
+    pub(crate) fp8: bool,
+    /// US dollars for a GPU-hour, instead of the assumed price.
+    #[arg(long)]
+    pub(crate) usd: Option<f64>,
+    /// Plan an iteration of training instead, with so many sequences.
+    #[arg(long, value_name = "SEQUENCES")]
+    pub(crate) train: Option<u32>,
+    /// Tokens of a sequence in training.
+    #[arg(long, default_value_t = 4_096.0)]
+    pub(crate) sequence: f64,
+    /// Where the picture goes.
+    #[arg(long, value_name = "FILE", default_value = "plan.html")]
+    pub(crate) picture: PathBuf,
+    /// For scripts; writes no picture.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Uplinks {
+    /// A fabric by name; `list` names them.
+    #[arg(long, value_name = "FABRIC", default_value = "hpn7")]
+    pub(crate) on: String,
+    /// Cut the fabric to so many GPUs.
+    #[arg(long)]
+    pub(crate) gpus: Option<u32>,
+    /// The same seed gives the same answer.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many times hashes are drawn.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) draws: u32,
+    /// Queue pairs of a port that a plan may lay apart.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) ways: u32,
+    /// Where the picture goes.
+    #[arg(long, value_name = "FILE", default_value = "uplinks.html")]
+    pub(crate) picture: PathBuf,
+    /// For scripts; writes no picture.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Output of nccl-tests, with NCCL_DEBUG=INFO if you have it; `-` is stdin.
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// The GPU, if the output does not name it.
+    #[arg(long)]
+    pub(crate) gpu: Option<String>,
+    /// Rate of the card of each GPU, in Gbps.
+    #[arg(long, default_value_t = 400.0)]
+    pub(crate) card: f64,
+    /// Hosts, if the output does not name them.
+    #[arg(long)]
+    pub(crate) hosts: Option<u32>,
+    /// Write a page too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Simai {
+    /// A workload that AICB wrote.
+    pub(crate) workload: PathBuf,
+    /// All GPUs; default: what the workload says.
+    #[arg(long)]
+    pub(crate) gpus: Option<u32>,
+    /// Bus bandwidth of NVLink, in SimAI's GB/s of 2^30 bytes.
+    #[arg(long, default_value_t = 360.0)]
+    pub(crate) nvlink: f32,
+    /// Bus bandwidth of a card, in the same unit.
+    #[arg(long, default_value_t = 48.5)]
+    pub(crate) nic: f32,
 }
