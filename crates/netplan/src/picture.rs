@@ -81,7 +81,8 @@ impl Page {
     pub fn finish(self, title: &str) -> String {
         format!(
             "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport \
-             content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style></head>\n<body>{}</body></html>\n",
+             content=\"width=device-width\">\n<title>{}</title>\n\
+             <style>{STYLE}</style></head>\n<body>{}</body></html>\n",
             escape(title),
             self.body
         )
@@ -118,7 +119,8 @@ h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .2rem}p{m
 .lead{font-size:1.05rem}.cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;flex:1 1 9.5rem}
 .name,.remark{color:var(--soft);font-size:.85rem}.value{font-size:1.5rem;font-weight:600}
-table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left}
+table{border-collapse:collapse;width:100%}
+th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 th{color:var(--soft);font-weight:500;font-size:.85rem}.n{text-align:right;font-variant-numeric:tabular-nums}
 svg{max-width:100%;height:auto;display:block}svg text{fill:var(--ink);font-size:12px}svg .soft{fill:var(--soft)}
 ul{margin:.3rem 0;padding-left:1.2rem;color:var(--soft)}

@@ -1,6 +1,6 @@
 //! Does a model fit a cluster, how fast is it there, what does it cost, and what breaks.
 //!
-//! * [`serve()`]: prefill and decode on GPUs of their own, the split that balances them, tokens a second and their price.
+//! * [`serve()`]: prefill and decode on GPUs of their own, the split that balances them, tokens a second, their price.
 //! * [`train()`]: one iteration of training, searched over tensor, pipeline, expert, data and context parallelism.
 //! * [`failures`]: the slowdown of the network under every single failure, turned into tokens a second.
 //!

@@ -34,7 +34,8 @@ pub fn stacked(parts: &[Part]) -> String {
         if width >= 1.0 {
             let _ = write!(
                 out,
-                "<rect x=\"{left:.1}\" y=0 width=\"{:.1}\" height=42 rx=2 fill=\"var(--c{})\"><title>{} {}</title></rect>",
+                "<rect x=\"{left:.1}\" y=0 width=\"{:.1}\" height=42 rx=2 \
+                 fill=\"var(--c{})\"><title>{} {}</title></rect>",
                 (width - 2.0).max(1.0),
                 index % 6 + 1,
                 escape(&part.name),
@@ -85,7 +86,8 @@ pub fn timeline(stages: &[Stage]) -> String {
         for (from, to, colour, name) in &stage.pieces {
             let _ = write!(
                 out,
-                "<rect x=\"{:.1}\" y={y} width=\"{:.1}\" height=20 fill=\"var(--c{})\"><title>{} {:.3} ms</title></rect>",
+                "<rect x=\"{:.1}\" y={y} width=\"{:.1}\" height=20 \
+                 fill=\"var(--c{})\"><title>{} {:.3} ms</title></rect>",
                 x(*from),
                 (x(*to) - x(*from)).max(0.3),
                 colour % 6 + 1,

@@ -92,7 +92,8 @@ fn draw(cells: &[f64], rows: usize, columns: usize, scale_s: f64, fold: usize) -
         let label = if colour == 7 { format!("{from:.3} ms and more") } else { format!("from {from:.3} ms") };
         let _ = write!(
             svg,
-            "<rect x={x} y=\"{:.0}\" width=12 height=12 fill=\"var(--h{colour})\"/><text x={} y=\"{:.0}\">{label}</text>",
+            "<rect x={x} y=\"{:.0}\" width=12 height=12 \
+             fill=\"var(--h{colour})\"/><text x={} y=\"{:.0}\">{label}</text>",
             bottom + 20.0,
             x + 16,
             bottom + 31.0

@@ -65,7 +65,8 @@ fn serve_words(model: &Model, cluster: &Cluster, request: &ServeRequest, plan: &
     use std::fmt::Write as _;
     let parameters = model.parameters();
     let mut out = format!(
-        "{} on {} ({} GPUs)\n  model     {:.1} B parameters, {:.1} B a token; weights {:.1} GB, cache {} bytes a token\n",
+        "{} on {} ({} GPUs)\n  model     {:.1} B parameters, {:.1} B a token; \
+         weights {:.1} GB, cache {} bytes a token\n",
         model.name,
         cluster.name,
         cluster.gpus(),

@@ -40,7 +40,8 @@ pub(super) fn run(arguments: &Uplinks) -> anyhow::Result<()> {
     }
     print(&format!(
         "{}, {} GPUs, a random permutation of hosts in {} flows\n  the ports alone            {:8.3} ms\n  planned, {} \
-         queue pairs apart {:7.3} ms  {:.2}x\n  planned, one path a port   {:8.3} ms  {:.2}x\n  hashed, mean of {:<3} draws  \
+         queue pairs apart {:7.3} ms  {:.2}x\n  planned, one path a port   {:8.3} ms  \
+         {:.2}x\n  hashed, mean of {:<3} draws  \
          {:8.3} ms  {:.2}x\nhashed takes {:.1} times as long as planned\n",
         fabric.name(),
         fabric.endpoint_count(),
