@@ -6,7 +6,7 @@
 //! on who computes which chunk: several threads may share one long sequence, and a prompt may be cut anywhere.
 
 use crate::activations::{Kind, TILE, Tile};
-use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Span};
+use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Panels, Span};
 use crate::layout::LANES;
 use crate::parts::Parts;
 use crate::scalar::Weights;
@@ -282,16 +282,13 @@ impl<'a> Call<'a> {
     fn block(&self, tile: &QueryTile<'_>, index: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
         let (columns, block) = (tile.columns(), tile.span.blocks[index]);
         let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
-        let kernel = self.cpu.table.tile(self.cache.format.layout(), self.kind);
-        let mut out = [[0.0; LANES]; TILE];
         let words = &workspace.query_words[..columns * self.kind.words(self.shape.head_dim)];
-        for panel in 0..KV_BLOCK_TOKENS / LANES {
-            let keys = self.cache.key_panel(block, kv_head, panel);
-            kernel(keys, Tile { words, stride: columns }, &mut out[..columns]);
-            for (scores, out) in workspace.scores.chunks_exact_mut(KV_BLOCK_TOKENS).zip(&out[..columns]) {
+        let scores = &mut workspace.scores;
+        self.panels(self.cache.key_panels(block, kv_head), Tile { words, stride: columns }, |panel, out| {
+            for (scores, out) in scores.chunks_exact_mut(KV_BLOCK_TOKENS).zip(out) {
                 scores[panel * LANES..][..LANES].copy_from_slice(out);
             }
-        }
+        });
         self.hide(tile, index, workspace.scores);
         let mut factors = [0.0; TILE];
         let (limits, gathered) = state.split_at_mut(2 * TILE);
@@ -308,14 +305,31 @@ impl<'a> Call<'a> {
         let words = &mut workspace.weight_words[..columns * self.kind.words(KV_BLOCK_TOKENS)];
         let scores = &workspace.scores[..columns * KV_BLOCK_TOKENS];
         self.cpu.table.pack(self.kind)(scores, KV_BLOCK_TOKENS, &ROWS[..columns], words);
-        for panel in 0..self.padded / LANES {
-            let values = self.cache.value_panel(block, kv_head, panel);
-            kernel(values, Tile { words, stride: columns }, &mut out[..columns]);
-            for ((gathered, out), factor) in gathered.chunks_exact_mut(self.padded).zip(&out[..columns]).zip(factors) {
-                for (gathered, out) in gathered[panel * LANES..][..LANES].iter_mut().zip(out) {
+        self.panels(self.cache.value_panels(block, kv_head), Tile { words, stride: columns }, |panel, out| {
+            for ((gathered, out), factor) in gathered.chunks_exact_mut(self.padded).zip(out).zip(factors) {
+                let gathered: &mut [f32; LANES] =
+                    gathered[panel * LANES..].first_chunk_mut().expect("a head is padded to whole panels");
+                for (gathered, out) in gathered.iter_mut().zip(out) {
                     *gathered = *gathered * factor + out;
                 }
             }
+        });
+    }
+
+    /// The products of neighbouring panels and a tile; `each` gets a panel's index and outputs `[columns]`.
+    fn panels(&self, panels: Panels<'_>, tile: Tile<'_>, mut each: impl FnMut(usize, &[[f32; LANES]])) {
+        let (layout, columns) = (self.cache.format.layout(), tile.stride);
+        let (kernel, pair) = (self.cpu.table.tile(layout, self.kind), (self.cpu.table.pair)(layout, self.kind));
+        let mut out = [[0.0; LANES]; 2 * TILE];
+        let mut done = 0;
+        while done < panels.count {
+            let count = if pair.is_some() { 2.min(panels.count - done) } else { 1 };
+            let bytes = &panels.bytes[done * panels.size..][..count * panels.size];
+            pair.filter(|_| count == 2).unwrap_or(kernel)(bytes, tile, &mut out[..count * columns]);
+            for (panel, out) in out.chunks_exact(columns).take(count).enumerate() {
+                each(done + panel, out);
+            }
+            done += count;
         }
     }
 

@@ -48,6 +48,15 @@ pub struct KvCache {
     memory: Memory,
 }
 
+/// Neighbouring panels of one head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Bytes of a panel.
+    pub(crate) size: usize,
+    pub(crate) count: usize,
+}
+
 /// The sizes of one head's part of a block.
 #[derive(Clone, Copy, Debug)]
 struct HeadBytes {
@@ -136,16 +145,16 @@ impl KvCache {
         self.memory.copy_within(from..from + size, to as usize * size);
     }
 
-    /// The panel of sixteen tokens' keys.
-    pub(crate) fn key_panel(&self, block: u32, head: usize, index: usize) -> &[u8] {
-        let bytes = self.head(block, head);
-        &bytes[index * self.head.key_panel..][..self.head.key_panel]
+    /// The panels of a head's keys, one for sixteen tokens.
+    pub(crate) fn key_panels(&self, block: u32, head: usize) -> Panels<'_> {
+        let bytes = &self.head(block, head)[..self.head.values];
+        Panels { bytes, size: self.head.key_panel, count: KV_BLOCK_TOKENS / LANES }
     }
 
-    /// The panel of sixteen dimensions of the values.
-    pub(crate) fn value_panel(&self, block: u32, head: usize, index: usize) -> &[u8] {
-        let bytes = self.head(block, head);
-        &bytes[self.head.values + index * self.head.value_panel..][..self.head.value_panel]
+    /// The panels of a head's values, one for sixteen dimensions.
+    pub(crate) fn value_panels(&self, block: u32, head: usize) -> Panels<'_> {
+        let bytes = &self.head(block, head)[self.head.values..];
+        Panels { bytes, size: self.head.value_panel, count: self.head_dim.div_ceil(LANES) }
     }
 
     /// The scale of each token's values (Int8 only).

@@ -292,10 +292,10 @@ impl Call<'_> {
                 for index in first..task.set.tiles().min(first + chunk) {
                     let (range, stride) = task.set.tile(index, words);
                     let tile = Tile { words: &buffer[range], stride };
-                    if let Some(pair) = pair.filter(|_| count == 2 && stride == TILE) {
-                        pair(task.matrix.panel(p, 2), tile, &mut out.0);
-                        self.store(task, p, index, &out.0[..TILE]);
-                        self.store(task, p + 1, index, &out.0[TILE..]);
+                    if let Some(pair) = pair.filter(|_| count == 2) {
+                        pair(task.matrix.panel(p, 2), tile, &mut out.0[..2 * stride]);
+                        self.store(task, p, index, &out.0[..stride]);
+                        self.store(task, p + 1, index, &out.0[stride..2 * stride]);
                         continue;
                     }
                     for p in p..p + count {

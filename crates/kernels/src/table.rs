@@ -24,8 +24,8 @@ pub(crate) struct Table {
     pub(crate) q4_k: TileFn,
     pub(crate) q5_k: TileFn,
     pub(crate) q6_k: TileFn,
-    /// The kernel for two neighbouring panels and a full tile, if there is one: the first panel's outputs, then the
-    /// second's. The numbers are those of the single kernel.
+    /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
+    /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,

@@ -81,18 +81,18 @@ pub(crate) static TABLE: Table = Table {
     softmax_block,
 };
 
-/// Runs a kernel over all columns, in pieces of sixteen, eight, four, two and one.
+/// Runs a kernel over all columns of its panels, in pieces of sixteen, eight, four, two and one.
 macro_rules! over_columns {
-    ($kernel:ident $(, $layout:expr)?; $panel:expr, $tile:expr, $out:expr) => {{
-        let mut first = 0;
-        while first < $out.len() {
-            let out = &mut $out[first..];
-            first += match out.len() {
-                16.. => { $kernel::<$({ $layout },)? 16>($panel, $tile, first, out); 16 }
-                8.. => { $kernel::<$({ $layout },)? 8>($panel, $tile, first, out); 8 }
-                4.. => { $kernel::<$({ $layout },)? 4>($panel, $tile, first, out); 4 }
-                2.. => { $kernel::<$({ $layout },)? 2>($panel, $tile, first, out); 2 }
-                _ => { $kernel::<$({ $layout },)? 1>($panel, $tile, first, out); 1 }
+    ($kernel:ident $(, $parameter:expr)*; $panels:expr, $tile:expr, $outs:expr) => {{
+        let (panels, mut outs, mut first) = ($panels, $outs, 0);
+        let count = outs[0].len();
+        while first < count {
+            first += match count - first {
+                16.. => { $kernel::<$({ $parameter },)* 16>(panels, $tile, first, &mut outs); 16 }
+                8.. => { $kernel::<$({ $parameter },)* 8>(panels, $tile, first, &mut outs); 8 }
+                4.. => { $kernel::<$({ $parameter },)* 4>(panels, $tile, first, &mut outs); 4 }
+                2.. => { $kernel::<$({ $parameter },)* 2>(panels, $tile, first, &mut outs); 2 }
+                _ => { $kernel::<$({ $parameter },)* 1>(panels, $tile, first, &mut outs); 1 }
             };
         }
     }};

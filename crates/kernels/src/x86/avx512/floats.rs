@@ -3,63 +3,80 @@
 use std::arch::x86_64::*;
 
 use super::{load, over_columns, store_floats};
-use crate::activations::{TILE, Tile};
+use crate::activations::Tile;
 use crate::layout::LANES;
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn bf16_bf16(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(bf16_bf16_columns; panel, tile, out);
+    over_columns!(bf16_bf16_columns, 1; [panel], tile, [out]);
 }
 
-/// Two neighbouring panels and a full tile, eight columns at a time: a broadcast word feeds two products, since
-/// broadcasting costs as much as a product.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn bf16_bf16_pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    assert!(tile.stride == TILE && out.len() == 2 * TILE, "a pair of panels takes a full tile");
     let (upper, lower) = panels.split_at(panels.len() / 2);
-    let (upper, lower) = (upper.as_chunks().0, lower.as_chunks().0);
-    let words = tile.words.as_chunks::<TILE>().0;
-    for first in [0, TILE / 2] {
-        let mut sums = [[_mm512_setzero_ps(); 2]; TILE / 2];
-        for ((upper, lower), x) in upper.iter().zip(lower).zip(words) {
-            let (upper, lower) = (as_bf16(load(upper)), as_bf16(load(lower)));
-            for (sums, x) in sums.iter_mut().zip(columns::<{ TILE / 2 }>(x, first)) {
-                let x = as_bf16(_mm512_set1_epi32(x.cast_signed()));
-                sums[0] = _mm512_dpbf16_ps(sums[0], upper, x);
-                sums[1] = _mm512_dpbf16_ps(sums[1], lower, x);
-            }
-        }
-        for (c, sums) in sums.into_iter().enumerate() {
-            store_floats(&mut out[first + c], sums[0]);
-            store_floats(&mut out[TILE + first + c], sums[1]);
-        }
-    }
+    let (first, second) = out.split_at_mut(out.len() / 2);
+    over_columns!(bf16_bf16_columns, 2; [upper, lower], tile, [first, second]);
 }
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn bf16_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(bf16_f32_columns; panel, tile, out);
+    over_columns!(bf16_f32_columns; panel, tile, [out]);
 }
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn f32_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(f32_f32_columns; panel, tile, out);
+    over_columns!(f32_f32_columns; panel, tile, [out]);
+}
+
+/// `N` columns of `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a product. More than
+/// sixteen sums and their operands do not fit the registers, so two panels take sixteen columns in two halves.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16_bf16_columns<const P: usize, const N: usize>(
+    panels: [&[u8]; P],
+    tile: Tile<'_>,
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    if P * N > 16 {
+        bf16_bf16_sums::<P, 8>(panels, tile, first, out);
+        bf16_bf16_sums::<P, 8>(panels, tile, first + 8, out);
+    } else {
+        bf16_bf16_sums::<P, N>(panels, tile, first, out);
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn bf16_bf16_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
-    let mut sums = [_mm512_setzero_ps(); N];
-    for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(tile.stride)) {
-        let w = as_bf16(load(w));
-        for (sum, x) in sums.iter_mut().zip(columns::<N>(x, first)) {
-            *sum = _mm512_dpbf16_ps(*sum, w, as_bf16(_mm512_set1_epi32(x.cast_signed())));
+#[inline]
+fn bf16_bf16_sums<const P: usize, const N: usize>(
+    panels: [&[u8]; P],
+    tile: Tile<'_>,
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    let panels = panels.map(|panel| panel.as_chunks::<64>().0);
+    let mut sums = [[_mm512_setzero_ps(); N]; P];
+    for (k, x) in tile.words.chunks_exact(tile.stride).enumerate() {
+        // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
+        let mut weights = [as_bf16(_mm512_setzero_si512()); P];
+        for (weights, panel) in weights.iter_mut().zip(&panels) {
+            *weights = as_bf16(load(&panel[k]));
+        }
+        for (c, x) in columns::<N>(x, first).iter().enumerate() {
+            let x = as_bf16(_mm512_set1_epi32(x.cast_signed()));
+            for (sums, w) in sums.iter_mut().zip(weights) {
+                sums[c] = _mm512_dpbf16_ps(sums[c], w, x);
+            }
         }
     }
-    out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out[first..].iter_mut().zip(sums) {
+            store_floats(out, sum);
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f")]
-fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
+fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&mut [[f32; LANES]]; 1]) {
     let mut sums = [_mm512_setzero_ps(); N];
     let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
     for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)) {
@@ -73,11 +90,13 @@ fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
             *sum = _mm512_fmadd_ps(odd, _mm512_set1_ps(f32::from_bits(*x_odd)), *sum);
         }
     }
-    out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
+    for (out, sum) in out[0][first..].iter_mut().zip(sums) {
+        store_floats(out, sum);
+    }
 }
 
 #[target_feature(enable = "avx512f")]
-fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
+fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&mut [[f32; LANES]]; 1]) {
     let mut sums = [_mm512_setzero_ps(); N];
     for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(tile.stride)) {
         let w = _mm512_castsi512_ps(load(w));
@@ -85,7 +104,9 @@ fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, o
             *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(f32::from_bits(*x)), *sum);
         }
     }
-    out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
+    for (out, sum) in out[0][first..].iter_mut().zip(sums) {
+        store_floats(out, sum);
+    }
 }
 
 #[inline]

@@ -1,4 +1,7 @@
-//! Packing of activations; the numbers are those of `scalar::pack`, bit for bit.
+//! Packing of activations; the numbers are those of `scalar::pack`.
+//!
+//! Int8 is kept as the kernels of [`super::quantised`] want it: `x + 128`, and instead of the two sums one f32, the sum
+//! of the block times its scale.
 
 use std::arch::x86_64::*;
 
@@ -6,6 +9,9 @@ use super::load_floats;
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
+
+/// The upper bit of each byte: flips between `x` and `x + 128`.
+const SIGNS: u32 = 0x8080_8080;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
@@ -29,7 +35,7 @@ pub(super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     if !columns.is_multiple_of(BLOCK) {
-        return scalar::pack_i8(x, columns, rows, out);
+        return odd_i8(x, columns, rows, out);
     }
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
@@ -40,15 +46,30 @@ pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
             let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
             let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
             let (low, high) = (round(low, inverse), round(high, inverse));
-            let (low_sum, high_sum) = (_mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high));
+            let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
             let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
             // SAFETY: both are 32 bytes, and any bits are valid for either.
             let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; 8]>(bytes) };
             for (u, word) in words.iter().enumerate() {
-                out[u * stride + c] = *word;
+                out[u * stride + c] = *word ^ SIGNS;
             }
-            out[I8_SUMS * stride + c] = low_sum.cast_unsigned() & 0xffff | high_sum.cast_unsigned() << 16;
-            out[I8_SCALE * stride + c] = (largest / 127.0).to_bits();
+            let scale = largest / 127.0;
+            out[I8_SUMS * stride + c] = (scale * sum as f32).to_bits();
+            out[I8_SCALE * stride + c] = scale.to_bits();
+        }
+    }
+}
+
+/// Rows that end within a block.
+fn odd_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+    scalar::pack_i8(x, columns, rows, out);
+    let stride = rows.len();
+    for block in out.chunks_exact_mut(I8_WORDS * stride) {
+        for c in 0..stride {
+            (0..8).for_each(|u| block[u * stride + c] ^= SIGNS);
+            let sums = block[I8_SUMS * stride + c].cast_signed();
+            let sum = i32::from(sums as i16) + (sums >> 16);
+            block[I8_SUMS * stride + c] = (f32::from_bits(block[I8_SCALE * stride + c]) * sum as f32).to_bits();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Panels of quantised weights, int8 activations.
 //!
-//! `vpdpbusd` multiplies unsigned weights with signed activations, so weights are kept unsigned and a block's
-//! accumulator begins at `-offset * sum(x)`, which one `vpdpwssd` makes out of the two sums that a tile carries.
+//! `vpdpbusd` multiplies unsigned bytes with signed ones. Activations are packed as `x + 128`, weights are signed
+//! (after unpacking), and a block's sum begins at `-128 * sum(w)`: that costs eight products for a block of weights,
+//! whatever the number of columns, and nothing for a column.
 
 use std::arch::x86_64::*;
 
 use super::{load, over_columns, store_floats};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, TILE, Tile};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
 const Q8: u8 = 0;
@@ -19,13 +20,14 @@ macro_rules! kernels {
     ($($name:ident $pair:ident $layout:expr;)*) => {$(
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            pair::<$layout>(panels, tile, out);
+            let (upper, lower) = panels.split_at(panels.len() / 2);
+            let (first, second) = out.split_at_mut(out.len() / 2);
+            over_columns!(columns, $layout, 2; [upper, lower], tile, [first, second]);
         }
-
 
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            over_columns!(columns, $layout; panel, tile, out);
+            over_columns!(columns, $layout, 1; [panel], tile, [out]);
         }
     )*};
 }
@@ -38,96 +40,141 @@ kernels! {
     q6_k q6_k_pair Q6K;
 }
 
-/// A block's weights: unsigned numbers, the scales of both halves (the same but in Q6K) and the minimum (Q4K, Q5K).
+/// A block's weights.
+#[derive(Clone, Copy)]
 struct Block {
+    /// Signed numbers.
     q: [__m512i; 8],
+    /// `-128 * sum(q)`, of the whole block (of each half in Q6K).
+    start: [__m512i; 2],
+    /// The scales of both halves, the same but in Q6K.
     scale: [__m512; 2],
+    /// Of Q4K and Q5K.
     minimum: __m512,
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn columns<const L: u8, const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
-    // A full tile has a stride that the compiler knows.
-    let stride = if N == 16 { 16 } else { tile.stride };
-    let blocks = tile.words.len() / (I8_WORDS * stride);
-    assert!(first + N <= stride && stride == tile.stride, "a tile has the columns that are asked for");
-    let mut totals = [_mm512_setzero_ps(); N];
-    for b in 0..blocks {
-        let block = unpack::<L>(panel, b);
-        for (c, total) in totals.iter_mut().enumerate() {
-            let at = b * I8_WORDS * stride + first + c;
-            let word = |i: usize| {
-                // SAFETY: `b < blocks`, `i < I8_WORDS` and `first + c < stride`, so the index is below the length.
-                let word = unsafe { *tile.words.get_unchecked(at + i * stride) };
-                _mm512_set1_epi32(word.cast_signed())
-            };
-            let x = std::array::from_fn(word);
-            let products = products::<L>(&block, &x, word(I8_SUMS));
-            *total = _mm512_fmadd_ps(products, _mm512_castsi512_ps(word(I8_SCALE)), *total);
-        }
-    }
-    out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
+impl Block {
+    // SAFETY: all bits zero are a value of every field.
+    const ZERO: Self = unsafe { std::mem::zeroed() };
 }
 
-/// Two neighbouring panels and a full tile: a broadcast word feeds two products, since broadcasting costs as much.
+/// `N` columns from `first` on, of `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a
+/// product.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn pair<const L: u8>(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    let blocks = tile.words.as_chunks::<{ I8_WORDS * TILE }>().0;
-    assert!(tile.stride == TILE && out.len() == 2 * TILE, "a pair of panels takes a full tile");
-    let (upper, lower) = panels.split_at(panels.len() / 2);
-    let mut totals = [[_mm512_setzero_ps(); 2]; TILE];
-    for (b, words) in blocks.iter().enumerate() {
-        let both = [unpack::<L>(upper, b), unpack::<L>(lower, b)];
-        for (c, totals) in totals.iter_mut().enumerate() {
-            let word = |i: usize| _mm512_set1_epi32(words[i * TILE + c].cast_signed());
-            let x = std::array::from_fn(word);
-            let (sums, scale) = (word(I8_SUMS), _mm512_castsi512_ps(word(I8_SCALE)));
-            for (block, total) in both.iter().zip(totals) {
-                *total = _mm512_fmadd_ps(products::<L>(block, &x, sums), scale, *total);
+fn columns<const L: u8, const P: usize, const N: usize>(
+    panels: [&[u8]; P],
+    tile: Tile<'_>,
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    // A full tile has a stride that the compiler knows.
+    let stride = if N == 16 { 16 } else { tile.stride };
+    assert!(first + N <= stride && stride == tile.stride, "a tile has the columns that are asked for");
+    let mut totals = [[_mm512_setzero_ps(); P]; N];
+    for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
+        // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
+        let mut blocks = [Block::ZERO; P];
+        for (block, panel) in blocks.iter_mut().zip(panels) {
+            *block = unpack::<L>(panel, b);
+        }
+        // Two columns at a time: enough sums in flight, and all of them in registers.
+        let mut c = 0;
+        while c + 2 <= N {
+            let both = products::<L, P, 2>(&blocks, words, stride, first + c, [totals[c], totals[c + 1]]);
+            [totals[c], totals[c + 1]] = both;
+            c += 2;
+        }
+        if N == 1 {
+            [totals[0]] = products::<L, P, 1>(&blocks, words, stride, first, [totals[0]]);
+        }
+    }
+    for (p, out) in out.iter_mut().enumerate() {
+        for (out, total) in out[first..].iter_mut().zip(&totals) {
+            store_floats(out, total[p]);
+        }
+    }
+}
+
+/// Adds the products of a block of each panel and `C` columns to their totals.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn products<const L: u8, const P: usize, const C: usize>(
+    blocks: &[Block; P],
+    words: &[u32],
+    stride: usize,
+    first: usize,
+    mut totals: [[__m512; P]; C],
+) -> [[__m512; P]; C] {
+    assert!(first + C <= stride && words.len() == I8_WORDS * stride, "the columns lie within the block");
+    let word = |c: usize, i: usize| {
+        // SAFETY: `i < I8_WORDS` and `first + c < stride`, so the index is below `I8_WORDS * stride`.
+        let word = unsafe { *words.get_unchecked(i * stride + first + c) };
+        _mm512_set1_epi32(word.cast_signed())
+    };
+    let mut dots = [[[_mm512_setzero_si512(); 2]; P]; C];
+    for dots in &mut dots {
+        for (dots, block) in dots.iter_mut().zip(blocks) {
+            *dots = block.start;
+        }
+    }
+    for j in 0..8 {
+        let half = if L == Q6K { j / 4 } else { 0 };
+        for (c, dots) in dots.iter_mut().enumerate() {
+            let x = word(c, j);
+            for (dots, block) in dots.iter_mut().zip(blocks) {
+                dots[half] = _mm512_dpbusd_epi32(dots[half], x, block.q[j]);
             }
         }
     }
-    let (first, second) = out.split_at_mut(TILE);
-    for ((first, second), totals) in first.iter_mut().zip(second).zip(totals) {
-        store_floats(first, totals[0]);
-        store_floats(second, totals[1]);
-    }
-}
-
-/// A block times one column, before the column's scale.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-fn products<const L: u8>(block: &Block, x: &[__m512i; 8], sums: __m512i) -> __m512 {
-    let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi16(1));
-    let offset = match L {
-        Q8 => _mm512_set1_epi16(-128),
-        Q4 => _mm512_set1_epi16(-8),
-        _ => zero,
-    };
-    let (low_half, high_half) = (_mm512_set1_epi32(0x0000_ffe0), _mm512_set1_epi32(0xffe0_0000_u32.cast_signed()));
-    if L == Q6K {
-        let mut dots = [_mm512_dpwssd_epi32(zero, sums, low_half), _mm512_dpwssd_epi32(zero, sums, high_half)];
-        for j in 0..4 {
-            dots[0] = _mm512_dpbusd_epi32(dots[0], block.q[j], x[j]);
-            dots[1] = _mm512_dpbusd_epi32(dots[1], block.q[j + 4], x[j + 4]);
+    for (c, (totals, dots)) in totals.iter_mut().zip(&dots).enumerate() {
+        let x_scale = _mm512_castsi512_ps(word(c, I8_SCALE));
+        for ((total, dots), block) in totals.iter_mut().zip(dots).zip(blocks) {
+            let mut product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
+            if L == Q6K {
+                product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], product);
+            }
+            *total = _mm512_fmadd_ps(product, x_scale, *total);
+            if L == Q4K || L == Q5K {
+                let x_sum = _mm512_castsi512_ps(word(c, I8_SUMS));
+                *total = _mm512_fnmadd_ps(block.minimum, x_sum, *total);
+            }
         }
-        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
-        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], product);
     }
-    let mut dot = if L == Q8 || L == Q4 { _mm512_dpwssd_epi32(zero, sums, offset) } else { zero };
-    for (q, x) in block.q.iter().zip(x) {
-        dot = _mm512_dpbusd_epi32(dot, *q, *x);
-    }
-    if L == Q8 || L == Q4 {
-        return _mm512_mul_ps(_mm512_cvtepi32_ps(dot), block.scale[0]);
-    }
-    let sum = _mm512_cvtepi32_ps(_mm512_dpwssd_epi32(zero, sums, one));
-    _mm512_fmsub_ps(_mm512_cvtepi32_ps(dot), block.scale[0], _mm512_mul_ps(sum, block.minimum))
+    totals
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
+    let (mut q, scale, minimum) = numbers::<L>(panel, b);
+    let offset = match L {
+        Q4 => _mm512_set1_epi8(8),
+        Q6K => _mm512_set1_epi8(32),
+        _ => _mm512_setzero_si512(),
+    };
+    let (zero, x_offset) = (_mm512_setzero_si512(), _mm512_set1_epi8(-128));
+    let mut sums = [zero; 2];
+    for (j, q) in q.iter_mut().enumerate() {
+        match L {
+            Q8 => *q = _mm512_xor_si512(*q, x_offset),
+            Q4 | Q6K => *q = _mm512_sub_epi8(*q, offset),
+            _ => {}
+        }
+        // Two chains, so that decoding one column does not wait for eight products in a row.
+        sums[j / 4] = _mm512_dpbusd_epi32(sums[j / 4], x_offset, *q);
+    }
+    let start = if L == Q6K {
+        [_mm512_sub_epi32(zero, sums[0]), _mm512_sub_epi32(zero, sums[1])]
+    } else {
+        [_mm512_sub_epi32(_mm512_sub_epi32(zero, sums[0]), sums[1]), zero]
+    };
+    Block { q, start, scale, minimum }
+}
+
+/// The unsigned numbers of a block as they are stored, its scales and its minimum.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
     let minimum = _mm512_setzero_ps();
     if L == Q8 || L == Q4 {
         let (pair_bytes, block_bytes) = if L == Q8 { (Q8_PAIR, 512) } else { (Q4_PAIR, 256) };
@@ -135,7 +182,7 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
         let scale = halves(&pair[b % 2 * 32..]);
         let bytes = &pair[PAIR_HEAD + b % 2 * block_bytes..][..block_bytes];
         let q = if L == Q8 { all(bytes) } else { nibbles(bytes) };
-        return Block { q, scale: [scale; 2], minimum };
+        return (q, [scale; 2], minimum);
     }
     let size = match L {
         Q4K => Q4K_SUPER,
@@ -159,7 +206,7 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
                 *q = _mm512_or_si512(*q, _mm512_and_si512(high, mask));
             }
         }
-        return Block { q, scale: [scale(0), scale(1)], minimum };
+        return (q, [scale(0), scale(1)], minimum);
     }
     let (d, dmin) = (halves(block), halves(&block[32..]));
     let small = |at: usize| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_16(head(&block[at + LANES * group..]))));
@@ -172,7 +219,7 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
             *q = _mm512_mask_add_epi8(*q, is_set, *q, sixteen);
         }
     }
-    Block { q, scale: [scale; 2], minimum }
+    (q, [scale; 2], minimum)
 }
 
 #[target_feature(enable = "avx512f")]
