@@ -10,7 +10,8 @@ pub enum Isa {
     Scalar,
     /// AVX2 with FMA and F16C: every x86 server and desktop since 2015.
     Avx2,
-    /// AVX-512 with VNNI, BF16 and VBMI: Zen 4 and later, Sapphire Rapids and later.
+    /// AVX-512 with VNNI, BF16 and VBMI: Zen 4 and later, Sapphire Rapids and later. Processors with AVX-512 but
+    /// without these run the AVX2 bodies.
     Avx512,
 }
 

@@ -43,8 +43,11 @@ impl Table {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &crate::x86::avx512::TABLE,
-            // AVX2 has no bodies of its own yet.
-            _ => &SCALAR,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &crate::x86::avx2::TABLE,
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx512 | Isa::Avx2 => unreachable!("only x86-64 has these instructions"),
+            Isa::Scalar => &SCALAR,
         }
     }
 

@@ -51,11 +51,11 @@ fn check_exact(family: &str, isa: Option<Isa>) {
 }
 
 /// All cases of a family with BF16 weights, activations and cache.
-fn check_fast(family: &str) {
+fn check_fast(family: &str, isa: Option<Isa>) {
     let golden = json(&format!("tiny/{family}/golden.json"));
     let bytes = std::fs::read(fixtures().join(format!("tiny/{family}/golden.safetensors"))).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut runner = Runner::open(&format!("tiny/{family}"), Precision::Fast, None);
+    let mut runner = Runner::open(&format!("tiny/{family}"), Precision::Fast, isa);
     for case in golden["cases"].as_array().unwrap().iter().filter(|case| case.get("greedy_ids").is_some()) {
         let name = case["name"].as_str().unwrap();
         let prompt = ids(&case["input_ids"]);
@@ -74,37 +74,37 @@ fn check_fast(family: &str) {
 #[test]
 fn dense() {
     check_exact("qwen3_dense", None);
-    check_fast("qwen3_dense");
+    check_fast("qwen3_dense", None);
 }
 
 #[test]
 fn dense_untied_sharded_f32() {
     check_exact("qwen3_dense_untied_sharded_f32", None);
-    check_fast("qwen3_dense_untied_sharded_f32");
+    check_fast("qwen3_dense_untied_sharded_f32", None);
 }
 
 #[test]
 fn yarn() {
     check_exact("qwen3_yarn", None);
-    check_fast("qwen3_yarn");
+    check_fast("qwen3_yarn", None);
 }
 
 #[test]
 fn sliding_window() {
     check_exact("qwen3_sliding", None);
-    check_fast("qwen3_sliding");
+    check_fast("qwen3_sliding", None);
 }
 
 #[test]
 fn mixture_of_experts() {
     check_exact("qwen3_moe", None);
-    check_fast("qwen3_moe");
+    check_fast("qwen3_moe", None);
 }
 
 #[test]
 fn mixture_with_dense_layers() {
     check_exact("qwen3_moe_mixed", None);
-    check_fast("qwen3_moe_mixed");
+    check_fast("qwen3_moe_mixed", None);
 }
 
 #[test]
@@ -112,10 +112,16 @@ fn every_isa_is_exact() {
     for isa in Isa::available() {
         check_exact("qwen3_dense", Some(isa));
         check_exact("qwen3_moe", Some(isa));
+        check_fast("qwen3_dense", Some(isa));
+        check_fast("qwen3_moe", Some(isa));
     }
 }
 
 fn check_gguf(name: &str) {
+    check_gguf_on(name, None);
+}
+
+fn check_gguf_on(name: &str, isa: Option<Isa>) {
     let golden = json("gguf/golden.json");
     let case = &golden["models"][name];
     let bytes = std::fs::read(fixtures().join("gguf/golden.safetensors")).unwrap();
@@ -123,10 +129,10 @@ fn check_gguf(name: &str) {
     let truth = tensor(&tensors, &format!("{name}.logits"));
     let prompt = ids(&case["input_ids"]);
     let path = format!("gguf/{name}.gguf");
-    let mut runner = Runner::open(&path, Precision::Exact, None);
+    let mut runner = Runner::open(&path, Precision::Exact, isa);
     check_logits(name, &runner.logits(&prompt, prompt.len()), &truth, EXACT_RELATIVE_MAX, EXACT_WORST_MAX);
     assert_eq!(runner.greedy(&prompt, 32, &[]), ids(&case["greedy_ids"]), "{name}");
-    let mut runner = Runner::open(&path, Precision::Fast, None);
+    let mut runner = Runner::open(&path, Precision::Fast, isa);
     let found = runner.logits(&prompt, prompt.len());
     check_logits(&format!("{name} fast"), &found, &truth, QUANTISED_RELATIVE_MAX, f32::INFINITY);
 }
@@ -145,4 +151,13 @@ fn gguf_blocks_of_32() {
 fn gguf_blocks_of_256() {
     let names = ["qwen3_k.Q4_K_M", "qwen3_k.Q5_K", "qwen3_k.Q6_K", "qwen3_k.Q2_K_mix"];
     names.into_iter().for_each(check_gguf);
+}
+
+#[test]
+fn gguf_on_every_isa() {
+    for isa in Isa::available() {
+        ["qwen3_dense.Q8_0", "qwen3_dense.Q4_0", "qwen3_k.Q4_K_M", "qwen3_k.Q5_K", "qwen3_k.Q6_K"]
+            .into_iter()
+            .for_each(|name| check_gguf_on(name, Some(isa)));
+    }
 }
