@@ -9,7 +9,7 @@ use axum::routing::get;
 use base::{Clock, RequestId, Rng};
 use chat::Generate;
 
-use crate::{anthropic, guard, health, openai};
+use crate::{anthropic, guard, health, ollama, openai};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -51,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(openai::routes())
         .merge(anthropic::routes())
+        .merge(ollama::routes())
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         // Where clients of Alibaba Cloud's Model Studio find the two dialects; they change the host only.
@@ -102,7 +103,7 @@ mod error {
     use axum::http::{HeaderMap, Method, Uri};
     use axum::response::Response;
 
-    use crate::{App, anthropic, openai};
+    use crate::{App, anthropic, ollama, openai};
 
     pub(super) async fn no_such_route(
         State(app): State<Arc<App>>,
@@ -112,6 +113,9 @@ mod error {
     ) -> Response {
         match is_anthropic(uri.path(), &headers) {
             true => anthropic::Failure::no_such_route(&method, uri.path()).response(app.request_id()),
+            false if uri.path().starts_with("/api/") => {
+                ollama::Failure::no_such_route(&method, uri.path()).into_response()
+            }
             false => openai::Failure::no_such_route(&method, uri.path()).into_response_without_id(),
         }
     }
@@ -124,6 +128,9 @@ mod error {
     ) -> Response {
         match is_anthropic(uri.path(), &headers) {
             true => anthropic::Failure::wrong_method(&method, uri.path()).response(app.request_id()),
+            false if uri.path().starts_with("/api/") => {
+                ollama::Failure::wrong_method(&method, uri.path()).into_response()
+            }
             false => openai::Failure::wrong_method(&method, uri.path()).into_response_without_id(),
         }
     }

@@ -39,6 +39,8 @@ pub(crate) enum Fault {
 pub(crate) enum Others<'names> {
     /// They are refused; these are known.
     Refused(&'names [&'names str]),
+    /// They are passed over.
+    Ignored,
 }
 
 /// The bytes of a body that arrived whole.
@@ -72,7 +74,7 @@ pub(crate) fn check(object: &mut Map<String, Value>, others: Others<'_>, refused
             return Err(Fault::Unsupported { field: rule.field, why: rule.why });
         }
     }
-    let Others::Refused(known) = others;
+    let Others::Refused(known) = others else { return Ok(()) };
     match object.keys().find(|field| !known.contains(&field.as_str())) {
         Some(field) => Err(Fault::Unknown { field: field.clone() }),
         None => Ok(()),

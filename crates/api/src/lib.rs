@@ -14,6 +14,7 @@ mod error;
 mod fields;
 mod guard;
 mod health;
+mod ollama;
 mod openai;
 mod sse;
 mod time;

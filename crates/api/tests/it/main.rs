@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod anthropic;
+mod ollama;
 mod openai;
 mod support;
