@@ -4,7 +4,11 @@ use std::hint::black_box;
 
 use base::Rng;
 use divan::Bencher;
+use netplan::failure::{every_switch, sweep};
 use netplan::flow::{Flows, Options, simulate};
+use netplan::route::{Demand, Policy, Wire, route};
+use netplan::topology::{Topology, preset};
+use netplan::traffic::{all_to_all, groups, host_permutation, rail_rings};
 
 fn main() {
     divan::main();
@@ -68,4 +72,62 @@ fn mixed_arrivals_2500(bencher: Bencher<'_, '_>) {
         flows.push(bytes, 0.008 * rng.unit_f64(), paths.path(like));
     }
     bencher.bench(|| simulate(black_box(&capacities), &flows, &Options::default()));
+}
+
+#[divan::bench(sample_count = 5)]
+fn hpn7_pod_is_built() -> u32 {
+    preset("hpn7", None).expect("the preset builds").link_count()
+}
+
+/// Routes and runs on the whole pod of 15,360 GPUs.
+fn pod(bencher: Bencher<'_, '_>, policy: Policy, demands: impl Fn(&Topology) -> Vec<Demand>) {
+    let fabric = preset("hpn7", None).expect("the preset builds");
+    let demands = demands(&fabric);
+    bencher.bench(|| {
+        let routed = route(&fabric, &[], black_box(&demands), policy, &Wire::IDEAL).expect("all are connected");
+        routed.simulate(fabric.capacities(), &Wire::IDEAL, &Options::default())
+    });
+}
+
+#[divan::bench(sample_count = 5)]
+fn pod_all_reduce_step(bencher: Bencher<'_, '_>) {
+    pod(bencher, Policy::Hashed { seed: 1 }, |fabric| rail_rings(fabric, 1_920, 1e9).expect("1,920 hosts"));
+}
+
+#[divan::bench(sample_count = 5)]
+fn pod_hashed_permutation(bencher: Bencher<'_, '_>) {
+    pod(bencher, Policy::Hashed { seed: 1 }, |fabric| host_permutation(fabric, 1, 64e6));
+}
+
+/// 1,827,840 flows.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn pod_all_to_all_packed(bencher: Bencher<'_, '_>) {
+    let packed = |fabric: &Topology| all_to_all(fabric, &groups(fabric, 64, None), 1e6).expect("few enough");
+    pod(bencher, Policy::Hashed { seed: 1 }, packed);
+}
+
+/// 1,934,956 flows, exact.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn pod_all_to_all_scattered(bencher: Bencher<'_, '_>) {
+    let scattered = |fabric: &Topology| all_to_all(fabric, &groups(fabric, 64, Some(7)), 1e6).expect("few enough");
+    pod(bencher, Policy::Hashed { seed: 1 }, scattered);
+}
+
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn pod_every_switch_fails_once(bencher: Bencher<'_, '_>) {
+    let fabric = preset("hpn7", None).expect("the preset builds");
+    let demands = rail_rings(&fabric, 1_920, 1e9).expect("1,920 hosts");
+    let switches = every_switch(&fabric);
+    assert_eq!(switches.len(), 360);
+    bencher.bench(|| sweep(&fabric, &demands, &[], Policy::Planned, &Wire::IDEAL, &switches));
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn hpn8_of_100000_gpus_all_reduce_step(bencher: Bencher<'_, '_>) {
+    let fabric = preset("hpn8", Some(100_000)).expect("the preset builds");
+    let demands = rail_rings(&fabric, 12_500, 1e9).expect("12,500 hosts");
+    bencher.bench(|| {
+        let routed = route(&fabric, &[], &demands, Policy::Hashed { seed: 1 }, &Wire::IDEAL).expect("connected");
+        routed.simulate(fabric.capacities(), &Wire::IDEAL, &Options::default())
+    });
 }
