@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::ModelCard;
+use chat::{Collector, ModelCard};
+use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
@@ -37,7 +38,7 @@ async fn answered(app: &App, id: RequestId, form: Form, call: Result<Call, Failu
 async fn answer(app: &App, id: RequestId, form: Form, call: Call) -> Result<Response, Failure> {
     let clock = Arc::clone(&app.clock);
     let (model, began_us) = (call.request.model.clone(), clock.monotonic_us());
-    let wire = AnswerStream { id, form, model, clock, began_us, first_us: None, call: None, is_cut: false };
+    let mut wire = AnswerStream { id, form, model, clock, began_us, first_us: None, call: None, is_cut: false };
     if call.loads {
         find(app, &call.request.model)?;
         return Ok(json_text(wire.loaded()));
@@ -47,8 +48,14 @@ async fn answer(app: &App, id: RequestId, form: Form, call: Call) -> Result<Resp
     if call.stream {
         return Ok(sse::streaming("application/x-ndjson", answer::streamed(streams, wire)));
     }
-    let answer = chat::collect(streams.remove(0)).await.map_err(failed)?;
-    Ok(json_text(wire.whole(answer).map_err(failed)?))
+    let mut events = streams.remove(0);
+    let mut collector = Collector::default();
+    while let Some(event) = events.next().await {
+        let event = event.map_err(failed)?;
+        wire.observe(&event);
+        collector.push(event).map_err(failed)?;
+    }
+    Ok(json_text(wire.whole(collector.finish().map_err(failed)?).map_err(failed)?))
 }
 
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {

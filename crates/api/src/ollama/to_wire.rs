@@ -43,6 +43,13 @@ pub(super) struct AnswerStream {
 }
 
 impl AnswerStream {
+    /// Takes note of when the answer begins.
+    pub(super) fn observe(&mut self, event: &Event) {
+        if !matches!(event, Event::Started { .. }) && self.first_us.is_none() {
+            self.first_us = Some(self.clock.monotonic_us());
+        }
+    }
+
     /// The whole answer in one piece.
     ///
     /// # Errors
@@ -117,9 +124,7 @@ impl Wire for AnswerStream {
         if self.is_cut {
             return lines;
         }
-        if !matches!(event, Event::Started { .. }) && self.first_us.is_none() {
-            self.first_us = Some(self.clock.monotonic_us());
-        }
+        self.observe(&event);
         match event {
             Event::Text(text) => {
                 self.complete_call(&mut lines);
