@@ -1,7 +1,7 @@
 //! Files in memory without being read: the one place in this crate with `unsafe`.
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,6 +43,21 @@ impl FileBytes {
         // valid, so a concurrent writer can spoil numbers but not memory safety. Truncation is in the contract above.
         let mapping = unsafe { Mmap::map(&file) }.map_err(wrap)?;
         Ok(Self::Mapped(Arc::new(mapping)))
+    }
+}
+
+impl FileBytes {
+    /// Gives the memory of a part of a mapped file back to the system, best effort: the bytes are read from the file
+    /// again when they are touched. Other bytes stay.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(mapping) = self {
+            #[expect(unsafe_code, reason = "advice that drops pages has no safe form")]
+            // SAFETY: the mapping is of a file and nobody writes to it, so a dropped page comes back with the file's
+            // bytes; what the advice refuses stays as it is.
+            let _ =
+                unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
     }
 }
 

@@ -67,6 +67,12 @@ impl Tensor {
         &self.file[self.range.clone()]
     }
 
+    /// Lets the system take the stored bytes out of memory: they were packed, and come from the file if they are asked
+    /// for again.
+    pub(crate) fn release(&self) {
+        self.file.release(self.range.clone());
+    }
+
     /// The same tensor, if it has this shape.
     ///
     /// # Errors

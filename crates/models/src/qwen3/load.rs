@@ -145,8 +145,11 @@ impl Loader<'_> {
 
     fn pack_as(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
         let [rows, cols] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
-        Matrix::pack(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision)
-            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })
+        let packed = Matrix::pack(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision)
+            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })?;
+        // Otherwise file and packed copy both count as the process's memory, twice the weights.
+        tensor.release();
+        Ok(packed)
     }
 }
 
