@@ -29,6 +29,7 @@ pub(crate) fn pack_bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]
 }
 
 /// For each 32 numbers: `scale = max|x| / 127` and `q = round(x / scale)`, ties to even.
+#[inline]
 pub(crate) fn pack_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];

@@ -6,6 +6,7 @@
 //! the scalar oracle's by fused roundings.
 
 mod floats;
+mod ops;
 mod quantised;
 
 use std::arch::x86_64::*;
@@ -19,9 +20,12 @@ use crate::table::Table;
 /// Makes a safe function of the table out of a body that needs AVX2.
 macro_rules! entry {
     ($name:ident, $body:path) => {
-        fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+        entry!($name, $body, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+    };
+    ($name:ident, $body:path, ($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
+        fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: `Table::of` hands this table out only if the processor has the instructions.
-            unsafe { $body(panel, tile, out) }
+            unsafe { $body($($argument),*) }
         }
     };
 }
@@ -33,9 +37,17 @@ entry!(q4, quantised::q4);
 entry!(q4_k, quantised::q4_k);
 entry!(q5_k, quantised::q5_k);
 entry!(q6_k, quantised::q6_k);
+entry!(pack_i8, ops::pack_i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
+entry!(rms_norm_in_place, ops::rms_norm_in_place, (x: &mut [f32], weight: &[f32], eps: f32));
+entry!(swiglu, ops::swiglu, (gate: &mut [f32], up: &[f32]));
+entry!(
+    softmax_block,
+    ops::softmax_block,
+    (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
+);
 
-/// There is no dot product of BF16 here: BF16 weights are widened and meet f32 activations. The bodies between the
-/// products are plain Rust.
+/// There is no dot product of BF16 here: BF16 weights are widened and meet f32 activations.
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx2,
     bf16_kind: Kind::F32,
@@ -50,11 +62,11 @@ pub(crate) static TABLE: Table = Table {
     pair: |_, _| None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
-    pack_i8: scalar::pack_i8,
-    rms_norm: scalar::rms_norm,
-    rms_norm_in_place: scalar::rms_norm_in_place,
-    swiglu: scalar::swiglu,
-    softmax_block: scalar::softmax_block,
+    pack_i8,
+    rms_norm,
+    rms_norm_in_place,
+    swiglu,
+    softmax_block,
 };
 
 /// Runs a kernel over all columns, in pieces of four, two and one.
