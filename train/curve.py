@@ -48,7 +48,7 @@ def main():
     axes.set(xlabel="million tokens", ylabel="cross entropy a token, nats", yscale="log")
     axes.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.tight_layout()
     figure.savefig(arguments.out, dpi=120)
 
