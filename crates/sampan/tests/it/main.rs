@@ -3,5 +3,6 @@
 
 mod chat;
 mod commands;
+mod net;
 mod program;
 mod serving;
