@@ -292,7 +292,8 @@ impl Call<'_> {
                 for index in first..task.set.tiles().min(first + chunk) {
                     let (range, stride) = task.set.tile(index, words);
                     let tile = Tile { words: &buffer[range], stride };
-                    if let Some(pair) = pair.filter(|_| count == 2) {
+                    // One column is bound by memory, and that is read fastest as one stream, panel behind panel.
+                    if let Some(pair) = pair.filter(|_| count == 2 && stride > 1) {
                         pair(task.matrix.panel(p, 2), tile, &mut out.0[..2 * stride]);
                         self.store(task, p, index, &out.0[..stride]);
                         self.store(task, p + 1, index, &out.0[stride..2 * stride]);
