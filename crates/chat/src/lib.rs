@@ -8,6 +8,7 @@
 //! * `request`: a request with its sampling settings, checked when it is made.
 //! * `event`: what comes back; a stream ends in exactly one `Finished`, or in one error.
 //! * `generate`: the trait. `testing` has a fake and the suite for all implementations.
+//! * `embed`: the trait [`Embed`], for models that make vectors or rank documents.
 //! * `collect`: a whole answer from its events.
 //!
 //! Whoever answers with a model of its own also finds here what stands between messages and tokens:
@@ -20,6 +21,7 @@
 
 mod collect;
 mod detokenizer;
+mod embed;
 mod error;
 mod event;
 mod generate;
@@ -33,12 +35,15 @@ mod tokenizer;
 
 pub use collect::{Answer, Collector, collect};
 pub use detokenizer::Detokenizer;
+pub use embed::{
+    EMBED_INPUTS_MAX, Embed, EmbedInput, EmbedRequest, Embeddings, RERANK_DOCUMENTS_MAX, Relevance, RerankRequest,
+};
 pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
 pub use generate::{EventStream, Generate, ModelCard, ModelFacts};
 pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
 pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;
-pub use request::{GenerateRequest, Prompt, Sampling, StopRules, Thinking, limits};
+pub use request::{Caller, Format, GenerateRequest, Priority, Prompt, Sampling, StopRules, Thinking, limits};
 pub use template::{RenderOptions, Template, ToolFormat};
 pub use tokenizer::{GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer};

@@ -1,5 +1,7 @@
 //! A request for a generation, with everything that shapes it.
 
+use std::sync::Arc;
+
 use base::RequestId;
 use serde_json::{Map, Value};
 
@@ -81,11 +83,55 @@ pub struct StopRules {
     pub ignore_eos: bool,
 }
 
+/// What form the answer must have. The answer is held to it while it is generated, not checked afterwards.
+///
+/// Reasoning before the answer is free in any case.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Format {
+    /// Free text.
+    #[default]
+    Text,
+    /// Some JSON object.
+    JsonObject,
+    /// A JSON value that this schema accepts.
+    JsonSchema(Value),
+    /// Text that this regular expression matches as a whole.
+    Regex(String),
+    /// Text that this Lark grammar accepts.
+    Lark(String),
+}
+
+/// Who comes first when not all can be served at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Whenever nobody else wants the machine: batches.
+    Background,
+    /// As usual.
+    #[default]
+    Normal,
+    /// Before others.
+    High,
+}
+
+/// On whose behalf a request is made. Whoever shares a model among requests is fair between projects, and shows no
+/// project what another one computed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// The project that pays.
+    pub project: Arc<str>,
+    /// The name (never the secret) of the key that was shown.
+    pub key: Arc<str>,
+    /// Its place among others.
+    pub priority: Priority,
+}
+
 /// A request as every dialect hands it on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
     /// Its name in logs and errors.
     pub id: RequestId,
+    /// On whose behalf; `None` where there are no accounts.
+    pub caller: Option<Caller>,
     /// Which model is asked for.
     pub model: String,
     /// What is continued.
@@ -98,6 +144,8 @@ pub struct GenerateRequest {
     pub thinking: Thinking,
     /// Further variables of the chat template by name, for example `reasoning_effort`.
     pub template_variables: Map<String, Value>,
+    /// What form the answer must have.
+    pub format: Format,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// What ends the generation.
@@ -116,12 +164,14 @@ impl GenerateRequest {
     pub fn new(id: RequestId, model: impl Into<String>, prompt: Prompt) -> Self {
         Self {
             id,
+            caller: None,
             model: model.into(),
             prompt,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             thinking: Thinking::Default,
             template_variables: Map::new(),
+            format: Format::Text,
             sampling: Sampling::default(),
             stop: StopRules::default(),
             max_tokens: None,
