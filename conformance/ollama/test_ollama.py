@@ -98,6 +98,6 @@ def test_refused_by_name(llama, name, settings, status, words, stream):
     assert caught.value.status_code == status and words in caught.value.error
 
 
-def test_embeddings_are_refused(llama, name):
+def test_a_model_that_talks_embeds_nothing(llama, name):
     with pytest.raises(ollama.ResponseError):
         llama.embed(name, "text")

@@ -7,9 +7,9 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use base::{Clock, RequestId, Rng};
-use chat::Generate;
+use chat::{Embed, Generate, ModelCard};
 
-use crate::{anthropic, guard, health, ollama, openai};
+use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -20,6 +20,8 @@ pub struct App {
     pub generate: Arc<dyn Generate>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Who embeds and ranks, if anybody does.
+    pub(crate) embed: Option<Arc<dyn Embed>>,
     ids: Mutex<Rng>,
     ready: AtomicBool,
 }
@@ -28,12 +30,28 @@ impl App {
     /// An app that is ready to serve. `seed` makes request ids; it must differ between processes.
     #[must_use]
     pub fn new(generate: Arc<dyn Generate>, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self { generate, clock, ids: Mutex::new(Rng::seeded(seed)), ready: AtomicBool::new(true) }
+        Self { generate, clock, embed: None, ids: Mutex::new(Rng::seeded(seed)), ready: AtomicBool::new(true) }
+    }
+
+    /// The same with somebody who embeds texts and ranks documents.
+    #[must_use]
+    pub fn with_embed(self, embed: Arc<dyn Embed>) -> Self {
+        Self { embed: Some(embed), ..self }
     }
 
     /// Says on `/readyz` that no new requests should be sent here; running ones go on.
     pub fn begin_shutdown(&self) {
         self.ready.store(false, Ordering::SeqCst);
+    }
+
+    /// Every model that a request may name, those that generate first.
+    pub(crate) fn models(&self) -> Vec<ModelCard> {
+        let mut cards = self.generate.models();
+        if let Some(embed) = &self.embed {
+            cards.extend(embed.embedding_models());
+            cards.extend(embed.reranking_models());
+        }
+        cards
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -52,6 +70,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(openai::routes())
         .merge(anthropic::routes())
         .merge(ollama::routes())
+        .merge(cohere::routes())
+        .merge(dashscope::routes())
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         // Where clients of Alibaba Cloud's Model Studio find the two dialects; they change the host only.
@@ -103,7 +123,7 @@ mod error {
     use axum::http::{HeaderMap, Method, Uri};
     use axum::response::Response;
 
-    use crate::{App, anthropic, ollama, openai};
+    use crate::{App, anthropic, dashscope, ollama, openai};
 
     pub(super) async fn no_such_route(
         State(app): State<Arc<App>>,
@@ -113,6 +133,9 @@ mod error {
     ) -> Response {
         match is_anthropic(uri.path(), &headers) {
             true => anthropic::Failure::no_such_route(&method, uri.path()).response(app.request_id()),
+            false if uri.path().starts_with("/api/v1/services/") => {
+                dashscope::Failure::no_such_route(&method, uri.path()).response(app.request_id())
+            }
             false if uri.path().starts_with("/api/") => {
                 ollama::Failure::no_such_route(&method, uri.path()).into_response()
             }
@@ -128,6 +151,9 @@ mod error {
     ) -> Response {
         match is_anthropic(uri.path(), &headers) {
             true => anthropic::Failure::wrong_method(&method, uri.path()).response(app.request_id()),
+            false if uri.path().starts_with("/api/v1/services/") => {
+                dashscope::Failure::wrong_method(&method, uri.path()).response(app.request_id())
+            }
             false if uri.path().starts_with("/api/") => {
                 ollama::Failure::wrong_method(&method, uri.path()).into_response()
             }

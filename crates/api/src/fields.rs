@@ -34,6 +34,20 @@ pub(crate) enum Fault {
     Wrong { path: Option<String>, why: String },
 }
 
+impl Fault {
+    /// The fault in plain words, for dialects that have no own.
+    pub(crate) fn plainly(self) -> String {
+        match self {
+            Self::Unread(why) => why,
+            Self::NotJson(why) => format!("the body is not JSON: {why}"),
+            Self::NotAnObject => "the body is not a JSON object".to_owned(),
+            Self::Unsupported { field, why } => format!("{field} is not supported: {why}"),
+            Self::Unknown { field } => format!("{field} is not known"),
+            Self::Wrong { path, why } => format!("{}: {why}", path.as_deref().unwrap_or("the body")),
+        }
+    }
+}
+
 /// What becomes of fields that stand in no table.
 #[derive(Clone, Copy)]
 pub(crate) enum Others<'names> {

@@ -3,13 +3,16 @@
 //!
 //! No dialect imports another. What two share lives in `chat` (meaning) or here (transport): `fields` (what a body may
 //! hold), `answer` (streams that tell the truth), `sse`, `error`, `guard`. Nothing here sees an engine or a model;
-//! everything goes through [`chat::Generate`].
+//! everything goes through [`chat::Generate`] and [`chat::Embed`].
 
 #![warn(missing_docs)]
 
 mod answer;
 mod anthropic;
 mod app;
+mod cohere;
+mod dashscope;
+mod embed;
 mod error;
 mod fields;
 mod guard;

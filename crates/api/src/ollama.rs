@@ -3,6 +3,7 @@
 //! | route | covered |
 //! |---|---|
 //! | `POST /api/chat`, `POST /api/generate` | text, streaming, tools, thinking, sampling options |
+//! | `POST /api/embed`, `POST /api/embeddings` | texts, `dimensions`, `truncate` |
 //! | `GET /api/tags`, `POST /api/show`, `GET /api/ps`, `GET /api/version` | what there is to say of a model |
 //!
 //! Refused by name: `format`, `suffix`, `template`, `context`, `logprobs`, and options for ways of sampling that we do
@@ -10,6 +11,7 @@
 //! business: they change nothing. Unknown fields are passed over, as the vendor does. Models have no digest: only their
 //! name is sure, so the field is empty. Pulling, pushing and copying models is not part of it.
 
+mod embed;
 mod error;
 mod from_wire;
 mod handlers;
@@ -29,6 +31,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/chat", post(handlers::chat))
         .route("/api/generate", post(handlers::generate))
+        .route("/api/embed", post(embed::embed))
+        .route("/api/embeddings", post(embed::embeddings))
         .route("/api/tags", get(handlers::tags))
         .route("/api/ps", get(handlers::running))
         .route("/api/show", post(handlers::show))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole |
 //! | `POST /v1/chat/completions` | text, streaming, `n`, tools, log probabilities, sampling, stop, seed |
+//! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
 //! | `POST /v1/completions` | text or token prompts, several prompts, streaming, `n`, `echo`, log probabilities |
 //!
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
@@ -12,6 +13,7 @@
 //! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs` and the message field
 //! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them.
 
+mod embeddings;
 mod error;
 mod from_wire;
 mod handlers;
@@ -32,6 +34,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(handlers::chat_completions))
         .route("/v1/completions", post(handlers::completions))
+        .route("/v1/embeddings", post(embeddings::handle))
 }
 
 /// The list of models in this dialect, for a place where no other dialect has one.

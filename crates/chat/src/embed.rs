@@ -3,7 +3,7 @@
 use base::RequestId;
 use futures::future::BoxFuture;
 
-use crate::{Caller, ModelCard, Result};
+use crate::{Caller, Error, ModelCard, Result};
 
 /// What is turned into a vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,20 @@ pub struct EmbedRequest {
     pub dimensions: Option<u32>,
     /// Inputs that are longer than the context lose their end; otherwise they are refused.
     pub truncate: bool,
+}
+
+impl EmbedRequest {
+    /// Refuses what no implementation takes. Every implementation of [`Embed`] calls it first.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] or [`Error::TooMany`].
+    pub fn validate(&self) -> Result<()> {
+        between("inputs", self.inputs.len(), EMBED_INPUTS_MAX)?;
+        if self.dimensions == Some(0) {
+            return Err(out_of_range("dimensions", 0, "1 to the model's".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// Inputs of one request.
@@ -62,6 +76,28 @@ pub struct RerankRequest {
     pub documents: Vec<String>,
     /// What counts as relevant, where the model was trained with instructions.
     pub instruction: Option<String>,
+}
+
+impl RerankRequest {
+    /// Refuses what no implementation takes. Every implementation of [`Embed`] calls it first.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] or [`Error::TooMany`].
+    pub fn validate(&self) -> Result<()> {
+        between("documents", self.documents.len(), RERANK_DOCUMENTS_MAX)
+    }
+}
+
+fn between(what: &'static str, count: usize, limit: usize) -> Result<()> {
+    match count {
+        0 => Err(out_of_range(what, 0, format!("1 to {limit}"))),
+        _ if count > limit => Err(Error::TooMany { what, count, limit }),
+        _ => Ok(()),
+    }
+}
+
+fn out_of_range(name: &'static str, count: usize, allowed: String) -> Error {
+    Error::OutOfRange { name, value: count.to_string(), allowed }
 }
 
 /// How well each document answers the query.

@@ -1,5 +1,9 @@
-//! For tests, here and in other crates: an implementation of [`Generate`] that plays a script, and the suite that
-//! every implementation has to pass.
+//! For tests, here and in other crates: an implementation of [`Generate`] that plays a script, one of [`Embed`] that
+//! counts words, and the suites that every implementation has to pass.
+//!
+//! [`Embed`]: crate::Embed
+
+mod embed;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +16,8 @@ use crate::{
     Collector, Error, Event, EventStream, Finish, FinishReason, Generate, GenerateRequest, Message, ModelCard,
     ModelFacts, Prompt, Result, Role, Usage,
 };
+
+pub use embed::{Words, embed_conformance};
 
 /// What [`Scripted`] does with one request.
 #[derive(Debug)]
@@ -49,23 +55,7 @@ impl Scripted {
     /// One that serves a model of this name.
     #[must_use]
     pub fn new(model: &str, scripts: Vec<Script>) -> Self {
-        let card = ModelCard {
-            id: model.to_owned(),
-            owner: "test".to_owned(),
-            created_s: 1_700_000_000,
-            context_tokens: 4096,
-            facts: ModelFacts {
-                architecture: "qwen3".to_owned(),
-                container: "safetensors".to_owned(),
-                weight_format: "BF16".to_owned(),
-                parameters: 596_049_920,
-                size_bytes: 1_192_099_840,
-                tools: true,
-                thinking: true,
-                chat_template: "{{ messages }}".to_owned(),
-            },
-        };
-        Self { models: vec![card], scripts: Mutex::new(scripts.into()), requests: Mutex::default() }
+        Self { models: vec![card(model)], scripts: Mutex::new(scripts.into()), requests: Mutex::default() }
     }
 
     /// The requests so far.
@@ -115,6 +105,25 @@ impl Generate for Scripted {
             self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         }
         async move { Ok(counted? as u32) }.boxed()
+    }
+}
+
+fn card(model: &str) -> ModelCard {
+    ModelCard {
+        id: model.to_owned(),
+        owner: "test".to_owned(),
+        created_s: 1_700_000_000,
+        context_tokens: 4096,
+        facts: ModelFacts {
+            architecture: "qwen3".to_owned(),
+            container: "safetensors".to_owned(),
+            weight_format: "BF16".to_owned(),
+            parameters: 596_049_920,
+            size_bytes: 1_192_099_840,
+            tools: true,
+            thinking: true,
+            chat_template: "{{ messages }}".to_owned(),
+        },
     }
 }
 

@@ -66,7 +66,7 @@ fn page(app: &App, query: &PageQuery) -> Result<ModelPage, Failure> {
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Failure::invalid(format!("limit: Input should be 1 to {PAGE_MAX}, it is {limit}")));
     }
-    let cards = app.generate.models();
+    let cards = app.models();
     let place = |id: &String| cards.iter().position(|card| card.id == *id).ok_or_else(|| Failure::unknown_model(id));
     let first = query.after_id.as_ref().map(place).transpose()?.map_or(0, |place| place + 1);
     let end = query.before_id.as_ref().map(place).transpose()?.unwrap_or(cards.len());
@@ -83,7 +83,7 @@ fn page(app: &App, query: &PageQuery) -> Result<ModelPage, Failure> {
 }
 
 pub(crate) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    let card = app.generate.models().into_iter().find(|card| card.id == id);
+    let card = app.models().into_iter().find(|card| card.id == id);
     let model = card.map(|card| wire_model(&card)).ok_or_else(|| Failure::unknown_model(&id));
     named(app.request_id(), model.map(|model| axum::Json(model).into_response()))
 }

@@ -65,11 +65,7 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unread(message) => Self { status: StatusCode::PAYLOAD_TOO_LARGE, message },
-            Fault::NotJson(why) => Self::invalid(format!("the body is not JSON: {why}")),
-            Fault::NotAnObject => Self::invalid("the body is not a JSON object".to_owned()),
-            Fault::Unsupported { field, why } => Self::invalid(format!("{field} is not supported: {why}")),
-            Fault::Unknown { field } => Self::invalid(format!("{field} is not known")),
-            Fault::Wrong { path, why } => Self::invalid(format!("{}: {why}", path.as_deref().unwrap_or("the body"))),
+            fault => Self::invalid(fault.plainly()),
         }
     }
 }

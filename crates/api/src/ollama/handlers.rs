@@ -59,7 +59,7 @@ async fn answer(app: &App, id: RequestId, form: Form, call: Call) -> Result<Resp
 }
 
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
-    let models: Vec<Value> = app.generate.models().iter().map(listed).collect();
+    let models: Vec<Value> = app.models().iter().map(listed).collect();
     axum::Json(json!({"models": models})).into_response()
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn running(State(app): State<Arc<App>>) -> Response {
         model["size_vram"] = 0.into();
         model
     };
-    let models: Vec<Value> = app.generate.models().iter().map(with_context).collect();
+    let models: Vec<Value> = app.models().iter().map(with_context).collect();
     axum::Json(json!({"models": models})).into_response()
 }
 
@@ -87,7 +87,14 @@ fn shown(app: &App, body: Body) -> Result<Value, Failure> {
     let request: ShowRequest = fields::read(&fields::object(&whole(body)?, Others::Ignored, &[])?)?;
     let card = find(app, &from_wire::without_tag(request.model))?;
     let facts = &card.facts;
-    let able = [("completion", true), ("tools", facts.tools), ("thinking", facts.thinking)];
+    let embeds = app.embed.iter().any(|embed| embed.embedding_models().contains(&card));
+    let generates = app.generate.models().contains(&card);
+    let able = [
+        ("completion", generates),
+        ("tools", generates && facts.tools),
+        ("thinking", generates && facts.thinking),
+        ("embedding", embeds),
+    ];
     let capabilities: Vec<&str> = able.into_iter().filter(|(_, able)| *able).map(|(name, _)| name).collect();
     let mut info = Map::new();
     info.insert("general.architecture".to_owned(), facts.architecture.as_str().into());
@@ -100,7 +107,7 @@ fn shown(app: &App, body: Body) -> Result<Value, Failure> {
 }
 
 fn find(app: &App, model: &str) -> Result<ModelCard, Failure> {
-    app.generate.models().into_iter().find(|card| card.id == model).ok_or_else(|| Failure::unknown_model(model))
+    app.models().into_iter().find(|card| card.id == model).ok_or_else(|| Failure::unknown_model(model))
 }
 
 fn listed(card: &ModelCard) -> Value {
@@ -119,6 +126,6 @@ fn details(card: &ModelCard) -> Value {
     })
 }
 
-fn json_text(text: String) -> Response {
+pub(super) fn json_text(text: String) -> Response {
     ([("content-type", "application/json")], text).into_response()
 }

@@ -19,12 +19,12 @@ use crate::{App, answer, sse};
 const REQUEST_ID: &str = "x-request-id";
 
 pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Response {
-    let data = app.generate.models().into_iter().map(wire_model).collect();
+    let data = app.models().into_iter().map(wire_model).collect();
     axum::Json(ModelList { object: "list", data }).into_response()
 }
 
 pub(crate) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    match app.generate.models().into_iter().find(|card| card.id == id) {
+    match app.models().into_iter().find(|card| card.id == id) {
         Some(card) => axum::Json(wire_model(card)).into_response(),
         None => Failure::unknown_model(&id).into_response_without_id(),
     }
@@ -85,11 +85,11 @@ async fn collect(id: RequestId, streams: Vec<EventStream>) -> Result<Vec<Answer>
     answer::collect(streams).await.map_err(|error| Failure::of(&error, id))
 }
 
-fn json(text: String) -> Response {
+pub(super) fn json(text: String) -> Response {
     ([("content-type", "application/json")], text).into_response()
 }
 
-fn named(id: RequestId, answered: Result<Response, Failure>) -> Response {
+pub(super) fn named(id: RequestId, answered: Result<Response, Failure>) -> Response {
     let mut response = answered.unwrap_or_else(Failure::into_response_without_id);
     let value = HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits are a header value");
     response.headers_mut().insert(REQUEST_ID, value);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod anthropic;
+mod dashscope;
+mod embed;
 mod ollama;
 mod openai;
 mod support;

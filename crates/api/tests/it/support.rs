@@ -10,8 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base::ManualClock;
-use chat::testing::{Script, Scripted};
-use chat::{Error, Event, EventStream, Finish, FinishReason, Generate, GenerateRequest, ModelCard, Result, Usage};
+use chat::testing::{Script, Scripted, Words};
+use chat::{
+    Embed, Error, Event, EventStream, Finish, FinishReason, Generate, GenerateRequest, ModelCard, Result, Usage,
+};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream};
 use http_body_util::BodyExt as _;
@@ -39,11 +41,22 @@ pub(crate) struct Reply {
 
 impl Server {
     pub(crate) fn new(scripts: Vec<Script>) -> Self {
+        Self::built(scripts, |app| app)
+    }
+
+    /// One whose app has more than a script.
+    pub(crate) fn built(scripts: Vec<Script>, build: impl FnOnce(App) -> App) -> Self {
         let scripted = Arc::new(Watched { inner: Scripted::new(MODEL, scripts), running: Arc::default() });
         let generate = Arc::clone(&scripted);
         let clock = Arc::new(ManualClock::starting_at(NOW_S * 1000));
-        let router = router(Arc::new(App::new(generate, clock, 1)));
+        let router = router(Arc::new(build(App::new(generate, clock, 1))));
         Self { router, scripted }
+    }
+
+    /// One with models that embed and rank; the fake tells what it was asked.
+    pub(crate) fn embedding(refusals: Vec<Error>) -> (Self, Arc<Words>) {
+        let words = Arc::new(Words::new("e", "r").refusing(refusals));
+        (Self::built(vec![], |app| app.with_embed(Arc::clone(&words) as Arc<dyn Embed>)), words)
     }
 
     /// One that plays these events.
