@@ -32,6 +32,8 @@ pub enum Error {
     UnknownToken { token: u32, vocabulary: usize },
     #[error("{waiting} requests are waiting already, {limit} may")]
     Overloaded { waiting: usize, limit: usize },
+    #[error("{tries} answers were generated, and none has the form that was asked for: {reason}")]
+    FormMissed { tries: u32, reason: String },
     #[error("the engine is shutting down")]
     ShuttingDown,
     #[error("the engine stopped in the middle of this answer: {reason}")]
@@ -53,7 +55,7 @@ impl Error {
             | Self::UnknownToken { .. } => Kind::Invalid,
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
             Self::Overloaded { .. } => Kind::Exhausted,
-            Self::ShuttingDown => Kind::Unavailable,
+            Self::ShuttingDown | Self::FormMissed { .. } => Kind::Unavailable,
             Self::Interrupted { .. } => Kind::Internal,
         }
     }

@@ -9,6 +9,7 @@
 //! * `event`: what comes back; a stream ends in exactly one `Finished`, or in one error.
 //! * `generate`: the trait. `testing` has a fake and the suite for all implementations.
 //! * `embed`: the trait [`Embed`], for models that make vectors or rank documents.
+//! * `manage`: the trait [`Manage`], for those who load and unload models.
 //! * `collect`: a whole answer from its events.
 //!
 //! Whoever answers with a model of its own also finds here what stands between messages and tokens:
@@ -25,6 +26,7 @@ mod embed;
 mod error;
 mod event;
 mod generate;
+mod manage;
 mod message;
 mod output;
 mod rendered;
@@ -41,6 +43,7 @@ pub use embed::{
 pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
 pub use generate::{EventStream, Generate, ModelCard, ModelFacts};
+pub use manage::{KeepAlive, Manage, ModelState, ModelStatus};
 pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
 pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;

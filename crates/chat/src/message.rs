@@ -145,6 +145,13 @@ impl Tool {
     pub fn parameters(&self) -> Option<&Value> {
         self.definition.pointer("/function/parameters").or_else(|| self.definition.get("parameters"))
     }
+
+    /// Whether the definition asks that arguments fit their schema in any case (`strict: true`).
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        let strict = self.definition.pointer("/function/strict").or_else(|| self.definition.get("strict"));
+        strict == Some(&Value::Bool(true))
+    }
 }
 
 /// Whether and which tool the model calls.

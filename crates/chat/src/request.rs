@@ -140,6 +140,8 @@ pub struct GenerateRequest {
     pub tools: Vec<Tool>,
     /// Whether they must be.
     pub tool_choice: ToolChoice,
+    /// Whether one answer may call several.
+    pub parallel_tool_calls: bool,
     /// Whether to reason first.
     pub thinking: Thinking,
     /// Further variables of the chat template by name, for example `reasoning_effort`.
@@ -169,6 +171,7 @@ impl GenerateRequest {
             prompt,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
             thinking: Thinking::Default,
             template_variables: Map::new(),
             format: Format::Text,
