@@ -26,6 +26,14 @@ pub enum Error {
         /// What is in the way.
         why: &'static str,
     },
+    /// There may be no more of a thing.
+    #[error("{limit} {what} are allowed")]
+    Quota {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
     /// More writes wait for compaction than memory is set aside for.
     #[error("{rows} rows wait to be compacted, {limit} may")]
     Busy {
@@ -75,7 +83,7 @@ impl Error {
             Self::Invalid { .. } => Kind::Invalid,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Conflict { .. } => Kind::Conflict,
-            Self::Busy { .. } => Kind::Exhausted,
+            Self::Busy { .. } | Self::Quota { .. } => Kind::Exhausted,
             Self::Unknown | Self::Contended { .. } => Kind::Unavailable,
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Store { source, .. } => source.kind(),

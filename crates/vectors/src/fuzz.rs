@@ -20,5 +20,10 @@ pub fn filter_index(bytes: &[u8]) {
     crate::segment::fuzz_filter_index(bytes);
 }
 
+/// Reads bytes as a document of the catalogue.
+pub fn catalogue(bytes: &[u8]) {
+    crate::catalogue::fuzz_document(bytes);
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! * [`Index`]: put, delete, get, list, query, compact. Reads are strongly consistent, writes are durable when they
 //!   answer, and any number of processes may open one index.
 //! * [`Filter`]: the filter language of Amazon S3 Vectors.
+//! * [`Catalogue`]: which buckets and indexes there are, and those that are open.
 //! * [`Shape`], [`Row`], [`Key`], [`Metadata`]: what an index holds.
 //!
 //! From the inside: a log of commits (`log`), numbered manifests (`manifest`) and segments that never change
@@ -15,6 +16,7 @@
 #![warn(missing_docs)]
 
 mod bits;
+mod catalogue;
 mod codec;
 mod distance;
 mod error;
@@ -31,6 +33,10 @@ mod state;
 mod tail;
 mod types;
 
+pub use catalogue::{
+    BUCKETS_MAX, Bucket, BucketName, BucketSettings, Catalogue, Encryption, FRESH_US, INDEXES_MAX, IndexEntry,
+    IndexName, IndexSettings, Listing, Opened, Select,
+};
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};

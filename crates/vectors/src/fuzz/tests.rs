@@ -77,3 +77,11 @@ fn no_head_and_no_filter_index_makes_the_reader_panic() {
     smoke(super::segment_head, &head.encode(), None);
     smoke(super::filter_index, &filter.finish().encode(), None);
 }
+
+#[test]
+fn no_document_of_the_catalogue_makes_the_reader_panic() {
+    let good = br#"{"format":1,"nonce":7,"is":{"bucket":{"id":"00ff","name":"films","created_ms":1,"settings":{}}}}"#;
+    smoke(super::catalogue, good, None);
+    let gone = br#"{"format":1,"nonce":7,"is":{"index_gone":{"folder":"data/00ff"}}}"#;
+    smoke(super::catalogue, gone, None);
+}

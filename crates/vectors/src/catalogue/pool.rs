@@ -1,0 +1,147 @@
+//! The indexes that are open in this process.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::Rng;
+use store::{Name, Store};
+use tokio::sync::{Notify, OnceCell, OwnedRwLockReadGuard, RwLock};
+
+use crate::index::{Config, Index};
+use crate::{Error, Result};
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    store: Arc<dyn Store>,
+    config: Config,
+    open_max: usize,
+    open: Mutex<Open>,
+    due: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    places: HashMap<Name, Arc<Place>>,
+    /// Counts uses, so that the place that rested longest is known.
+    uses: u64,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    index: OnceCell<Arc<Index>>,
+    /// Read by whoever uses the index, written once when it is deleted.
+    deleted: Arc<RwLock<bool>>,
+    last_use: Mutex<u64>,
+}
+
+/// An index that stays while this lives. When it is dropped, it is seen whether a compaction is due.
+#[derive(Debug)]
+pub struct Opened {
+    index: Arc<Index>,
+    due: Arc<Notify>,
+    _not_deleted: OwnedRwLockReadGuard<bool>,
+}
+
+impl Deref for Opened {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        &self.index
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.index.wants_compaction() {
+            self.due.notify_one();
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(store: Arc<dyn Store>, config: Config, open_max: usize) -> Self {
+        Self { store, config, open_max, open: Mutex::default(), due: Arc::default() }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        self.config
+    }
+
+    /// The index of a folder; `None` if it was deleted.
+    pub(super) async fn open(&self, folder: &Name, rng: &mut Rng) -> Result<Option<Opened>> {
+        let place = self.place(folder);
+        let opening = async || Index::open(&self.store, folder, self.config, rng).await.map(Arc::new);
+        let index = match place.index.get_or_try_init(opening).await {
+            Ok(index) => Arc::clone(index),
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let not_deleted = Arc::clone(&place.deleted).read_owned().await;
+        if *not_deleted {
+            return Ok(None);
+        }
+        Ok(Some(Opened { index, due: Arc::clone(&self.due), _not_deleted: not_deleted }))
+    }
+
+    fn place(&self, folder: &Name) -> Arc<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.uses += 1;
+        let uses = open.uses;
+        if !open.places.contains_key(folder) && open.places.len() >= self.open_max {
+            open.close_one();
+        }
+        let place = Arc::clone(open.places.entry(folder.clone()).or_default());
+        *place.last_use.lock().unwrap_or_else(PoisonError::into_inner) = uses;
+        place
+    }
+
+    /// Waits until nobody uses the index any more, and lets nobody begin.
+    pub(super) async fn close(&self, folder: &Name) {
+        let place = self.open.lock().unwrap_or_else(PoisonError::into_inner).places.remove(folder);
+        if let Some(place) = place {
+            *place.deleted.write().await = true;
+        }
+    }
+
+    pub(super) async fn keep_compacted(&self, failed: impl Fn(&Name, &Error)) {
+        // Runs as long as the process: whoever owns it drops it.
+        loop {
+            self.due.notified().await;
+            for (folder, place) in self.all() {
+                let Some(index) = place.index.get() else { continue };
+                let not_deleted = place.deleted.read().await;
+                if !*not_deleted
+                    && index.wants_compaction()
+                    && let Err(error) = index.compact().await
+                {
+                    failed(&folder, &error);
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).places.len()
+    }
+
+    fn all(&self) -> Vec<(Name, Arc<Place>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.places.iter().map(|(folder, place)| (folder.clone(), Arc::clone(place))).collect()
+    }
+}
+
+impl Open {
+    /// Closes the index that rested longest, if one rests.
+    fn close_one(&mut self) {
+        let resting = self.places.iter().filter(|(_, place)| {
+            let unused = place.index.get().is_none_or(|index| Arc::strong_count(index) == 1);
+            unused && Arc::strong_count(place) == 1
+        });
+        let oldest = resting.min_by_key(|(_, place)| *place.last_use.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(folder) = oldest.map(|(folder, _)| folder.clone()) {
+            self.places.remove(&folder);
+        }
+    }
+}
