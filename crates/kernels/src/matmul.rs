@@ -1,19 +1,23 @@
 //! Products of activations and packed weights.
 //!
-//! A call has two phases: the rows of `x` are packed into tiles of sixteen columns ([`crate::activations`]), then every
-//! thread walks its own contiguous range of panels past all tiles. For one row the cost is reading the weights once;
-//! for many it is the arithmetic, and tiles are taken in chunks that stay in the second-level cache.
+//! A call has two phases: the rows of `x` are packed into tiles of sixteen columns ([`crate::activations`]), then the
+//! threads take shares, each a contiguous range of panels, and walk them past all tiles. For one row the cost is
+//! reading the weights once; for many it is the arithmetic, and tiles are taken in chunks that stay in the second-level
+//! cache.
 
 use crate::activations::{Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
+use crate::pool::SHARES_PER_THREAD;
 use crate::{Cpu, Matrix, Precision, Scratch};
 
 /// Matrices that one [`matmul_group`] takes at most.
 const GROUP_MAX: usize = 8;
-/// Activations that one pass over a thread's panels keeps in its second-level cache (1 MiB on the machines we know;
-/// half is left to weights and outputs).
+/// Activations that one pass over a share's panels keeps in the thread's second-level cache (1 MiB on the machines we
+/// know; half is left to weights and outputs).
 const CHUNK_BYTES: usize = 384 << 10;
+/// Bytes of weights, times columns, below which a share of a product is not cut further.
+const SHARE_BYTES_MIN: usize = 32 << 10;
 /// Numbers below which handing out work costs more than packing them alone.
 const PACK_ALONE_MAX: usize = 16 << 10;
 
@@ -231,7 +235,8 @@ impl Call<'_> {
         }
         self.pack(buffers);
         let buffers: [&[u32]; 3] = [&buffers[0], &buffers[1], &buffers[2]];
-        self.cpu.pool.run(&|thread| self.multiply(buffers, thread));
+        let shares = self.shares();
+        self.cpu.pool.for_each(shares, &|_, share| self.multiply(buffers, share, shares));
     }
 
     fn pack(&self, buffers: &mut [Vec<u32>; 3]) {
@@ -262,12 +267,19 @@ impl Call<'_> {
         }
     }
 
-    /// What one thread does: all panels whose first unit of work lies in its share, the unit being a panel's column.
-    fn multiply(&self, buffers: [&[u32]; 3], thread: usize) {
+    /// Into how many shares the work is cut: several a thread, so that a thread that was held up leaves its part to the
+    /// others, but none so small that it would be no stream.
+    fn shares(&self) -> usize {
+        let tasks = (0..self.count).map(|index| (self.task)(index));
+        let bytes: usize = tasks.map(|task| task.matrix.size_bytes() * task.set.count.min(TILE)).sum();
+        (bytes / SHARE_BYTES_MIN).clamp(1, SHARES_PER_THREAD * self.cpu.threads())
+    }
+
+    /// One share of the work: all panels whose first unit of work lies in it, the unit being a panel's column.
+    fn multiply(&self, buffers: [&[u32]; 3], share: usize, shares: usize) {
         let work = |task: &Task<'_>| task.matrix.panels() * task.set.count;
         let total: usize = (0..self.count).map(|index| work(&(self.task)(index))).sum();
-        let threads = self.cpu.threads();
-        let (mine, next) = (total * thread / threads, total * (thread + 1) / threads);
+        let (mine, next) = (total * share / shares, total * (share + 1) / shares);
         let mut before = 0;
         for index in 0..self.count {
             let task = (self.task)(index);
@@ -314,7 +326,7 @@ impl Call<'_> {
         let lanes = LANES.min(rows - p * LANES);
         for (c, out) in out.iter().enumerate() {
             let at = task.start + (index * TILE + c) * rows + p * LANES;
-            // SAFETY: a panel belongs to one thread, and different panels and columns have different outputs.
+            // SAFETY: a panel belongs to one share, and different panels and columns have different outputs.
             let y = unsafe { task.y.part(at..at + lanes) };
             match self.store {
                 Store::Set => y.copy_from_slice(&out[..lanes]),

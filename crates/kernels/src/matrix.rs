@@ -65,15 +65,12 @@ impl Matrix {
         let Some((panel_bytes, size)) = size else { return Err(shape) };
         let mut memory = Memory::zeroed(size)?;
         let parts = Parts::new(&mut memory[..]);
-        let threads = cpu.threads();
-        cpu.pool.run(&|thread| {
-            for p in panels * thread / threads..panels * (thread + 1) / threads {
-                // SAFETY: the threads' ranges of panels do not overlap.
-                let panel = unsafe { parts.part(p * panel_bytes..(p + 1) * panel_bytes) };
-                let rows = &bytes[p * LANES * row_bytes..bytes.len().min((p + 1) * LANES * row_bytes)];
-                for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-                    pack_row(format, layout, row, panel, r);
-                }
+        cpu.pool.for_each(panels, &|_, p| {
+            // SAFETY: panels do not overlap, and every index is handed out once.
+            let panel = unsafe { parts.part(p * panel_bytes..(p + 1) * panel_bytes) };
+            let rows = &bytes[p * LANES * row_bytes..bytes.len().min((p + 1) * LANES * row_bytes)];
+            for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+                pack_row(format, layout, row, panel, r);
             }
         });
         Ok(Self { layout, precision, rows, columns, panel_bytes, memory })

@@ -1,6 +1,7 @@
 //! What stands between the products: norms, rotary positions, gates and sums.
 
 use crate::parts::Parts;
+use crate::pool::SHARES_PER_THREAD;
 use crate::{Cpu, scalar};
 
 /// Numbers below which handing out work costs more than doing it alone.
@@ -116,11 +117,12 @@ fn rows(cpu: &Cpu, x: &mut [f32], d: usize, body: &(dyn Fn(usize, &mut [f32]) + 
     if x.len() <= ALONE_MAX || cpu.threads() == 1 {
         return x.chunks_mut(d).enumerate().for_each(|(row, x)| body(row, x));
     }
-    let (length, count, threads) = (x.len(), x.len().div_ceil(d), cpu.threads());
+    let (length, count) = (x.len(), x.len().div_ceil(d));
+    let shares = count.min(SHARES_PER_THREAD * cpu.threads());
     let parts = Parts::new(x);
-    cpu.pool.run(&|thread| {
-        for row in count * thread / threads..count * (thread + 1) / threads {
-            // SAFETY: the threads' ranges of rows do not overlap.
+    cpu.pool.for_each(shares, &|_, share| {
+        for row in count * share / shares..count * (share + 1) / shares {
+            // SAFETY: the shares' ranges of rows do not overlap, and every share is handed out once.
             body(row, unsafe { parts.part(row * d..length.min((row + 1) * d)) });
         }
     });

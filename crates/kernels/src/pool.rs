@@ -1,36 +1,50 @@
-//! The threads that run a step.
+//! The worker pool: one parallel region after the other, each over in microseconds.
 //!
-//! A step is some hundred short regions (a matrix, a norm, an attention), each a few microseconds to milliseconds, so
-//! handing out work must cost less than a microsecond: the caller raises a counter, workers that spin on it see it,
-//! everybody runs the same closure with its own index, and the caller spins until the last one is done. A worker that
-//! has spun in vain for a while sleeps, so an idle server uses no processor. With more threads than cores nobody spins
-//! without yielding.
+//! A forward pass is some hundred short regions (a matrix, a norm, an attention), each a few microseconds to
+//! milliseconds, so handing out work must cost less than a microsecond: the caller opens a region, workers that spin
+//! on it join, and all take the next index of the region's work until none is left. Nobody is waited for who has not
+//! joined: on a machine that is busy with other things the caller does by itself what no worker comes for, and only a
+//! thread that was stopped in the middle of an index holds it up. A worker that has spun in vain for a while sleeps,
+//! so an idle server uses no processor.
+
+mod region;
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use region::{Found, Region};
+
 use crate::{Error, Result};
 
-/// Pauses before a waiting thread yields or sleeps: about 0.3 ms, longer than the pause between two regions of a step.
-const SPINS_BEFORE_SLEEP: u32 = 20_000;
-/// Yields before a worker sleeps when threads share cores.
-const YIELDS_BEFORE_SLEEP: u32 = 50;
+/// What [`region`] is compiled with.
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
 
-/// A region's closure; its life is stretched to `'static`, and `Pool::run` does not return before the last use.
+/// Pauses of a waiting thread before it begins to give its core to others between pauses: some microseconds, as long
+/// as the pause between two regions of a step.
+const SPINS_ALONE: u32 = 200;
+/// Pauses between two offers of the core.
+const SPINS_BETWEEN: u32 = 32;
+/// Offers before a worker sleeps: about a third of a millisecond, longer than what an engine does between two steps.
+const OFFERS_BEFORE_SLEEP: u32 = 300;
+
+/// Into how many shares even work is cut for each thread: what the slowest can be late by, against the cost of taking
+/// one.
+pub(crate) const SHARES_PER_THREAD: usize = 8;
+
+/// A region's closure; its life is stretched to `'static`, and `Pool::for_each` does not return before the last use.
 type Job = &'static (dyn Fn(usize) + Sync);
 
 /// What the caller and the workers share.
 struct Shared {
-    /// Raised by one for every region.
-    epoch: AtomicU32,
-    /// The closure of the current region: written before `epoch` is raised, read after it was seen raised.
+    region: Region,
+    /// The closure of the current region: written before it is opened, read by those who joined it.
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished the current region.
-    pending: AtomicUsize,
     stop: AtomicBool,
     /// The first panic of the current region.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -38,10 +52,11 @@ struct Shared {
     sleeping: AtomicUsize,
     gate: Mutex<()>,
     wake: Condvar,
+    /// With more threads than cores nobody spins without offering its core.
     spins: u32,
 }
 
-// SAFETY: `job` is written by the one caller that holds the region, while `pending` is zero and so no worker reads it.
+// SAFETY: `job` is written by the one caller that holds the pool, while no worker is in a region and so none reads it.
 unsafe impl Sync for Shared {}
 // SAFETY: the closure behind `job` is `Sync`, so a reference to it may be used from any thread.
 unsafe impl Send for Shared {}
@@ -50,25 +65,25 @@ unsafe impl Send for Shared {}
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    region: Mutex<()>,
+    /// Held by the caller of a region.
+    turn: Mutex<()>,
 }
 
 impl Pool {
-    /// A pool of `threads` threads: `threads - 1` workers and whoever calls [`Pool::run`].
+    /// A pool of `threads` threads: `threads - 1` workers and whoever calls [`Pool::for_each`].
     pub(crate) fn new(threads: usize, is_pinned: bool) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let shared = Arc::new(Shared {
-            epoch: AtomicU32::new(0),
+            region: Region::new(),
             job: UnsafeCell::new(None),
-            pending: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
             sleeping: AtomicUsize::new(0),
             gate: Mutex::new(()),
             wake: Condvar::new(),
-            spins: if threads <= cores { SPINS_BEFORE_SLEEP } else { 0 },
+            spins: if threads <= cores { SPINS_ALONE } else { 0 },
         });
-        let mut pool = Self { shared, workers: Vec::new(), region: Mutex::new(()) };
+        let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let body = move || {
@@ -88,35 +103,12 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `body` once on every thread, with indexes `0..threads()`; returns when all are done. Callers on several
-    /// threads wait for each other. A panic of any thread is raised again here, after all have finished.
+    /// Calls `body(thread, index)` for every index below `count`, each once; returns when all are done. A thread takes
+    /// the next index that nobody has. `thread` is below [`Pool::threads`] and differs between calls that run at the
+    /// same time. Callers on several threads wait for each other. A panic of any thread is raised again here, after all
+    /// have finished.
     ///
     /// A region must not start another one.
-    pub(crate) fn run(&self, body: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() {
-            return body(0);
-        }
-        let region = lock(&self.region);
-        // SAFETY: only the lifetime changes; this function waits until no worker can use the reference any more.
-        let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(body) };
-        // SAFETY: `pending` is zero and the region is locked, so nobody else touches `job`.
-        unsafe { *self.shared.job.get() = Some(job) };
-        self.shared.pending.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
-        self.wake_sleepers();
-        let own = catch_unwind(AssertUnwindSafe(|| body(0)));
-        self.wait();
-        let theirs = lock(&self.shared.panic).take();
-        drop(region);
-        if let Err(panic) = own {
-            resume_unwind(panic);
-        }
-        if let Some(panic) = theirs {
-            resume_unwind(panic);
-        }
-    }
-
-    /// Calls `body(thread, index)` for every index below `count`; each thread takes the next index that nobody has.
     pub(crate) fn for_each(&self, count: usize, body: &(dyn Fn(usize, usize) + Sync)) {
         if count <= 1 || self.workers.is_empty() {
             return (0..count).for_each(|index| body(0, index));
@@ -133,25 +125,38 @@ impl Pool {
         });
     }
 
-    fn wake_sleepers(&self) {
-        // A worker adds itself to `sleeping` before it looks at the epoch for the last time, both sequentially
-        // consistent: either we see it here, or it sees the new epoch.
-        if self.shared.sleeping.load(Ordering::SeqCst) > 0 {
-            let _gate = lock(&self.shared.gate);
-            self.shared.wake.notify_all();
+    /// Calls `body` on the caller's thread and on every worker that comes before the caller's call returns.
+    fn run(&self, body: &(dyn Fn(usize) + Sync)) {
+        let turn = lock(&self.turn);
+        // SAFETY: only the lifetime changes; this function waits until no worker can use the reference any more.
+        let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(body) };
+        // SAFETY: it is our turn and the region is closed and left, so nobody else touches `job`.
+        unsafe { *self.shared.job.get() = Some(job) };
+        self.shared.region.open();
+        self.wake_sleepers();
+        let own = catch_unwind(AssertUnwindSafe(|| body(0)));
+        let joined = self.shared.region.close();
+        let mut patience = Patience::new(self.shared.spins);
+        // Ends when the workers end: each that joined leaves exactly once, also when it panics.
+        while !self.shared.region.is_left(joined) {
+            patience.wait();
+        }
+        let theirs = lock(&self.shared.panic).take();
+        drop(turn);
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
+        if let Some(panic) = theirs {
+            resume_unwind(panic);
         }
     }
 
-    fn wait(&self) {
-        let mut spins = 0;
-        while self.shared.pending.load(Ordering::Acquire) > 0 {
-            // Ends when the workers end: each counts down exactly once a region, also when it panics.
-            if spins < self.shared.spins {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
+    fn wake_sleepers(&self) {
+        // A worker adds itself to `sleeping` before it looks at the region for the last time, both sequentially
+        // consistent: either we see it here, or it sees the open region.
+        if self.shared.sleeping.load(Ordering::SeqCst) > 0 {
+            let _gate = lock(&self.shared.gate);
+            self.shared.wake.notify_all();
         }
     }
 }
@@ -159,7 +164,6 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
         self.wake_sleepers();
         for worker in self.workers.drain(..) {
             // A worker catches every panic of a job, so joining cannot fail.
@@ -168,45 +172,77 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared, index: usize) {
-    let mut seen = 0;
-    loop {
-        wait_for_work(shared, seen);
-        seen = seen.wrapping_add(1);
-        if shared.stop.load(Ordering::SeqCst) {
-            return;
+/// A thread that waits for another: it spins, then offers its core to others between spins.
+struct Patience {
+    spins: u32,
+    offers: u32,
+}
+
+impl Patience {
+    fn new(spins: u32) -> Self {
+        Self { spins, offers: 0 }
+    }
+
+    /// Waits for a moment.
+    fn wait(&mut self) {
+        if self.spins > 0 {
+            self.spins -= 1;
+            return std::hint::spin_loop();
         }
-        // SAFETY: the caller wrote `job` before it raised the epoch, and waits for `pending` before it writes again.
-        let job = unsafe { *shared.job.get() };
-        let job = job.expect("the epoch is raised after the job was set");
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(index))) {
-            lock(&shared.panic).get_or_insert(panic);
+        if self.offers.is_multiple_of(SPINS_BETWEEN) {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
         }
-        shared.pending.fetch_sub(1, Ordering::Release);
+        self.offers = self.offers.saturating_add(1);
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.offers >= OFFERS_BEFORE_SLEEP * SPINS_BETWEEN
     }
 }
 
-/// Returns when the epoch is no longer `seen`. It is then exactly one higher: the next region waits for this worker.
-fn wait_for_work(shared: &Shared, seen: u32) {
-    for _ in 0..shared.spins {
-        if shared.epoch.load(Ordering::Acquire) != seen {
-            return;
+fn work(shared: &Shared, index: usize) {
+    let mut seen = 0;
+    // Ends when the pool is dropped.
+    while let Some(epoch) = wait_for_work(shared, seen) {
+        seen = epoch;
+        // SAFETY: the caller wrote `job` before it opened the region, and waits for us before it writes again.
+        let job = unsafe { *shared.job.get() };
+        let job = job.expect("a region is opened after its job was set");
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(index))) {
+            lock(&shared.panic).get_or_insert(panic);
         }
-        std::hint::spin_loop();
+        shared.region.leave();
     }
-    for _ in 0..YIELDS_BEFORE_SLEEP {
-        if shared.epoch.load(Ordering::Acquire) != seen {
-            return;
+}
+
+/// Joins the next region; `None` when the pool ends.
+fn wait_for_work(shared: &Shared, seen: u64) -> Option<u64> {
+    let mut patience = Patience::new(shared.spins);
+    while !patience.is_at_end() {
+        if let Found::Joined { epoch } = shared.region.join(seen) {
+            return Some(epoch);
         }
-        std::thread::yield_now();
+        if shared.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        patience.wait();
     }
     let mut gate = lock(&shared.gate);
     shared.sleeping.fetch_add(1, Ordering::SeqCst);
-    while shared.epoch.load(Ordering::SeqCst) == seen {
+    let found = loop {
+        if let Found::Joined { epoch } = shared.region.join(seen) {
+            break Some(epoch);
+        }
+        if shared.stop.load(Ordering::SeqCst) {
+            break None;
+        }
         gate = shared.wake.wait(gate).unwrap_or_else(PoisonError::into_inner);
-    }
+    };
     shared.sleeping.fetch_sub(1, Ordering::SeqCst);
     drop(gate);
+    found
 }
 
 /// A panic is carried on by the region that it belongs to; the state behind these locks is whole at any time.
@@ -244,20 +280,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_runs_every_region_once() {
-        for threads in [1, 2, 5] {
-            let pool = Pool::new(threads, false).unwrap();
-            for _ in 0..300 {
-                let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(&|index| {
-                    counts[index].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
-            }
-        }
-    }
-
-    #[test]
     fn for_each_covers_every_index_once() {
         let pool = Pool::new(3, false).unwrap();
         for count in [0, 1, 2, 100] {
@@ -270,17 +292,55 @@ mod tests {
     }
 
     #[test]
+    fn threads_of_one_moment_have_different_numbers() {
+        let pool = Pool::new(3, false).unwrap();
+        let busy = [const { AtomicBool::new(false) }; 3];
+        for _ in 0..200 {
+            pool.for_each(50, &|thread, _| {
+                assert!(!busy[thread].swap(true, Ordering::SeqCst), "two threads call themselves {thread}");
+                busy[thread].store(false, Ordering::SeqCst);
+            });
+        }
+    }
+
+    #[test]
+    fn workers_take_part_and_nobody_waits_for_one_that_is_late() {
+        let pool = Pool::new(2, false).unwrap();
+        // The caller holds index 0 until somebody else has taken index 1: a worker does come.
+        let taken = AtomicBool::new(false);
+        pool.for_each(2, &|_, index| match index {
+            0 => {
+                while !taken.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            }
+            _ => taken.store(true, Ordering::SeqCst),
+        });
+        // A worker whose lock on the gate is held back cannot wake up; the caller does all the work.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let gate = lock(&pool.shared.gate);
+        let sleeping = pool.shared.sleeping.swap(0, Ordering::SeqCst);
+        let sum = AtomicUsize::new(0);
+        pool.for_each(10, &|_, index| {
+            sum.fetch_add(index, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 45);
+        pool.shared.sleeping.store(sleeping, Ordering::SeqCst);
+        drop(gate);
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         let pool = Pool::new(2, true).unwrap();
-        for guilty in 0..2 {
+        for guilty in 0..20 {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(&|index| assert!(index != guilty, "thread {guilty} fails"));
+                pool.for_each(20, &|_, index| assert!(index != guilty, "index {guilty} fails"));
             }));
             assert!(outcome.is_err());
         }
         let sum = AtomicUsize::new(0);
-        pool.run(&|index| {
-            sum.fetch_add(index + 1, Ordering::Relaxed);
+        pool.for_each(3, &|_, index| {
+            sum.fetch_add(index, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 3);
     }
@@ -288,21 +348,23 @@ mod tests {
     #[test]
     fn callers_on_several_threads_take_turns() {
         let pool = Pool::new(2, false).unwrap();
-        let (running, total) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (callers, total) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        pool.run(&|_| {
-                            let others = running.fetch_add(1, Ordering::SeqCst);
-                            assert!(others < 2, "two regions at once");
+                        pool.for_each(4, &|thread, _| {
+                            let others = if thread == 0 { callers.fetch_add(1, Ordering::SeqCst) } else { 0 };
+                            assert_eq!(others, 0, "two regions at once");
                             total.fetch_add(1, Ordering::Relaxed);
-                            running.fetch_sub(1, Ordering::SeqCst);
+                            if thread == 0 {
+                                callers.fetch_sub(1, Ordering::SeqCst);
+                            }
                         });
                     }
                 });
             }
         });
-        assert_eq!(total.into_inner(), 600);
+        assert_eq!(total.into_inner(), 1200);
     }
 }
