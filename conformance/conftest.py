@@ -17,13 +17,13 @@ STOPS_WITHIN_S = 30
 class Server:
     """One `sampan up` with a temporary data folder."""
 
-    def __init__(self):
+    def __init__(self, *arguments):
         self.data = tempfile.TemporaryDirectory(prefix="sampan-conformance-")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [os.environ["SAMPAN_BIN"], "up", "--open", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--data", self.data.name]
+        command += ["--data", self.data.name, *arguments]
         if os.environ.get("SAMPAN_MODEL"):
             command += ["--model", os.environ["SAMPAN_MODEL"]]
         self.log = tempfile.TemporaryFile()
@@ -82,6 +82,12 @@ class Server:
                 self.process.wait()
                 raise
         self.data.cleanup()
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """Starts one with other arguments; whoever calls it stops it."""
+    return Server
 
 
 @pytest.fixture(scope="session")

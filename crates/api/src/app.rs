@@ -9,7 +9,8 @@ use axum::routing::get;
 use base::{Clock, RequestId, Rng};
 use chat::{Embed, Generate, ModelCard};
 
-use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai};
+use crate::buckets::Buckets;
+use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai, s3vectors};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -22,6 +23,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Who embeds and ranks, if anybody does.
     pub(crate) embed: Option<Arc<dyn Embed>>,
+    /// Vector buckets, if there are any.
+    pub(crate) buckets: Option<Arc<Buckets>>,
     ids: Mutex<Rng>,
     ready: AtomicBool,
 }
@@ -30,13 +33,26 @@ impl App {
     /// An app that is ready to serve. `seed` makes request ids; it must differ between processes.
     #[must_use]
     pub fn new(generate: Arc<dyn Generate>, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self { generate, clock, embed: None, ids: Mutex::new(Rng::seeded(seed)), ready: AtomicBool::new(true) }
+        Self {
+            generate,
+            clock,
+            embed: None,
+            buckets: None,
+            ids: Mutex::new(Rng::seeded(seed)),
+            ready: AtomicBool::new(true),
+        }
     }
 
     /// The same with somebody who embeds texts and ranks documents.
     #[must_use]
     pub fn with_embed(self, embed: Arc<dyn Embed>) -> Self {
         Self { embed: Some(embed), ..self }
+    }
+
+    /// The same with vector buckets.
+    #[must_use]
+    pub fn with_buckets(self, buckets: Buckets) -> Self {
+        Self { buckets: Some(Arc::new(buckets)), ..self }
     }
 
     /// Says on `/readyz` that no new requests should be sent here; running ones go on.
@@ -72,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(ollama::routes())
         .merge(cohere::routes())
         .merge(dashscope::routes())
+        .merge(s3vectors::routes(&app))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         // Where clients of Alibaba Cloud's Model Studio find the two dialects; they change the host only.

@@ -10,6 +10,7 @@
 mod answer;
 mod anthropic;
 mod app;
+pub mod buckets;
 mod cohere;
 mod dashscope;
 mod embed;
@@ -19,6 +20,9 @@ mod guard;
 mod health;
 mod ollama;
 mod openai;
+mod policy;
+mod s3vectors;
+pub mod signature;
 mod sse;
 mod time;
 

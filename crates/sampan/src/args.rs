@@ -119,6 +119,8 @@ pub(crate) struct Up {
     #[arg(long, value_enum, default_value = "fast")]
     pub(crate) precision: Precision,
     #[command(flatten)]
+    pub(crate) vectors: crate::buckets::VectorOptions,
+    #[command(flatten)]
     pub(crate) processor: Processor,
 }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod buckets;
 mod built_in;
 mod conversation;
 mod logits;

@@ -45,10 +45,15 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = SystemClock::start();
     let fleet = tokio::task::block_in_place(|| fleet(up, &clock))?;
     let models: Vec<String> = fleet.models().into_iter().map(|card| card.id).collect();
-    let app = Arc::new(App::new(Arc::new(fleet), clock, machine::random_seed()?));
+    let data = machine::data_folder(&up.data);
+    let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, &clock))?;
+    // Kept to the end: compaction stops when it is dropped.
+    let _compactor = served.compactor;
+    let app = App::new(Arc::new(fleet), clock, machine::random_seed()?).with_buckets(served.buckets);
+    let app = Arc::new(app);
 
     machine::print(&format!("http://{address}\n"))?;
-    greet(&address.to_string(), &models);
+    greet(&address.to_string(), &models, &crate::buckets::folder(&data).join("access-key.json"));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(async move {
         let mut stopped = stopped;
@@ -118,7 +123,7 @@ pub(crate) fn start(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>, optio
     engine.with_context(|| format!("start the model {}", entry.name))
 }
 
-fn greet(address: &str, models: &[String]) {
+fn greet(address: &str, models: &[String], pair: &std::path::Path) {
     if !std::io::stderr().is_terminal() {
         return;
     }
@@ -127,6 +132,11 @@ fn greet(address: &str, models: &[String]) {
     say("");
     say(&format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\"));
     say(&format!(r#"    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'"#));
+    say("");
+    say(&format!(
+        "Vector buckets: boto3.client('s3vectors', endpoint_url='http://{address}', region_name='us-east-1')"
+    ));
+    say(&format!("  with the key pair in {}, or with any while keys are not asked for", pair.display()));
     say("");
     say("Ctrl-C stops it.");
 }

@@ -1,0 +1,148 @@
+//! A request whose sender is known: the body is read, the signature checked.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue};
+use base::RequestId;
+use serde::de::DeserializeOwned;
+use vectors::{Bucket, BucketName, IndexEntry, IndexName};
+
+use super::BODY_BYTES_MAX;
+use super::error::Failure;
+use super::resource::{bucket_arn, index_arn};
+use crate::App;
+use crate::buckets::{Access, Asker, Buckets, is_allowed};
+use crate::policy::Wish;
+use crate::signature::{self, Refusal, sigv4};
+
+/// The signing name of the service.
+const SERVICE: &str = "s3vectors";
+
+pub(super) struct Call {
+    pub(super) app: Arc<App>,
+    pub(super) buckets: Arc<Buckets>,
+    pub(super) id: RequestId,
+    pub(super) headers: HeaderMap,
+    pub(super) query: String,
+    pub(super) body: Bytes,
+    asker: Asker,
+}
+
+impl FromRequest<Arc<App>> for Call {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let buckets = app.buckets.clone().ok_or_else(Failure::unavailable)?;
+        let (mut parts, body) = request.into_parts();
+        let id = parts.extensions.get::<RequestId>().copied().unwrap_or_else(|| app.request_id());
+        let body = read(body).await?;
+        // HTTP/2 has the host in the address, and there it is signed as well.
+        if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+            parts.headers.entry("host").or_insert(host);
+        }
+        let signed = signature::Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+            body: &body,
+        };
+        let asker = asker(app, &buckets, &signed).await?;
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        Ok(Self { app: Arc::clone(app), buckets, id, headers: parts.headers, query, body, asker })
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Failure> {
+    let too_large = |_| Failure::validation(format!("The request body must have at most {BODY_BYTES_MAX} bytes"));
+    to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)
+}
+
+async fn asker(app: &App, buckets: &Buckets, request: &signature::Request<'_>) -> Result<Asker, Failure> {
+    let refused = |refusal: Refusal| Failure::signature(&refusal);
+    let Some(claim) = sigv4::read(request).map_err(refused)? else {
+        return match buckets.access {
+            Access::Open => Ok(Asker::ANYBODY),
+            Access::Signed => Err(Failure::unsigned()),
+        };
+    };
+    match (buckets.keys.find(&claim.access_key).await, buckets.access) {
+        (Some(pair), _) => {
+            claim.check(request, &pair.secret, SERVICE, app.clock.now_ms()).map_err(refused)?;
+            Ok(Asker::of(&pair))
+        }
+        (None, Access::Open) => Ok(Asker::ANYBODY),
+        (None, Access::Signed) => Err(refused(Refusal::UnknownKey(claim.access_key))),
+    }
+}
+
+impl Call {
+    /// The body as a wire struct. An empty body is an empty object, as some clients send it.
+    pub(super) fn json<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+        if self.body.is_empty() {
+            return Ok(T::default());
+        }
+        json(&self.body)
+    }
+
+    pub(super) fn failed(&self) -> impl Fn(vectors::Error) -> Failure + Copy + use<> {
+        let id = self.id;
+        move |error| Failure::of(&error, id)
+    }
+
+    /// A bucket in which the sender may do this.
+    pub(super) async fn bucket(&self, name: &BucketName, operation: &str) -> Result<Arc<Bucket>, Failure> {
+        let bucket = self.buckets.catalogue.bucket(name).await.map_err(self.failed())?;
+        self.allow(&bucket, operation, &bucket_arn(&self.buckets.identity, name))?;
+        Ok(bucket)
+    }
+
+    /// An index with which the sender may do all of this.
+    pub(super) async fn index(
+        &self,
+        bucket: &BucketName,
+        name: &IndexName,
+        operations: &[&str],
+    ) -> Result<(Arc<Bucket>, Arc<IndexEntry>), Failure> {
+        let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
+        if bucket.settings.policy.is_some() {
+            let arn = index_arn(&self.buckets.identity, &bucket.name, name);
+            for operation in operations {
+                self.allow(&bucket, operation, &arn)?;
+            }
+        }
+        let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
+        Ok((bucket, index))
+    }
+
+    fn allow(&self, bucket: &Bucket, operation: &str, resource: &str) -> Result<(), Failure> {
+        let principals = self.principals();
+        let action = format!("s3vectors:{operation}");
+        if is_allowed(bucket, Wish { principals: &principals, action: &action, resource }) {
+            return Ok(());
+        }
+        let who = principals.last().map(String::as_str).unwrap_or_default();
+        Err(Failure::denied(format!(
+            "User: {who} is not authorized to perform: {action} on resource: {resource} with an explicit deny in a \
+             resource-based policy"
+        )))
+    }
+
+    /// Every name by which a policy may call the sender, the most exact last.
+    fn principals(&self) -> Vec<String> {
+        let account = &self.buckets.identity.account;
+        let mut names = vec![account.clone(), format!("arn:aws:iam::{account}:root")];
+        names.extend(self.asker.user().map(|user| format!("arn:aws:iam::{account}:user/{user}")));
+        names
+    }
+}
+
+/// Reads a wire struct; an error names the place.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(&mut reader).map_err(|why| Failure::unreadable(&why.to_string()))?;
+    reader.end().map_err(|why| Failure::unreadable(&why.to_string()))?;
+    Ok(value)
+}

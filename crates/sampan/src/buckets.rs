@@ -1,0 +1,166 @@
+//! Vector buckets of this machine: their folder, the key pair that signs requests to them, the thread that compacts.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use api::buckets::{Access, Buckets, Identity};
+use api::signature::{KeyPair, KeyPairs};
+use base::Clock;
+use clap::Args;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use store::Folder;
+use tokio::sync::oneshot;
+use vectors::{Catalogue, Config, MetadataLimits};
+
+use crate::machine;
+
+/// Indexes that stay open between requests.
+const OPEN_MAX: usize = 256;
+/// Who signs with the pair that is made here, in policies.
+const USER: &str = "local";
+
+/// How vector buckets are served.
+#[derive(Args)]
+pub(crate) struct VectorOptions {
+    /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json.
+    #[arg(long, env = "SAMPAN_VECTORS_SIGNED")]
+    pub(crate) vectors_signed: bool,
+    /// Bytes of one vector's metadata that filters may use; Amazon's limit is 2048.
+    #[arg(long, value_name = "BYTES", env = "SAMPAN_FILTERABLE_BYTES", default_value_t = 2048)]
+    pub(crate) filterable_bytes: usize,
+}
+
+/// A key pair as it lies on disk.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct LocalPair {
+    /// Names the pair.
+    pub(crate) access_key: String,
+    /// The other half of it.
+    pub(crate) secret: String,
+}
+
+/// Where vector buckets lie.
+pub(crate) fn folder(data: &Path) -> PathBuf {
+    data.join("vectors")
+}
+
+/// Opens the catalogue of a folder; blocks on the file system.
+pub(crate) fn catalogue(folder: &Path, clock: Arc<dyn Clock>, limits: MetadataLimits) -> anyhow::Result<Catalogue> {
+    let store = Folder::open(folder).with_context(|| format!("open the vector buckets in {}", folder.display()))?;
+    let config = Config { metadata: limits, ..Config::default() };
+    Ok(Catalogue::new(Arc::new(store), clock, config, OPEN_MAX, machine::random_seed()?))
+}
+
+/// Limits of metadata, with a larger share for filters.
+pub(crate) fn limits(filterable_bytes: usize) -> anyhow::Result<MetadataLimits> {
+    let most = MetadataLimits::CEILING.filterable_bytes_max;
+    anyhow::ensure!(
+        (1..=most).contains(&filterable_bytes),
+        "--filterable-bytes {filterable_bytes}: 1 to {most} are possible"
+    );
+    let limits = MetadataLimits::default();
+    let bytes_max = limits.bytes_max.max(filterable_bytes);
+    Ok(MetadataLimits { bytes_max, filterable_bytes_max: filterable_bytes, ..limits })
+}
+
+/// Vector buckets that are served, with the thread that compacts them.
+pub(crate) struct Served {
+    pub(crate) buckets: Buckets,
+    pub(crate) compactor: Compactor,
+}
+
+/// Opens what is served.
+pub(crate) fn serve(data: &Path, options: &VectorOptions, clock: &Arc<dyn Clock>) -> anyhow::Result<Served> {
+    let folder = folder(data);
+    let catalogue = Arc::new(catalogue(&folder, Arc::clone(clock), limits(options.filterable_bytes)?)?);
+    let keys = Arc::new(OnePair(pair(&folder)?));
+    let access = if options.vectors_signed { Access::Signed } else { Access::Open };
+    let compactor = Compactor::start(Arc::clone(&catalogue))?;
+    Ok(Served { buckets: Buckets::new(catalogue, keys, access, Identity::default()), compactor })
+}
+
+/// The key pair of a folder; made when there is none.
+pub(crate) fn pair(folder: &Path) -> anyhow::Result<LocalPair> {
+    let path = folder.join("access-key.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let made = LocalPair { access_key: format!("SAMPAN{}", random(7)?), secret: random(20)?.to_lowercase() };
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("write {}", path.display()))?;
+            file.write_all(&serde_json::to_vec_pretty(&made)?).and_then(|()| file.sync_all())?;
+            Ok(made)
+        }
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// So many random bytes, in hexadecimal.
+fn random(bytes: usize) -> anyhow::Result<String> {
+    let mut drawn = vec![0_u8; bytes];
+    getrandom::fill(&mut drawn).context("read randomness from the operating system")?;
+    Ok(drawn.iter().map(|byte| format!("{byte:02X}")).collect())
+}
+
+/// The one pair of a machine without accounts.
+struct OnePair(LocalPair);
+
+impl KeyPairs for OnePair {
+    fn find<'a>(&'a self, access_key: &'a str) -> BoxFuture<'a, Option<KeyPair>> {
+        let known = access_key == self.0.access_key;
+        let pair = known.then(|| KeyPair { secret: self.0.secret.clone(), user: USER.to_owned() });
+        futures::future::ready(pair).boxed()
+    }
+}
+
+/// A thread of its own for compaction, which computes for seconds. It ends when this is dropped.
+pub(crate) struct Compactor {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Compactor {
+    fn start(catalogue: Arc<Catalogue>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().context("start the compactor's runtime")?;
+        let (stop, stopped) = oneshot::channel();
+        let work = move || {
+            runtime.block_on(async move {
+                match catalogue.sweep().await {
+                    Ok(0) => {}
+                    Ok(swept) => tracing::info!(swept, "deletions that were cut short were finished"),
+                    Err(error) => tracing::warn!(%error, "finishing deletions failed"),
+                }
+                let failed = |index: &store::Name, error: &vectors::Error| {
+                    tracing::warn!(%index, %error, "compaction failed and is tried again after the next request");
+                };
+                tokio::select! {
+                    biased;
+                    _ = stopped => {}
+                    () = catalogue.keep_compacted(failed) => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(work);
+        Ok(Self { stop: Some(stop), thread: Some(thread.context("start the compactor's thread")?) })
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        // The receiver is gone if the thread has ended already.
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
