@@ -22,6 +22,13 @@ pub enum Format {
     Q6K,
     Iq4Nl,
     Iq4Xs,
+    Iq1S,
+    Iq1M,
+    Iq2Xxs,
+    Iq2Xs,
+    Iq2S,
+    Iq3Xxs,
+    Iq3S,
     Tq1_0,
     Tq2_0,
     Mxfp4,
@@ -29,7 +36,7 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -45,6 +52,13 @@ impl Format {
         Self::Q6K,
         Self::Iq4Nl,
         Self::Iq4Xs,
+        Self::Iq1S,
+        Self::Iq1M,
+        Self::Iq2Xxs,
+        Self::Iq2Xs,
+        Self::Iq2S,
+        Self::Iq3Xxs,
+        Self::Iq3S,
         Self::Tq1_0,
         Self::Tq2_0,
         Self::Mxfp4,
@@ -56,7 +70,9 @@ impl Format {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl | Self::Mxfp4 => 32,
-            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs | Self::Tq1_0 | Self::Tq2_0 => 256,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Iq1S | Self::Iq1M | Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S | Self::Iq3Xxs | Self::Iq3S => 256,
+            Self::Iq4Xs | Self::Tq1_0 | Self::Tq2_0 => 256,
         }
     }
 
@@ -72,13 +88,18 @@ impl Format {
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
             Self::Q2K => 84,
-            Self::Q3K => 110,
+            Self::Q3K | Self::Iq3S => 110,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
             Self::Iq4Xs => 136,
+            Self::Iq1S => 50,
+            Self::Iq1M => 56,
+            Self::Iq2Xs => 74,
+            Self::Iq2S => 82,
+            Self::Iq3Xxs => 98,
             Self::Tq1_0 => 54,
-            Self::Tq2_0 => 66,
+            Self::Tq2_0 | Self::Iq2Xxs => 66,
             Self::Mxfp4 => 17,
         }
     }

@@ -30,8 +30,10 @@
 mod activations;
 mod attention;
 mod cpu;
+mod delta;
 mod error;
 mod format;
+mod gate;
 mod isa;
 mod kv;
 mod layout;
@@ -50,8 +52,10 @@ mod x86;
 
 pub use attention::{AttentionShape, attention};
 pub use cpu::{Cpu, CpuOptions};
+pub use delta::{DeltaShape, DeltaSpan, DeltaStates, delta_convolve, delta_rule};
 pub use error::{Error, Result};
 pub use format::Format;
+pub use gate::sigmoid_gate;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Span, kv_write};
 pub use matmul::{Gathered, matmul, matmul_add, matmul_gathered, matmul_group};

@@ -2,6 +2,8 @@
 //! product and sum below is one f32 operation, in the order of the reference.
 
 pub(crate) mod blocks;
+pub(crate) mod code_books;
+mod grids;
 pub(crate) mod super_blocks;
 
 use half::{bf16, f16};
@@ -41,6 +43,13 @@ pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         Format::Q5K => super_blocks::q5_k,
         Format::Q6K => super_blocks::q6_k,
         Format::Iq4Xs => super_blocks::iq4_xs,
+        Format::Iq1S => code_books::iq1_s,
+        Format::Iq1M => code_books::iq1_m,
+        Format::Iq2Xxs => code_books::iq2_xxs,
+        Format::Iq2Xs => code_books::iq2_xs,
+        Format::Iq2S => code_books::iq2_s,
+        Format::Iq3Xxs => code_books::iq3_xxs,
+        Format::Iq3S => code_books::iq3_s,
         Format::Tq1_0 => super_blocks::tq1_0,
         Format::Tq2_0 => super_blocks::tq2_0,
     };

@@ -15,7 +15,7 @@ const INT8: f64 = 1e-2;
 fn blocks(random: &mut Random, format: Format, rows: usize, columns: usize) -> Vec<u8> {
     let count = rows * format.row_bytes(columns).unwrap() / format.block_bytes();
     let halves: &[usize] = match format {
-        Format::F32 | Format::Bf16 | Format::F16 | Format::Mxfp4 => &[],
+        Format::F32 | Format::Bf16 | Format::F16 | Format::Mxfp4 | Format::Iq1M => &[],
         Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
         Format::Q2K => &[80, 82],
         Format::Q3K => &[108],
@@ -33,6 +33,13 @@ fn blocks(random: &mut Random, format: Format, rows: usize, columns: usize) -> V
             Format::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
             Format::Bf16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
             _ => bytes.extend((0..format.block_bytes()).map(|_| random.next() as u8)),
+        }
+        if format == Format::Iq1M {
+            // The f16 0.01 in the upper four bits of four words.
+            for (i, word) in half::f16::from_f32(0.01).to_bits().to_le_bytes().into_iter().enumerate() {
+                bytes[start + 49 + 4 * i] = bytes[start + 49 + 4 * i] & 15 | word << 4;
+                bytes[start + 51 + 4 * i] = bytes[start + 51 + 4 * i] & 15 | word & 0xF0;
+            }
         }
         if format == Format::Mxfp4 {
             bytes[start] = 120;
