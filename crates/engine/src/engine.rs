@@ -20,6 +20,9 @@ use crate::scheduler::{Limits, Scheduler};
 use crate::worker::{Command, EVENTS_MAX, Submission, Worker};
 use crate::{Error, Result, facts};
 
+/// Sequences that get a recurrent state however small the cache is: with fewer, a long prompt would hold up all others.
+const STATES_MIN: usize = 4;
+
 /// How an engine uses the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -194,13 +197,18 @@ fn cache(config: &models::Config, options: Options) -> Result<(KvPool, Limits)> 
     if blocks == 0 {
         return Err(Error::CacheTooSmall { asked_bytes: options.kv_bytes, block_bytes });
     }
-    let limits = Limits {
-        sequences_max: options.sequences_max,
-        rows_per_step: options.rows_per_step,
-        block_tokens: KV_BLOCK_TOKENS,
-        blocks,
+    let sequences_max = sequences_that_fit(config, options);
+    let limits = Limits { sequences_max, rows_per_step: options.rows_per_step, block_tokens: KV_BLOCK_TOKENS, blocks };
+    Ok((KvPool::with_slots(config, options.kv_format, blocks, sequences_max as u32)?, limits))
+}
+
+/// Recurrent states may take as much memory again as keys and values, and a few sequences always get one.
+fn sequences_that_fit(config: &models::Config, options: Options) -> usize {
+    let affordable = match config.state_bytes() {
+        0 => usize::MAX,
+        state_bytes => usize::try_from(options.kv_bytes / state_bytes as u64).unwrap_or(usize::MAX),
     };
-    Ok((KvPool::new(config, options.kv_format, blocks)?, limits))
+    options.sequences_max.min(affordable.max(STATES_MIN))
 }
 
 impl Shared {

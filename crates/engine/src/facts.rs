@@ -1,17 +1,12 @@
 //! What there is to say about a checkpoint without computing with it.
 
-use std::collections::HashMap;
-
 use chat::ModelFacts;
 use models::Checkpoint;
 
 use crate::prompt::TextSide;
 
 pub(crate) fn of(checkpoint: &Checkpoint, text: &TextSide) -> ModelFacts {
-    let mut bytes_by_format: HashMap<String, u64> = HashMap::new();
-    for tensor in checkpoint.weights.iter() {
-        *bytes_by_format.entry(format!("{:?}", tensor.format())).or_default() += tensor.bytes().len() as u64;
-    }
+    let bytes_by_format = checkpoint.weights.bytes_by_type();
     let size_bytes = bytes_by_format.values().sum();
     // Ties go to the name that comes first, so that the same file is always described alike.
     let most = bytes_by_format.into_iter().max_by(|(a, a_bytes), (b, b_bytes)| a_bytes.cmp(b_bytes).then(b.cmp(a)));

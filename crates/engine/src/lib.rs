@@ -19,6 +19,7 @@ mod output;
 mod prompt;
 pub mod sampler;
 pub mod scheduler;
+mod slots;
 mod worker;
 
 pub use engine::{Engine, Options};

@@ -142,6 +142,12 @@ impl Scheduler {
         &self.running[&id].tokens
     }
 
+    /// Whether a sequence holds blocks.
+    #[must_use]
+    pub fn is_running(&self, id: SequenceId) -> bool {
+        self.running.contains_key(&id)
+    }
+
     /// How often a sequence was put back.
     #[must_use]
     pub fn preemptions(&self) -> u64 {

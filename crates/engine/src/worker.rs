@@ -17,6 +17,7 @@ use crate::engine::Place;
 use crate::output::{Output, Scored, logprobs_of};
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
+use crate::slots::Slots;
 
 /// Events that wait for their reader.
 pub(crate) const EVENTS_MAX: usize = 256;
@@ -83,6 +84,7 @@ pub(crate) struct Worker {
     active: BTreeMap<SequenceId, Active>,
     inputs: Vec<Input>,
     workspace: Workspace,
+    slots: Slots,
     next_id: SequenceId,
 }
 
@@ -96,6 +98,7 @@ impl Worker {
         scheduler: Scheduler,
         commands: Receiver<Command>,
     ) -> Self {
+        let slots = Slots::new(kv.slots());
         Self {
             name,
             model,
@@ -108,6 +111,7 @@ impl Worker {
             active: BTreeMap::new(),
             inputs: Vec::new(),
             workspace: Workspace::default(),
+            slots,
             next_id: 0,
         }
     }
@@ -171,7 +175,9 @@ impl Worker {
                 let mut submission = *submission;
                 let tokens = std::mem::take(&mut submission.tokens);
                 let prompt_tokens = tokens.len();
-                self.inputs.push(Input::Arrived { id, tokens, reuses: !submission.scores_prompt });
+                // A recurrent state cannot be taken back to where another sequence began to differ.
+                let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
+                self.inputs.push(Input::Arrived { id, tokens, reuses });
                 let active = Active {
                     output_tokens: 0,
                     cached_tokens: None,
@@ -209,12 +215,14 @@ impl Worker {
     }
 
     fn compute(&mut self, plan: &[Slice]) {
+        self.slots.assign(plan.iter().map(|slice| slice.id), |id| self.scheduler.is_running(id));
         let batch: Vec<Sequence<'_>> = plan
             .iter()
             .map(|slice| Sequence {
                 tokens: &self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count],
                 first_position: slice.first,
                 blocks: self.scheduler.blocks_of(slice.id),
+                state: self.slots.of(slice.id),
                 logits: self.active[&slice.id].rows_wanted(slice),
             })
             .collect();

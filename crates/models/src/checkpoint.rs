@@ -19,6 +19,8 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// Tokenizer, template, sampling.
     pub text: TextAssets,
+    /// The makers meant it for embeddings: it comes with the module list of the sentence-transformers library.
+    pub embeds: bool,
 }
 
 /// A Hugging Face folder inside the program.
@@ -52,7 +54,13 @@ impl Checkpoint {
         let parts = JsonParts::read(folder)?;
         let config = config::from_json(&parts.config)?;
         let weights = safetensors_files::open_folder(folder)?;
-        Ok(Self { container: "safetensors", config, weights, text: parts.assets() })
+        Ok(Self {
+            container: "safetensors",
+            config,
+            weights,
+            text: parts.assets(),
+            embeds: folder.join("modules.json").is_file(),
+        })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -66,7 +74,13 @@ impl Checkpoint {
             return Err(Error::unsupported("split.count", parts, "join the parts with llama-gguf-split --merge"));
         }
         let config = config::from_gguf(&metadata, &weights)?;
-        Ok(Self { container: "GGUF", config, weights, text: text::from_gguf(&metadata)? })
+        Ok(Self { container: "GGUF", config, weights, text: text::from_gguf(&metadata)?, embeds: false })
+    }
+
+    /// Whether a vocabulary head is stored: embedding models are published without.
+    #[must_use]
+    pub fn has_head(&self) -> bool {
+        self.config.tied || ["weight", "qweight"].iter().any(|part| self.weights.contains(&format!("lm_head.{part}")))
     }
 
     /// Opens a model that is part of the program.
@@ -87,6 +101,6 @@ impl Checkpoint {
         let config = config::from_json(&parts.config)?;
         let mut weights = Weights::default();
         safetensors_files::read("model.safetensors", &FileBytes::Static(files.weights), &mut weights)?;
-        Ok(Self { container: "safetensors, built in", config, weights, text: parts.assets() })
+        Ok(Self { container: "safetensors, built in", config, weights, text: parts.assets(), embeds: false })
     }
 }

@@ -5,9 +5,12 @@
 
 mod gguf_metadata;
 mod huggingface;
+mod quantisation;
 
 pub use gguf_metadata::from_gguf;
 pub use huggingface::from_json;
+
+use kernels::DeltaShape;
 
 use crate::{Error, Result};
 
@@ -16,6 +19,7 @@ const DIMENSION_MAX: usize = 1 << 20;
 const LAYERS_MAX: usize = 4096;
 const EXPERTS_MAX: usize = 1 << 16;
 const VOCABULARY_MAX: usize = 1 << 24;
+const TAPS_MAX: usize = 64;
 
 /// Which forward pass the model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,16 @@ pub enum Architecture {
     Qwen3,
     /// Some or all layers choose among experts.
     Qwen3Moe,
+    /// Gated DeltaNet in most layers, experts in all.
+    Qwen3Next,
+    /// As `Qwen3Next` with dense networks, other projections, and vision.
+    Qwen35,
+    /// The same with experts.
+    Qwen35Moe,
+    /// `Qwen3` with vision.
+    Qwen3Vl,
+    /// `Qwen3Moe` with vision.
+    Qwen3VlMoe,
 }
 
 impl Architecture {
@@ -33,7 +47,24 @@ impl Architecture {
         match self {
             Self::Qwen3 => "qwen3",
             Self::Qwen3Moe => "qwen3_moe",
+            Self::Qwen3Next => "qwen3_next",
+            Self::Qwen35 => "qwen3_5",
+            Self::Qwen35Moe => "qwen3_5_moe",
+            Self::Qwen3Vl => "qwen3_vl",
+            Self::Qwen3VlMoe => "qwen3_vl_moe",
         }
+    }
+
+    /// Whether most layers are gated DeltaNet.
+    #[must_use]
+    pub fn is_hybrid(self) -> bool {
+        matches!(self, Self::Qwen3Next | Self::Qwen35 | Self::Qwen35Moe)
+    }
+
+    /// Whether some layers choose among experts.
+    #[must_use]
+    pub fn has_experts(self) -> bool {
+        matches!(self, Self::Qwen3Moe | Self::Qwen3Next | Self::Qwen35Moe | Self::Qwen3VlMoe)
     }
 }
 
@@ -59,6 +90,19 @@ pub struct Rope {
     pub theta: f64,
     /// Stretching, if any.
     pub yarn: Option<Yarn>,
+    /// Dimensions of a head that are turned, from the first.
+    pub dims: usize,
+    /// How many frequencies follow time, row and column of a picture's position; `None`: positions are plain numbers.
+    pub sections: Option<[usize; 3]>,
+}
+
+/// Layers of gated DeltaNet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearAttention {
+    /// The sizes of such a layer.
+    pub shape: DeltaShape,
+    /// Which layers are of this kind; the others have attention over keys and values.
+    pub layers: Vec<bool>,
 }
 
 /// A mixture of experts.
@@ -74,6 +118,30 @@ pub struct Experts {
     pub normalise: bool,
     /// Which layers have experts; the others are dense.
     pub sparse: Vec<bool>,
+    /// Width of the expert that every token uses, if there is one.
+    pub shared: Option<usize>,
+}
+
+/// How the matrices of a Hugging Face checkpoint were quantised. Those that were not are stored as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantisation {
+    /// FP8 (E4M3) with a scale for a block of so many rows and columns.
+    Fp8 {
+        /// Rows and columns of a block.
+        block: [usize; 2],
+    },
+    /// Four bits with scale and zero point for a group of columns.
+    Gptq {
+        /// Columns of a group.
+        group: usize,
+        /// Zero points are stored less one, modulo 16.
+        zeros_less_one: bool,
+    },
+    /// Four bits with scale and zero point for a group of neighbouring columns.
+    Awq {
+        /// Columns of a group.
+        group: usize,
+    },
 }
 
 /// The shape of a model.
@@ -107,6 +175,14 @@ pub struct Config {
     pub windows: Vec<Option<usize>>,
     /// Experts, if the architecture has them.
     pub experts: Option<Experts>,
+    /// The layers with a recurrent state, if the architecture has them.
+    pub linear: Option<LinearAttention>,
+    /// The output of attention goes through a gate.
+    pub gated_attention: bool,
+    /// What is added to the stored weights of every norm but the gated one: 1 where they are stored less one.
+    pub norm_offset: f32,
+    /// How matrices are stored, if not as plain numbers or in the blocks of GGUF.
+    pub quantisation: Option<Quantisation>,
 }
 
 impl Config {
@@ -146,13 +222,47 @@ impl Config {
         if let Some(experts) = &self.experts {
             check_experts(experts)?;
         }
+        if let Some(linear) = &self.linear {
+            check_linear(linear)?;
+        }
+        self.check_rope()?;
         Ok(self)
+    }
+
+    fn check_rope(&self) -> Result<()> {
+        let Rope { dims, sections, .. } = &self.rope;
+        if *dims == 0 || !dims.is_multiple_of(2) || *dims > self.head_dim {
+            let why = format!("{dims} of the {} dimensions of a head would be turned", self.head_dim);
+            return Err(Error::unsupported("partial_rotary_factor", *dims as f64 / self.head_dim as f64, &why));
+        }
+        match sections {
+            Some(sections) if sections.iter().sum::<usize>() != dims / 2 => {
+                let why = format!("its numbers must sum to {}", dims / 2);
+                Err(Error::unsupported("mrope_section", format!("{sections:?}"), &why))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether this layer has a recurrent state in place of keys and values.
+    #[must_use]
+    pub fn is_linear(&self, layer: usize) -> bool {
+        self.linear.as_ref().is_some_and(|linear| linear.layers[layer])
     }
 
     /// Numbers that one token needs in the key/value cache, all layers together.
     #[must_use]
     pub fn kv_numbers_per_token(&self) -> usize {
-        2 * self.layers * self.kv_heads * self.head_dim
+        let layers = (0..self.layers).filter(|&layer| !self.is_linear(layer)).count();
+        2 * layers * self.kv_heads * self.head_dim
+    }
+
+    /// Bytes of the recurrent state of one sequence, all layers together.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.linear.as_ref().map_or(0, |linear| {
+            linear.shape.state_bytes() * linear.layers.iter().filter(|&&is_linear| is_linear).count()
+        })
     }
 
     /// Whether the experts of this layer are used, or its dense network.
@@ -164,23 +274,37 @@ impl Config {
     /// Parameters, counted from the shape: all, and those that one token uses.
     #[must_use]
     pub fn parameters(&self) -> (u64, u64) {
-        let [h, hd] = [self.hidden as u64, self.head_dim as u64];
-        let attention = h * hd * (2 * self.heads as u64 + 2 * self.kv_heads as u64) + 2 * hd;
+        let h = self.hidden as u64;
         let embeddings = self.vocabulary as u64 * h * if self.tied { 1 } else { 2 };
         let (mut total, mut active) = (embeddings + h, embeddings + h);
         for layer in 0..self.layers {
+            let mixer =
+                2 * h + if self.is_linear(layer) { self.linear_parameters() } else { self.attention_parameters() };
             let (all, used) = match &self.experts {
                 Some(experts) if experts.sparse[layer] => {
                     let one = 3 * h * experts.intermediate as u64;
-                    let router = h * experts.count as u64;
-                    (router + one * experts.count as u64, router + one * experts.per_token as u64)
+                    let always = h * experts.count as u64 + experts.shared.map_or(0, |width| 3 * h * width as u64 + h);
+                    (always + one * experts.count as u64, always + one * experts.per_token as u64)
                 }
                 Some(_) | None => (3 * h * self.intermediate as u64, 3 * h * self.intermediate as u64),
             };
-            total += attention + 2 * h + all;
-            active += attention + 2 * h + used;
+            total += mixer + all;
+            active += mixer + used;
         }
         (total, active)
+    }
+
+    fn attention_parameters(&self) -> u64 {
+        let [h, hd] = [self.hidden as u64, self.head_dim as u64];
+        let queries = if self.gated_attention { 3 } else { 2 } * self.heads as u64;
+        h * hd * (queries + 2 * self.kv_heads as u64) + 2 * hd
+    }
+
+    fn linear_parameters(&self) -> u64 {
+        let Some(LinearAttention { shape, .. }) = &self.linear else { return 0 };
+        let (h, heads) = (self.hidden as u64, shape.value_heads as u64);
+        let (channels, values) = (shape.channels() as u64, heads * shape.value_dim as u64);
+        h * (channels + 2 * values + 2 * heads) + channels * shape.taps as u64 + 2 * heads + shape.value_dim as u64
     }
 }
 
@@ -199,6 +323,36 @@ fn check_yarn(yarn: &Yarn) -> Result<()> {
     Ok(())
 }
 
+fn check_linear(linear: &LinearAttention) -> Result<()> {
+    let shape = &linear.shape;
+    let sizes = [
+        ("linear_num_key_heads", shape.key_heads, DIMENSION_MAX),
+        ("linear_num_value_heads", shape.value_heads, DIMENSION_MAX),
+        ("linear_key_head_dim", shape.key_dim, DIMENSION_MAX),
+        ("linear_value_head_dim", shape.value_dim, DIMENSION_MAX),
+        ("linear_conv_kernel_dim", shape.taps, TAPS_MAX),
+    ];
+    for (field, value, most) in sizes {
+        if value == 0 || value > most {
+            return Err(Error::unsupported(field, value, &format!("allowed are 1 to {most}")));
+        }
+    }
+    let values = shape.value_heads.checked_mul(shape.value_dim);
+    let keys = shape.key_heads.checked_mul(2 * shape.key_dim);
+    if !values.zip(keys).is_some_and(|(values, keys)| values <= DIMENSION_MAX && keys <= DIMENSION_MAX) {
+        let why = format!("its heads together may have {DIMENSION_MAX} numbers");
+        return Err(Error::unsupported("linear_value_head_dim", shape.value_dim, &why));
+    }
+    if linear.layers.iter().all(|&is_linear| is_linear) {
+        return Err(Error::unsupported("layer_types", "linear_attention", "some layer must have full attention"));
+    }
+    if !shape.value_heads.is_multiple_of(shape.key_heads) {
+        let why = format!("it is no multiple of linear_num_key_heads, {}", shape.key_heads);
+        return Err(Error::unsupported("linear_num_value_heads", shape.value_heads, &why));
+    }
+    Ok(())
+}
+
 fn check_experts(experts: &Experts) -> Result<()> {
     if experts.count == 0 || experts.count > EXPERTS_MAX {
         let why = format!("allowed are 1 to {EXPERTS_MAX}");
@@ -211,6 +365,10 @@ fn check_experts(experts: &Experts) -> Result<()> {
     if experts.intermediate == 0 || experts.intermediate > DIMENSION_MAX {
         let why = format!("allowed are 1 to {DIMENSION_MAX}");
         return Err(Error::unsupported("moe_intermediate_size", experts.intermediate, &why));
+    }
+    if let Some(shared) = experts.shared.filter(|&shared| shared == 0 || shared > DIMENSION_MAX) {
+        let why = format!("allowed are 1 to {DIMENSION_MAX}");
+        return Err(Error::unsupported("shared_expert_intermediate_size", shared, &why));
     }
     Ok(())
 }

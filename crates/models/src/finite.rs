@@ -29,8 +29,10 @@ pub(crate) fn first_fault(format: Format, bytes: &[u8]) -> Option<usize> {
             first_in(bytes, 2, |word| u16::from_le_bytes([word[0], word[1]]) & BF16_EXPONENT == BF16_EXPONENT)
         }
         Format::F16 => first_in(bytes, 2, is_wild_f16),
-        Format::Q8_0 | Format::Q4_0 => in_blocks(&[0]),
+        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 | Format::Iq4Nl | Format::Iq4Xs => in_blocks(&[0]),
+        Format::Iq1S | Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S => in_blocks(&[0]),
         Format::Q4K | Format::Q5K => in_blocks(&[0, 2]),
+        Format::Q3K => in_blocks(&[108]),
         Format::Q6K => in_blocks(&[208]),
         _ => first_by_value(format, bytes),
     }

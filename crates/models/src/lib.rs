@@ -15,10 +15,13 @@
 
 mod checkpoint;
 pub mod config;
+pub mod embedding;
 mod error;
 mod finite;
 pub mod gguf;
+mod loader;
 mod mmap;
+mod quantised;
 pub mod qwen3;
 mod rope;
 pub mod safetensors_files;

@@ -1,20 +1,20 @@
-//! Qwen3 and Qwen3-MoE: weights and forward pass.
+//! The decoder of the Qwen3 family: weights and forward pass.
 //!
 //! Notation: `n` rows (tokens of all sequences of a step), `H` width, `nq`/`nk` query and key/value heads, `hd` head
-//! width. The pass, for each layer (after Hugging Face transformers' `qwen3` and `qwen3_moe`):
+//! width. The pass, for each layer (after Hugging Face transformers' `qwen3`, `qwen3_moe`, `qwen3_next`, `qwen3_5`):
 //!
 //! ```text
-//! h = rms(x);  q, k, v = h Wq, h Wk, h Wv
-//! q, k = rope(rms per head(q)), rope(rms per head(k));  cache += k, v
-//! x += attention(q, cache) Wo
-//! h = rms(x);  x += feed-forward(h)          // dense SwiGLU, or a mixture of experts
+//! x += mixer(rms(x))            // attention; in most layers of the hybrids, gated DeltaNet
+//! x += feed-forward(rms(x))     // dense SwiGLU, or a mixture of experts
 //! ```
 //! and at the end `logits = rms(x) · head`.
 
+mod attention;
+mod delta_net;
 mod feed_forward;
 mod load;
 
-use kernels::{AttentionShape, Cpu, HeadNorm, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Rope, Scratch, Span};
+use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Scratch, Span};
 
 use crate::config::Config;
 use crate::rope::Frequencies;
@@ -29,20 +29,20 @@ pub struct Qwen3 {
     embedding: Tensor,
     layers: Vec<Layer>,
     final_norm: Vec<f32>,
-    head: Matrix,
+    head: Option<Matrix>,
 }
 
 struct Layer {
-    attention_norm: Vec<f32>,
-    q: Matrix,
-    k: Matrix,
-    v: Matrix,
-    o: Matrix,
-    q_norm: Vec<f32>,
-    k_norm: Vec<f32>,
+    mixer_norm: Vec<f32>,
+    mixer: Mixer,
     feed_forward_norm: Vec<f32>,
     feed_forward: FeedForward,
-    window: Option<usize>,
+}
+
+/// How tokens learn of each other.
+enum Mixer {
+    Attention(Box<attention::Attention>),
+    DeltaNet(Box<delta_net::DeltaNet>),
 }
 
 /// Of which rows of a sequence logits are wanted.
@@ -65,24 +65,47 @@ pub struct Sequence<'a> {
     pub first_position: usize,
     /// The sequence's blocks of the cache, in order; they must reach to the last new position.
     pub blocks: &'a [u32],
+    /// The slot of its recurrent state; models without one do not look at it. No two sequences of a step share one, and
+    /// what a slot held is forgotten by a sequence that begins at position 0.
+    pub state: u32,
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
 }
 
-/// The key/value cache of all layers: `blocks` blocks of [`KV_BLOCK_TOKENS`] tokens that sequences share out.
+/// What all layers remember: `blocks` blocks of [`KV_BLOCK_TOKENS`] tokens of keys and values that sequences share out,
+/// and slots of recurrent state, one for each sequence that is being computed.
 pub struct KvPool {
-    layers: Vec<KvCache>,
+    layers: Vec<LayerMemory>,
     blocks: u32,
+    slots: u32,
+}
+
+enum LayerMemory {
+    Keys(KvCache),
+    States(DeltaStates),
 }
 
 impl KvPool {
-    /// A cache for this model. Memory is taken from the system when blocks are first written.
+    /// A cache for this model, with one slot of recurrent state. Memory is taken from the system when it is first
+    /// written.
     ///
     /// # Errors
     /// [`Error::KvCache`] if that much cannot be addressed.
     pub fn new(config: &Config, format: KvFormat, blocks: u32) -> Result<Self> {
-        let layer = |_| KvCache::new(config.kv_heads, config.head_dim, format, blocks).map_err(Error::KvCache);
-        Ok(Self { layers: (0..config.layers).map(layer).collect::<Result<_>>()?, blocks })
+        Self::with_slots(config, format, blocks, 1)
+    }
+
+    /// As [`Self::new`], with so many slots.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_slots(config: &Config, format: KvFormat, blocks: u32, slots: u32) -> Result<Self> {
+        let layer = |layer| match &config.linear {
+            Some(linear) if linear.layers[layer] => DeltaStates::new(linear.shape, slots).map(LayerMemory::States),
+            Some(_) | None => KvCache::new(config.kv_heads, config.head_dim, format, blocks).map(LayerMemory::Keys),
+        };
+        let layers = (0..config.layers).map(layer).collect::<std::result::Result<_, _>>().map_err(Error::KvCache)?;
+        Ok(Self { layers, blocks, slots })
     }
 
     /// How many blocks there are.
@@ -91,26 +114,46 @@ impl KvPool {
         self.blocks
     }
 
+    /// How many slots of recurrent state there are.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
     /// Bytes of one block, all layers together.
     #[must_use]
     pub fn block_bytes(&self) -> usize {
-        self.layers.iter().map(KvCache::block_bytes).sum()
+        let of_layer = |layer: &LayerMemory| match layer {
+            LayerMemory::Keys(cache) => cache.block_bytes(),
+            LayerMemory::States(_) => 0,
+        };
+        self.layers.iter().map(of_layer).sum()
+    }
+
+    /// Copies the recurrent state of a slot: a snapshot, or the way back to one.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn copy_slot(&mut self, from: u32, to: u32) {
+        for layer in &mut self.layers {
+            if let LayerMemory::States(states) = layer {
+                states.copy_slot(from, to);
+            }
+        }
     }
 }
 
 /// Buffers of a step, kept between steps so that none is allocated twice.
 #[derive(Default)]
 pub struct Workspace {
-    x: Vec<f32>,        // [n, H], the residual stream
-    normed: Vec<f32>,   // [n, H]
-    q: Vec<f32>,        // [n, nq * hd]
-    k: Vec<f32>,        // [n, nk * hd]
-    v: Vec<f32>,        // [n, nk * hd]
-    attended: Vec<f32>, // [n, nq * hd]
-    cos: Vec<f32>,      // [n, hd / 2]
-    sin: Vec<f32>,      // [n, hd / 2]
-    chosen: Vec<f32>,   // [wanted rows, H]
-    logits: Vec<f32>,   // [wanted rows, vocabulary]
+    x: Vec<f32>,      // [n, H], the residual stream
+    normed: Vec<f32>, // [n, H]
+    cos: Vec<f32>,    // [n, turned dimensions / 2]
+    sin: Vec<f32>,    // [n, turned dimensions / 2]
+    chosen: Vec<f32>, // [wanted rows, H]
+    logits: Vec<f32>, // [wanted rows, vocabulary]
+    attention: attention::Buffers,
+    delta_net: delta_net::Buffers,
     feed_forward: feed_forward::Buffers,
     scratch: Scratch,
 }
@@ -126,10 +169,19 @@ impl Qwen3 {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let of_layer = |layer: &Layer| {
-            let attention = [&layer.q, &layer.k, &layer.v, &layer.o].map(Matrix::size_bytes);
-            attention.iter().sum::<usize>() + layer.feed_forward.size_bytes()
+            let mixer = match &layer.mixer {
+                Mixer::Attention(attention) => attention.size_bytes(),
+                Mixer::DeltaNet(delta_net) => delta_net.size_bytes(),
+            };
+            mixer + layer.feed_forward.size_bytes()
         };
-        self.head.size_bytes() + self.layers.iter().map(of_layer).sum::<usize>()
+        self.head.as_ref().map_or(0, Matrix::size_bytes) + self.layers.iter().map(of_layer).sum::<usize>()
+    }
+
+    /// Whether there are logits: embedding models are published without a vocabulary head.
+    #[must_use]
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// Computes one step and returns the wanted logits, `[wanted rows, vocabulary]`, in the order of the sequences.
@@ -148,20 +200,65 @@ impl Qwen3 {
         workspace: &'w mut Workspace,
     ) -> &'w [f32] {
         let w = workspace;
-        let spans = self.begin(batch, w);
-        for (layer, cache) in self.layers.iter().zip(&mut kv.layers) {
-            self.attention(cpu, layer, cache, &spans, w);
-            kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
-            layer.feed_forward.add(cpu, &w.normed, &mut w.x, &mut w.feed_forward, &mut w.scratch);
-        }
-        self.wanted_logits(cpu, batch, w);
+        self.hidden(cpu, kv, batch, w);
+        let head = self.head.as_ref().expect("logits are asked only of a model with a head");
+        w.logits.resize(w.chosen.len() / self.config.hidden * self.config.vocabulary, 0.0);
+        kernels::matmul(cpu, &w.normed, head, &mut w.logits, &mut w.scratch);
         &w.logits
     }
 
+    /// As [`Self::forward`], but returns the hidden states behind the final norm, `[wanted rows, H]`.
+    ///
+    /// # Panics
+    /// As [`Self::forward`]; a model without a head is good enough.
+    pub fn hidden<'w>(
+        &self,
+        cpu: &Cpu,
+        kv: &mut KvPool,
+        batch: &[Sequence<'_>],
+        workspace: &'w mut Workspace,
+    ) -> &'w [f32] {
+        let w = workspace;
+        let (spans, delta_spans) = self.begin(batch, w);
+        for (layer, memory) in self.layers.iter().zip(&mut kv.layers) {
+            kernels::rms_norm(cpu, &w.x, &layer.mixer_norm, self.config.norm_eps, &mut w.normed);
+            match (&layer.mixer, memory) {
+                (Mixer::Attention(attention), LayerMemory::Keys(cache)) => {
+                    attention.add(cpu, &self.config, cache, &spans, w);
+                }
+                (Mixer::DeltaNet(delta_net), LayerMemory::States(states)) => {
+                    delta_net.add(cpu, &self.config, states, &delta_spans, w);
+                }
+                _ => panic!("the cache was made for another model"),
+            }
+            kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
+            layer.feed_forward.add(cpu, &w.normed, &mut w.x, &mut w.feed_forward, &mut w.scratch);
+        }
+        self.choose_rows(batch, w);
+        kernels::rms_norm(cpu, &w.chosen, &self.final_norm, self.config.norm_eps, &mut w.normed);
+        &w.normed
+    }
+
+    /// Logits of some tokens only, `[rows, tokens.len()]`, from hidden states `[rows, H]`: a reranker's answers.
+    ///
+    /// # Panics
+    /// If the model has no head, the lengths do not fit, or a token is outside the vocabulary.
+    #[must_use]
+    pub fn logits_of(&self, hidden: &[f32], tokens: &[u32]) -> Vec<f32> {
+        let head = self.head.as_ref().expect("logits are asked only of a model with a head");
+        let mut weights = vec![vec![0.0; self.config.hidden]; tokens.len()];
+        for (&token, row) in tokens.iter().zip(&mut weights) {
+            head.row_f32(token as usize, row);
+        }
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+        let rows = hidden.chunks_exact(self.config.hidden);
+        rows.flat_map(|row| weights.iter().map(move |weights| dot(row, weights))).collect()
+    }
+
     /// Looks the tokens up, computes the rotations and sizes the buffers.
-    fn begin<'a>(&self, batch: &[Sequence<'a>], w: &mut Workspace) -> Vec<Span<'a>> {
+    fn begin<'a>(&self, batch: &[Sequence<'a>], w: &mut Workspace) -> (Vec<Span<'a>>, Vec<DeltaSpan>) {
         let config = &self.config;
-        let mut spans = Vec::with_capacity(batch.len());
+        let (mut spans, mut delta_spans) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut rows = 0;
         w.cos.clear();
         w.sin.clear();
@@ -180,6 +277,12 @@ impl Qwen3 {
                 first_position: sequence.first_position,
                 blocks: sequence.blocks,
             });
+            delta_spans.push(DeltaSpan {
+                first_row: rows,
+                rows: sequence.tokens.len(),
+                slot: sequence.state,
+                is_start: sequence.first_position == 0,
+            });
             rows += sequence.tokens.len();
         }
         w.x.resize(rows * config.hidden, 0.0);
@@ -188,11 +291,7 @@ impl Qwen3 {
             self.embed(token, row);
         }
         w.normed.resize(rows * config.hidden, 0.0);
-        w.q.resize(rows * config.heads * config.head_dim, 0.0);
-        w.attended.resize(rows * config.heads * config.head_dim, 0.0);
-        w.k.resize(rows * config.kv_heads * config.head_dim, 0.0);
-        w.v.resize(rows * config.kv_heads * config.head_dim, 0.0);
-        spans
+        (spans, delta_spans)
     }
 
     fn embed(&self, token: u32, row: &mut [f32]) {
@@ -204,29 +303,8 @@ impl Qwen3 {
             .expect("the shape of the embedding was checked when it was loaded");
     }
 
-    fn attention(&self, cpu: &Cpu, layer: &Layer, cache: &mut KvCache, spans: &[Span<'_>], w: &mut Workspace) {
-        let config = &self.config;
-        let (hd, eps) = (config.head_dim, config.norm_eps);
-        kernels::rms_norm(cpu, &w.x, &layer.attention_norm, eps, &mut w.normed);
-        let mut jobs = [(&layer.q, w.q.as_mut_slice()), (&layer.k, &mut w.k), (&layer.v, &mut w.v)];
-        kernels::matmul_group(cpu, &w.normed, &mut jobs, &mut w.scratch);
-        let rope = Rope { cos: &w.cos, sin: &w.sin, half: hd / 2 };
-        let norm = |weight| Some(HeadNorm { weight, eps });
-        kernels::head_norm_rope(cpu, &mut w.q, config.heads, hd, norm(&layer.q_norm), rope);
-        kernels::head_norm_rope(cpu, &mut w.k, config.kv_heads, hd, norm(&layer.k_norm), rope);
-        kernels::kv_write(cpu, cache, &w.k, &w.v, spans);
-        let shape = AttentionShape {
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: hd,
-            scale: 1.0 / (hd as f32).sqrt(),
-            window: layer.window,
-        };
-        kernels::attention(cpu, cache, &shape, &w.q, spans, &mut w.attended, &mut w.scratch);
-        kernels::matmul_add(cpu, &w.attended, &layer.o, &mut w.x, &mut w.scratch);
-    }
-
-    fn wanted_logits(&self, cpu: &Cpu, batch: &[Sequence<'_>], w: &mut Workspace) {
+    /// Gathers the residual stream of the wanted rows.
+    fn choose_rows(&self, batch: &[Sequence<'_>], w: &mut Workspace) {
         let hidden = self.config.hidden;
         w.chosen.clear();
         let mut first_row = 0;
@@ -241,8 +319,5 @@ impl Qwen3 {
             first_row = end;
         }
         w.normed.resize(w.chosen.len(), 0.0);
-        kernels::rms_norm(cpu, &w.chosen, &self.final_norm, self.config.norm_eps, &mut w.normed);
-        w.logits.resize(w.chosen.len() / hidden * self.config.vocabulary, 0.0);
-        kernels::matmul(cpu, &w.normed, &self.head, &mut w.logits, &mut w.scratch);
     }
 }

@@ -10,14 +10,15 @@ use crate::config::{Rope, Yarn};
 /// Frequencies of one model.
 #[derive(Debug, Clone)]
 pub(crate) struct Frequencies {
-    /// Radians per position, `[head_dim / 2]`.
+    /// Radians per position, `[dims / 2]`.
     inverse: Vec<f32>,
     /// What cosines and sines are multiplied by.
     scale: f32,
 }
 
 impl Frequencies {
-    pub(crate) fn new(rope: &Rope, head_dim: usize) -> Self {
+    pub(crate) fn new(rope: &Rope) -> Self {
+        let head_dim = rope.dims;
         let plain = |i: usize| rope.theta.powf(-2.0 * i as f64 / head_dim as f64);
         let half = head_dim / 2;
         match &rope.yarn {
@@ -34,7 +35,7 @@ impl Frequencies {
         }
     }
 
-    /// Appends cosines and sines of the positions, `[positions, head_dim / 2]` each.
+    /// Appends cosines and sines of the positions, `[positions, dims / 2]` each.
     pub(crate) fn extend(&self, positions: std::ops::Range<usize>, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         for position in positions {
             for &inverse in &self.inverse {
@@ -79,7 +80,7 @@ mod tests {
     fn check(family: &str, rope: &Rope) {
         let path = format!("{}/../../fixtures/tiny/{family}/golden.json", env!("CARGO_MANIFEST_DIR"));
         let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let frequencies = Frequencies::new(rope, 32);
+        let frequencies = Frequencies::new(rope);
         let expected: Vec<f64> =
             golden["rope_inv_freq"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
         assert_eq!(expected.len(), frequencies.inverse.len());
@@ -93,9 +94,9 @@ mod tests {
 
     #[test]
     fn frequencies_equal_the_reference() {
-        check("qwen3_dense", &Rope { theta: 1e6, yarn: None });
+        check("qwen3_dense", &Rope { theta: 1e6, yarn: None, dims: 32, sections: None });
         let yarn =
             Yarn { factor: 4.0, original_context: 64.0, beta_fast: 32.0, beta_slow: 1.0, attention_factor: None };
-        check("qwen3_yarn", &Rope { theta: 1e6, yarn: Some(yarn) });
+        check("qwen3_yarn", &Rope { theta: 1e6, yarn: Some(yarn), dims: 32, sections: None });
     }
 }

@@ -10,7 +10,7 @@ use kernels::Format;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::weights::{Tensor, Weights};
+use crate::weights::{Packed, PackedKind, Tensor, Weights};
 use crate::{Error, FileBytes, Result};
 
 /// Shards in one index. The largest published checkpoints have under 300.
@@ -29,7 +29,7 @@ pub fn read(file_name: &str, file: &FileBytes, weights: &mut Weights) -> Result<
     let data_start = header_bytes + 8;
     let data_bytes = file.len().saturating_sub(data_start);
     for (raw_name, info) in metadata.tensors() {
-        let name = raw_name.strip_prefix("model.").unwrap_or(&raw_name);
+        let name = canonical(&raw_name);
         let (start, end) = info.data_offsets;
         if start > end || end > data_bytes {
             return Err(Error::corrupt(
@@ -37,17 +37,36 @@ pub fn read(file_name: &str, file: &FileBytes, weights: &mut Weights) -> Result<
                 format!("tensor {raw_name} lies at {start}..{end}, the file has {data_bytes} bytes of data"),
             ));
         }
-        let Some(format) = format_of(info.dtype) else {
-            weights.insert_unsupported(name.to_owned(), format!("{:?}", info.dtype));
-            continue;
-        };
         let mut shape: Vec<u64> = info.shape.iter().map(|&size| size as u64).collect();
         if shape.is_empty() {
             shape.push(1);
         }
-        weights.insert(Tensor::new(name, format, shape, file.clone(), data_start + start..data_start + end)?)?;
+        let range = data_start + start..data_start + end;
+        if let Some(format) = format_of(info.dtype) {
+            weights.insert(Tensor::new(name, format, shape, file.clone(), range)?)?;
+        } else if let Some(kind) = packed_kind_of(info.dtype) {
+            weights.insert_packed(Packed::new(name, kind, shape, file.clone(), range)?)?;
+        } else {
+            weights.insert_unsupported(name.to_owned(), format!("{:?}", info.dtype));
+        }
     }
     Ok(())
+}
+
+/// The name without the prefixes that some families write and others do not.
+fn canonical(raw: &str) -> &str {
+    let name = raw.strip_prefix("model.").unwrap_or(raw);
+    name.strip_prefix("language_model.").unwrap_or(name)
+}
+
+fn packed_kind_of(dtype: Dtype) -> Option<PackedKind> {
+    if dtype == Dtype::I32 {
+        Some(PackedKind::I32)
+    } else if dtype == Dtype::F8_E4M3 {
+        Some(PackedKind::F8E4m3)
+    } else {
+        None
+    }
 }
 
 fn format_of(dtype: Dtype) -> Option<Format> {
@@ -104,8 +123,7 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<Weights> {
         read(&path.display().to_string(), &FileBytes::map(&path)?, &mut weights)?;
     }
     for tensor in map.keys() {
-        let canonical = tensor.strip_prefix("model.").unwrap_or(tensor);
-        if !weights.contains(canonical) {
+        if !weights.contains(canonical(tensor)) {
             return Err(Error::corrupt(&name, format!("no shard holds tensor {tensor}")));
         }
     }

@@ -93,6 +93,21 @@ impl Tensor {
         self.part(&[], rows)
     }
 
+    /// The rows of these numbers in this order, as a matrix of its own.
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`] if it is no matrix or has no such row.
+    pub fn gather_rows(&self, rows: impl Iterator<Item = usize>) -> Result<Self> {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for row in rows {
+            bytes.extend_from_slice(self.rows(row..row + 1)?.bytes());
+            count += 1;
+        }
+        let (range, width) = (0..bytes.len(), self.shape.last().copied().unwrap_or(0));
+        Self::new(&self.name, self.format, vec![count, width], FileBytes::Owned(bytes.into()), range)
+    }
+
     /// Some rows of entry `index` of a three-dimensional tensor, as a matrix.
     ///
     /// # Errors
@@ -143,10 +158,68 @@ pub fn size_bytes(format: Format, shape: &[u64]) -> Option<usize> {
     row_bytes.checked_mul(usize::try_from(rows).ok()?)
 }
 
+/// What a [`Packed`] tensor holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackedKind {
+    /// 32-bit words, as a rule of eight four-bit numbers each.
+    I32,
+    /// FP8 numbers whose scales lie in another tensor.
+    F8E4m3,
+}
+
+/// A tensor that means something only together with others: a part of a quantised matrix.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    name: Arc<str>,
+    kind: PackedKind,
+    shape: Vec<u64>,
+    file: FileBytes,
+    range: Range<usize>,
+}
+
+impl Packed {
+    /// A tensor whose bytes are `file[range]`.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if the shape needs another number of bytes, or the range lies outside the file.
+    pub fn new(name: &str, kind: PackedKind, shape: Vec<u64>, file: FileBytes, range: Range<usize>) -> Result<Self> {
+        let element = if kind == PackedKind::I32 { 4_u64 } else { 1 };
+        let expected = shape.iter().try_fold(element, |size, &dimension| size.checked_mul(dimension));
+        let found = range.end.checked_sub(range.start).filter(|_| range.end <= file.len());
+        if found.is_none() || expected != found.map(|found| found as u64) {
+            let why = format!("shape {shape:?} of {kind:?} does not fit {range:?} of {} bytes", file.len());
+            return Err(Error::corrupt(name, why));
+        }
+        Ok(Self { name: name.into(), kind, shape, file, range })
+    }
+
+    /// The stored bytes, if kind and shape are these.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`] or [`Error::WrongShape`].
+    pub fn expect(&self, kind: PackedKind, shape: &[usize]) -> Result<&[u8]> {
+        if self.kind != kind {
+            return Err(Error::UnsupportedType { name: self.name.to_string(), found: format!("{:?}", self.kind) });
+        }
+        let expected: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
+        if self.shape != expected {
+            return Err(Error::WrongShape { name: self.name.to_string(), found: self.shape.clone(), expected });
+        }
+        Ok(&self.file[self.range.clone()])
+    }
+
+    /// Dimensions, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+}
+
 /// Every tensor of a checkpoint by canonical name.
 #[derive(Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
+    packed: BTreeMap<String, Packed>,
     unsupported: BTreeMap<String, String>,
 }
 
@@ -161,6 +234,36 @@ impl Weights {
             return Err(Error::corrupt(&name, "two tensors have this name"));
         }
         Ok(())
+    }
+
+    /// Adds a part of a quantised matrix.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if the name is taken.
+    pub fn insert_packed(&mut self, packed: Packed) -> Result<()> {
+        let name = packed.name.to_string();
+        if self.tensors.contains_key(&name) || self.packed.insert(name.clone(), packed).is_some() {
+            return Err(Error::corrupt(&name, "two tensors have this name"));
+        }
+        Ok(())
+    }
+
+    /// The part of a quantised matrix that has this name.
+    #[must_use]
+    pub fn packed(&self, name: &str) -> Option<Packed> {
+        self.packed.get(name).cloned()
+    }
+
+    /// Stored bytes by the name of their type, for people.
+    #[must_use]
+    pub fn bytes_by_type(&self) -> BTreeMap<String, u64> {
+        let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+        let plain = self.tensors.values().map(|tensor| (format!("{:?}", tensor.format), tensor.range.len()));
+        let packed = self.packed.values().map(|packed| (format!("{:?}", packed.kind), packed.range.len()));
+        for (kind, size) in plain.chain(packed) {
+            *sizes.entry(kind).or_default() += size as u64;
+        }
+        sizes
     }
 
     /// Remembers a tensor whose type cannot be read, so that asking for it names the type.
@@ -187,7 +290,7 @@ impl Weights {
     /// Whether a tensor of this name exists, readable or not.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name) || self.unsupported.contains_key(name)
+        self.tensors.contains_key(name) || self.packed.contains_key(name) || self.unsupported.contains_key(name)
     }
 
     /// The tensor of this name.
@@ -197,6 +300,9 @@ impl Weights {
     pub fn get(&self, name: &str) -> Result<Tensor> {
         if let Some(found) = self.unsupported.get(name) {
             return Err(Error::UnsupportedType { name: name.to_owned(), found: found.clone() });
+        }
+        if let Some(packed) = self.packed.get(name) {
+            return Err(Error::UnsupportedType { name: name.to_owned(), found: format!("{:?}", packed.kind) });
         }
         self.find(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
     }

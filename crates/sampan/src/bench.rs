@@ -49,7 +49,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let per_sequence = length_max.div_ceil(KV_BLOCK_TOKENS) as u32;
     let sequences = NonZeroUsize::new(batch_max).context("--batch 0 measures nothing")?.get() as u32;
     let all_blocks = per_sequence.checked_mul(sequences).context("--batch times --depth is too large")?;
-    let kv = KvPool::new(&checkpoint.config, bench.kv_format.kernel(), all_blocks)?;
+    let kv = KvPool::with_slots(&checkpoint.config, bench.kv_format.kernel(), all_blocks, sequences)?;
     let blocks = (0..sequences).map(|index| (index * per_sequence..(index + 1) * per_sequence).collect()).collect();
     let mut subject =
         Subject { cpu: &cpu, model: &model, kv, blocks, workspace: Workspace::default(), clock: clock.as_ref() };
@@ -109,7 +109,7 @@ impl Subject<'_> {
             let first_position = index * PROMPT_ROWS;
             let is_last = first_position + piece.len() == count;
             let logits = if is_last { LogitRows::Last } else { LogitRows::None };
-            let step = [Sequence { tokens: piece, first_position, blocks: &self.blocks[0], logits }];
+            let step = [Sequence { tokens: piece, first_position, blocks: &self.blocks[0], state: 0, logits }];
             self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
         }
         Timed { tokens: count, elapsed_us: self.clock.monotonic_us() - began_us }
@@ -119,13 +119,15 @@ impl Subject<'_> {
         let tokens = self.tokens(count * batch);
         let began_us = self.clock.monotonic_us();
         for (step, row) in tokens.chunks_exact(batch).enumerate() {
-            let sequence = |(blocks, token): (_, _)| Sequence {
+            let sequence = |(state, (blocks, token)): (usize, (_, _))| Sequence {
                 tokens: std::slice::from_ref(token),
                 first_position: depth + step,
                 blocks,
+                state: state as u32,
                 logits: LogitRows::Last,
             };
-            let step: Vec<Sequence<'_>> = self.blocks.iter().map(Vec::as_slice).zip(row).map(sequence).collect();
+            let step: Vec<Sequence<'_>> =
+                self.blocks.iter().map(Vec::as_slice).zip(row).enumerate().map(sequence).collect();
             self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
         }
         Timed { tokens: count * batch, elapsed_us: self.clock.monotonic_us() - began_us }

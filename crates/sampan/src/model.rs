@@ -114,7 +114,7 @@ fn facts(entry: &Entry, checkpoint: &Checkpoint, tensors: bool) -> Value {
 }
 
 fn size_bytes(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.weights.iter().map(|tensor| tensor.bytes().len() as u64).sum()
+    checkpoint.weights.bytes_by_type().values().sum()
 }
 
 /// A table without frames.

@@ -38,7 +38,7 @@ async fn together(engine: &Engine, requests: &[GenerateRequest]) -> Vec<Answer> 
 
 #[tokio::test]
 async fn the_company_of_others_changes_nothing() {
-    for fixture in ["tiny/qwen3_dense", "tiny/qwen3_moe"] {
+    for fixture in ["tiny/qwen3_dense", "tiny/qwen3_moe", "tiny/qwen3_next", "tiny/qwen3_5"] {
         let requests = requests(1, 24, 150);
         let serial = alone(&start(fixture, Options { sequences_max: 1, ..Options::default() }), &requests).await;
         let shared = start(fixture, Options { sequences_max: 7, rows_per_step: 19, ..Options::default() });
@@ -49,7 +49,12 @@ async fn the_company_of_others_changes_nothing() {
 
 #[tokio::test]
 async fn being_put_back_for_want_of_memory_changes_nothing() {
-    let fixture = "tiny/qwen3_dense";
+    for fixture in ["tiny/qwen3_dense", "tiny/qwen3_next"] {
+        put_back(fixture).await;
+    }
+}
+
+async fn put_back(fixture: &str) {
     let requests = requests(2, 16, 100);
     let serial = alone(&start(fixture, Options::default()), &requests).await;
     // A cache in which the longest of them fits, and little beside it.
@@ -82,4 +87,14 @@ async fn a_second_turn_begins_where_the_first_ended() {
     assert_eq!(fresh.finish.usage.cached_tokens, 0);
     fresh.finish.usage.cached_tokens = cached.finish.usage.cached_tokens;
     assert_eq!(fresh, cached, "what was kept says the same as what is computed");
+}
+
+#[tokio::test]
+async fn a_recurrent_state_is_never_taken_for_anothers() {
+    let fixture = "tiny/qwen3_next";
+    let engine = start(fixture, Options::default());
+    let first = continuation(prompt(&mut Rng::seeded(6), 150), 20);
+    let once = answer(&engine, first.clone()).await;
+    let again = answer(&engine, first).await;
+    assert_eq!(again, once);
 }

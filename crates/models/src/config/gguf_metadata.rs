@@ -48,18 +48,22 @@ pub fn from_gguf(metadata: &Metadata, weights: &Weights) -> Result<Config> {
         vocabulary: usize::try_from(*vocabulary).unwrap_or(usize::MAX),
         tied: !weights.contains("lm_head.weight"),
         context_tokens: keys.count("context_length")?,
-        rope: rope(&keys)?,
+        rope: rope(&keys, head_dim)?,
         windows: vec![None; layers],
         experts: experts(&keys, architecture, layers)?,
+        linear: None,
+        gated_attention: false,
+        norm_offset: 0.0,
+        quantisation: None,
     }
     .check()
 }
 
-fn rope(keys: &Keys<'_>) -> Result<Rope> {
+fn rope(keys: &Keys<'_>, dims: usize) -> Result<Rope> {
     let theta = keys.optional_float("rope.freq_base")?.unwrap_or(10_000.0);
     let kind = keys.metadata.string(&keys.full("rope.scaling.type")).unwrap_or("none");
     match kind {
-        "none" => Ok(Rope { theta, yarn: None }),
+        "none" => Ok(Rope { theta, yarn: None, dims, sections: None }),
         "yarn" => {
             let yarn = Yarn {
                 factor: required(keys.optional_float("rope.scaling.factor")?, "rope.scaling.factor")?,
@@ -71,23 +75,24 @@ fn rope(keys: &Keys<'_>) -> Result<Rope> {
                 beta_slow: keys.optional_float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                 attention_factor: keys.optional_float("rope.scaling.attn_factor")?,
             };
-            Ok(Rope { theta, yarn: Some(yarn) })
+            Ok(Rope { theta, yarn: Some(yarn), dims, sections: None })
         }
         other => Err(Error::unsupported("rope.scaling.type", other, "supported are none and yarn")),
     }
 }
 
 fn experts(keys: &Keys<'_>, architecture: Architecture, layers: usize) -> Result<Option<Experts>> {
-    match architecture {
-        Architecture::Qwen3 => Ok(None),
-        Architecture::Qwen3Moe => Ok(Some(Experts {
-            count: keys.count("expert_count")?,
-            per_token: keys.count("expert_used_count")?,
-            intermediate: keys.count("expert_feed_forward_length")?,
-            normalise: true,
-            sparse: vec![true; layers],
-        })),
+    if !architecture.has_experts() {
+        return Ok(None);
     }
+    Ok(Some(Experts {
+        count: keys.count("expert_count")?,
+        per_token: keys.count("expert_used_count")?,
+        intermediate: keys.count("expert_feed_forward_length")?,
+        normalise: true,
+        sparse: vec![true; layers],
+        shared: None,
+    }))
 }
 
 fn required<T>(value: Option<T>, field: &str) -> Result<T> {

@@ -26,6 +26,36 @@ fn the_count_of_parameters_gives_the_models_their_names() {
 }
 
 #[test]
+fn hybrids_have_the_parameters_that_name_them() {
+    let next = json!({
+        "model_type": "qwen3_next", "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "head_dim": 256, "intermediate_size": 5120, "vocab_size": 151_936,
+        "num_experts": 512, "num_experts_per_tok": 10, "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 512, "norm_topk_prob": true, "full_attention_interval": 4,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "partial_rotary_factor": 0.25,
+    });
+    let config = from_json(&next).unwrap();
+    let (total, active) = config.parameters();
+    assert_eq!((total / 100_000_000, active / 100_000_000), (796, 38), "79.7 and 3.9 billion");
+    assert_eq!(config.kv_numbers_per_token() * 2, 24 << 10);
+    assert_eq!(config.state_bytes() >> 20, 75, "74 MiB, with the inputs of the convolution");
+    assert_eq!(config.rope.dims, 64);
+
+    let refused = |field: &str, value: serde_json::Value, word: &str| {
+        let mut changed = next.clone();
+        changed[field] = value;
+        let error = from_json(&changed).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains(word), "{error}");
+    };
+    refused("linear_num_value_heads", json!(33), "multiple");
+    refused("linear_conv_kernel_dim", json!(0), "1 to");
+    refused("partial_rotary_factor", json!(1.5), "at most 1");
+    refused("full_attention_interval", json!(0), "1 or more");
+    refused("layer_types", json!(vec!["linear_attention"; 48]), "full attention");
+}
+
+#[test]
 fn both_spellings_say_the_same() {
     let published = from_json(&qwen3_0_6b()).unwrap();
     let mut newer = qwen3_0_6b();

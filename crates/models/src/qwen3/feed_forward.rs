@@ -19,8 +19,15 @@ impl Network {
 pub(super) struct Mixture {
     pub(super) router: Matrix, // [E, H]
     pub(super) experts: Vec<Network>,
+    pub(super) shared: Option<Shared>,
     pub(super) per_token: usize,
     pub(super) normalise: bool,
+}
+
+/// An expert that every token uses, as much as its gate says.
+pub(super) struct Shared {
+    pub(super) network: Network,
+    pub(super) gate: Vec<f32>, // [H]
 }
 
 pub(super) enum FeedForward {
@@ -53,7 +60,9 @@ impl FeedForward {
         match self {
             Self::Dense(network) => network.size_bytes(),
             Self::Mixture(mixture) => {
-                mixture.router.size_bytes() + mixture.experts.iter().map(Network::size_bytes).sum::<usize>()
+                let shared = mixture.shared.as_ref().map_or(0, |shared| shared.network.size_bytes());
+                let experts = mixture.experts.iter().map(Network::size_bytes).sum::<usize>();
+                mixture.router.size_bytes() + shared + experts
             }
         }
     }
@@ -75,6 +84,23 @@ fn dense(cpu: &Cpu, network: &Network, normed: &[f32], x: &mut [f32], b: &mut Bu
     kernels::matmul_group(cpu, normed, &mut jobs, scratch);
     kernels::swiglu(cpu, &mut b.gate, &b.up);
     kernels::matmul_add(cpu, &b.gate, &network.down, x, scratch);
+}
+
+impl Shared {
+    /// `x += sigmoid(normed · gate) · network(normed)`.
+    fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+        b.out.clear();
+        b.out.resize(x.len(), 0.0);
+        let mut out = std::mem::take(&mut b.out);
+        dense(cpu, &self.network, normed, &mut out, b, scratch);
+        let hidden = self.gate.len();
+        let rows = x.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden)).zip(normed.chunks_exact(hidden));
+        for ((x, out), normed) in rows {
+            let opening: f32 = normed.iter().zip(&self.gate).map(|(a, b)| a * b).sum();
+            kernels::scale_add(x, 1.0 / (1.0 + (-opening).exp()), out);
+        }
+        b.out = out;
+    }
 }
 
 impl Mixture {
@@ -107,6 +133,9 @@ impl Mixture {
             for (sum, value) in x[row..row + hidden].iter_mut().zip(out) {
                 *sum += choice.weight * value;
             }
+        }
+        if let Some(shared) = &self.shared {
+            shared.add(cpu, normed, x, b, scratch);
         }
     }
 

@@ -1,18 +1,22 @@
 //! From tensors to packed matrices.
 
-use kernels::{Cpu, Matrix, Precision};
+use kernels::{Cpu, DeltaShape, Matrix, Precision};
 
-use super::feed_forward::{FeedForward, Mixture, Network};
-use super::{Layer, Qwen3};
-use crate::config::{Config, Experts};
+use super::attention::Attention;
+use super::delta_net::DeltaNet;
+use super::feed_forward::{FeedForward, Mixture, Network, Shared};
+use super::{Layer, Mixer, Qwen3};
+use crate::config::{Architecture, Config, Experts};
+use crate::loader::{Loader, finite, transposed};
 use crate::rope::Frequencies;
-use crate::weights::{Tensor, Weights};
-use crate::{Checkpoint, Error, FileBytes, Result, finite};
+use crate::weights::Tensor;
+use crate::{Checkpoint, Error, Result};
 
 impl Qwen3 {
     /// Packs the weights of a checkpoint for this processor.
     ///
-    /// `progress` is called with the layers done and all layers.
+    /// `progress` is called with the layers done and all layers. A checkpoint without a vocabulary head, as embedding
+    /// models are published, gives a model that has hidden states and no logits.
     /// Cost: every weight is read and written once.
     ///
     /// # Errors
@@ -24,63 +28,169 @@ impl Qwen3 {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
-        let loader = Loader { cpu, weights: &checkpoint.weights, config: &config, precision };
+        let loader = Loader::new(cpu, checkpoint, precision);
         let embedding = loader.checked("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
-        let head = match config.tied {
-            true => loader.pack(&embedding)?,
-            false => loader.matrix("lm_head.weight", config.vocabulary, config.hidden)?,
+        let head = if config.tied {
+            Some(loader.pack(&embedding)?)
+        } else if checkpoint.has_head() {
+            Some(loader.matrix("lm_head", config.vocabulary, config.hidden)?)
+        } else {
+            None
         };
+        let reader = Layers { loader: &loader, config: &config };
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            layers.push(loader.layer(layer)?);
+            layers.push(reader.layer(layer)?);
             progress(layer + 1, config.layers);
         }
-        let final_norm = loader.vector("norm.weight", config.hidden)?;
-        let frequencies = Frequencies::new(&config.rope, config.head_dim);
+        let final_norm = reader.norm("norm", config.hidden)?;
+        let frequencies = Frequencies::new(&config.rope);
         Ok(Self { frequencies, embedding, layers, final_norm, head, config })
     }
 }
 
-struct Loader<'a> {
-    cpu: &'a Cpu,
-    weights: &'a Weights,
+/// Reads the layers of one configuration.
+struct Layers<'a> {
+    loader: &'a Loader<'a>,
     config: &'a Config,
-    precision: Precision,
 }
 
-impl Loader<'_> {
+impl Layers<'_> {
     fn layer(&self, layer: usize) -> Result<Layer> {
-        let config = self.config;
-        let (h, q_width, kv_width) = (config.hidden, config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let name = |part: &str| format!("layers.{layer}.{part}.weight");
+        let h = self.config.hidden;
+        let stem = format!("layers.{layer}");
+        let mixer = match &self.config.linear {
+            Some(linear) if linear.layers[layer] => {
+                Mixer::DeltaNet(Box::new(self.delta_net(&format!("{stem}.linear_attn"), &linear.shape)?))
+            }
+            Some(_) | None => Mixer::Attention(Box::new(self.attention(&format!("{stem}.self_attn"), layer)?)),
+        };
+        let feed_forward = match &self.config.experts {
+            Some(experts) if experts.sparse[layer] => FeedForward::Mixture(self.mixture(layer, experts)?),
+            Some(_) | None => FeedForward::Dense(self.network(&format!("{stem}.mlp"), self.config.intermediate)?),
+        };
         Ok(Layer {
-            attention_norm: self.vector(&name("input_layernorm"), h)?,
-            q: self.matrix(&name("self_attn.q_proj"), q_width, h)?,
-            k: self.matrix(&name("self_attn.k_proj"), kv_width, h)?,
-            v: self.matrix(&name("self_attn.v_proj"), kv_width, h)?,
-            o: self.matrix(&name("self_attn.o_proj"), h, q_width)?,
-            q_norm: self.vector(&name("self_attn.q_norm"), config.head_dim)?,
-            k_norm: self.vector(&name("self_attn.k_norm"), config.head_dim)?,
-            feed_forward_norm: self.vector(&name("post_attention_layernorm"), h)?,
-            feed_forward: match &config.experts {
-                Some(experts) if experts.sparse[layer] => FeedForward::Mixture(self.mixture(layer, experts)?),
-                Some(_) | None => FeedForward::Dense(Network {
-                    gate: self.matrix(&name("mlp.gate_proj"), config.intermediate, h)?,
-                    up: self.matrix(&name("mlp.up_proj"), config.intermediate, h)?,
-                    down: self.matrix(&name("mlp.down_proj"), h, config.intermediate)?,
-                }),
-            },
+            mixer_norm: self.norm(&format!("{stem}.input_layernorm"), h)?,
+            mixer,
+            feed_forward_norm: self.norm(&format!("{stem}.post_attention_layernorm"), h)?,
+            feed_forward,
+        })
+    }
+
+    fn attention(&self, stem: &str, layer: usize) -> Result<Attention> {
+        let config = self.config;
+        let (h, hd) = (config.hidden, config.head_dim);
+        let (q_width, kv_width) = (config.heads * hd, config.kv_heads * hd);
+        let matrix = |part: &str, rows, cols| self.loader.matrix(&format!("{stem}.{part}_proj"), rows, cols);
+        let (q, gate) = if config.gated_attention {
+            // Each head's rows: the query's, then the gate's.
+            let both = self.loader.tensor(&format!("{stem}.q_proj"), 2 * q_width, h)?;
+            let half = |second: usize| {
+                let rows = (0..q_width).map(move |row| row / hd * 2 * hd + second * hd + row % hd);
+                self.loader.pack(&both.gather_rows(rows)?)
+            };
+            (half(0)?, Some(half(1)?))
+        } else {
+            (matrix("q", q_width, h)?, None)
+        };
+        Ok(Attention {
+            q,
+            gate,
+            k: matrix("k", kv_width, h)?,
+            v: matrix("v", kv_width, h)?,
+            o: matrix("o", h, q_width)?,
+            q_norm: self.norm(&format!("{stem}.q_norm"), hd)?,
+            k_norm: self.norm(&format!("{stem}.k_norm"), hd)?,
             window: config.windows[layer],
         })
     }
 
+    /// The gates are few rows, and what is wrong in them grows from token to token: they are computed exactly.
+    fn delta_net(&self, stem: &str, shape: &DeltaShape) -> Result<DeltaNet> {
+        let (h, channels) = (self.config.hidden, shape.channels());
+        let values = shape.value_heads * shape.value_dim;
+        let [qkv, z, b, a] = match self.config.architecture {
+            Architecture::Qwen3Next => self.grouped_projections(stem, shape)?,
+            _ => {
+                let matrix = |part: &str, rows| self.loader.matrix(&format!("{stem}.in_proj_{part}"), rows, h);
+                let gate = |part: &str| {
+                    let tensor = self.loader.tensor(&format!("{stem}.in_proj_{part}"), shape.value_heads, h)?;
+                    self.loader.pack_as(&tensor, Precision::Exact)
+                };
+                [matrix("qkv", channels)?, matrix("z", values)?, gate("b")?, gate("a")?]
+            }
+        };
+        let stored = self.loader.checked(&format!("{stem}.conv1d.weight"), &[channels, 1, shape.taps])?.to_f32()?;
+        let tap = |tap: usize| (0..channels).map(move |channel| channel * shape.taps + tap);
+        let rates = self.loader.vector(&format!("{stem}.A_log"), shape.value_heads)?;
+        Ok(DeltaNet {
+            qkv,
+            z,
+            b,
+            a,
+            taps: (0..shape.taps).flat_map(tap).map(|at| stored[at]).collect(),
+            rates: rates.into_iter().map(|rate| -rate.exp()).collect(),
+            bias: self.loader.vector(&format!("{stem}.dt_bias"), shape.value_heads)?,
+            norm: self.loader.vector(&format!("{stem}.norm.weight"), shape.value_dim)?,
+            out: self.loader.matrix(&format!("{stem}.out_proj"), h, values)?,
+            shape: *shape,
+        })
+    }
+
+    /// Qwen3-Next stores the projections by key head, `q k v z` and `b a` of each one after the other; here they are
+    /// put into the order of the later models: all `q`, all `k`, all `v`; all `z`; all `b`; all `a`.
+    fn grouped_projections(&self, stem: &str, shape: &DeltaShape) -> Result<[Matrix; 4]> {
+        let h = self.config.hidden;
+        let (dk, shared) = (shape.key_dim, shape.value_heads / shape.key_heads);
+        let dv = shared * shape.value_dim;
+        let group = 2 * dk + 2 * dv;
+        let qkvz = self.loader.tensor(&format!("{stem}.in_proj_qkvz"), shape.key_heads * group, h)?;
+        let ba = self.loader.tensor(&format!("{stem}.in_proj_ba"), 2 * shape.value_heads, h)?;
+        // `count` rows from `first` on, of every group of `size` rows.
+        let of_groups = |size: usize, first: usize, count: usize| {
+            (0..shape.key_heads).flat_map(move |head| head * size + first..head * size + first + count)
+        };
+        let qkv = of_groups(group, 0, dk).chain(of_groups(group, dk, dk)).chain(of_groups(group, 2 * dk, dv));
+        Ok([
+            self.loader.pack(&qkvz.gather_rows(qkv)?)?,
+            self.loader.pack(&qkvz.gather_rows(of_groups(group, 2 * dk + dv, dv))?)?,
+            self.loader.pack_as(&ba.gather_rows(of_groups(2 * shared, 0, shared))?, Precision::Exact)?,
+            self.loader.pack_as(&ba.gather_rows(of_groups(2 * shared, shared, shared))?, Precision::Exact)?,
+        ])
+    }
+
+    /// A norm's weights. Some models store them less one.
+    fn norm(&self, stem: &str, size: usize) -> Result<Vec<f32>> {
+        let stored = self.loader.vector(&format!("{stem}.weight"), size)?;
+        Ok(stored.into_iter().map(|weight| weight + self.config.norm_offset).collect())
+    }
+
+    fn network(&self, stem: &str, intermediate: usize) -> Result<Network> {
+        let h = self.config.hidden;
+        let matrix = |part: &str, rows, cols| self.loader.matrix(&format!("{stem}.{part}_proj"), rows, cols);
+        Ok(Network {
+            gate: matrix("gate", intermediate, h)?,
+            up: matrix("up", intermediate, h)?,
+            down: matrix("down", h, intermediate)?,
+        })
+    }
+
     fn mixture(&self, layer: usize, experts: &Experts) -> Result<Mixture> {
-        let router = self.checked(&format!("layers.{layer}.mlp.gate.weight"), &[experts.count, self.config.hidden])?;
-        let network = |index| self.expert(layer, index, experts);
+        let stem = format!("layers.{layer}.mlp");
+        let h = self.config.hidden;
+        let router = self.loader.checked(&format!("{stem}.gate.weight"), &[experts.count, h])?;
+        let shared = experts.shared.map(|intermediate| {
+            Ok(Shared {
+                network: self.network(&format!("{stem}.shared_expert"), intermediate)?,
+                gate: self.loader.checked(&format!("{stem}.shared_expert_gate.weight"), &[1, h])?.to_f32()?,
+            })
+        });
+        let network = |index| self.expert(&format!("{stem}.experts"), index, experts);
         Ok(Mixture {
             // The choice of experts is a comparison: it is made exactly in every mode.
-            router: self.pack_as(&router, Precision::Exact)?,
+            router: self.loader.pack_as(&router, Precision::Exact)?,
             experts: (0..experts.count).map(network).collect::<Result<_>>()?,
+            shared: shared.transpose()?,
             per_token: experts.per_token,
             normalise: experts.normalise,
         })
@@ -88,34 +198,37 @@ impl Loader<'_> {
 
     /// One expert, from whichever layout the file has: a matrix each, all experts of a projection in one tensor, or
     /// gate and up fused as well.
-    fn expert(&self, layer: usize, index: usize, experts: &Experts) -> Result<Network> {
+    fn expert(&self, stem: &str, index: usize, experts: &Experts) -> Result<Network> {
         let (h, i) = (self.config.hidden, experts.intermediate);
-        let prefix = format!("layers.{layer}.mlp.experts");
-        if let Some(fused) = self.fused(&format!("{prefix}.gate_up_proj")) {
-            let down = self.fused(&format!("{prefix}.down_proj"));
-            let down = down.ok_or_else(|| Error::MissingTensor { name: format!("{prefix}.down_proj") })?;
+        if let Some(fused) = self.fused(&format!("{stem}.gate_up_proj")) {
+            let down = self.fused(&format!("{stem}.down_proj"));
+            let down = down.ok_or_else(|| Error::MissingTensor { name: format!("{stem}.down_proj") })?;
             return self.fused_expert(&fused, &down, index, experts);
         }
-        let matrix =
-            |projection: &str, rows: usize, cols: usize| match self.fused(&format!("{prefix}.{projection}_proj")) {
-                Some(all) => {
-                    let all = all.expect_shape(&[experts.count, rows, cols])?;
-                    self.pack(&finite(all.slice(index, 0..rows)?)?)
-                }
-                None => self.matrix(&format!("{prefix}.{index}.{projection}_proj.weight"), rows, cols),
-            };
+        if self.fused(&format!("{stem}.gate_proj")).is_none() {
+            return self.network(&format!("{stem}.{index}"), i);
+        }
+        let matrix = |part: &str, rows: usize, cols: usize| {
+            let name = format!("{stem}.{part}_proj");
+            let all = self.fused(&name).ok_or(Error::MissingTensor { name })?;
+            self.loader.pack(&finite(all.expect_shape(&[experts.count, rows, cols])?.slice(index, 0..rows)?)?)
+        };
         Ok(Network { gate: matrix("gate", i, h)?, up: matrix("up", i, h)?, down: matrix("down", h, i)? })
     }
 
     fn fused(&self, name: &str) -> Option<Tensor> {
-        self.weights.find(&format!("{name}.weight")).or_else(|| self.weights.find(name))
+        let weights = self.loader.weights;
+        weights.find(&format!("{name}.weight")).or_else(|| weights.find(name))
     }
 
-    /// `gate_up` is `[E, 2I, H]` (gate rows first), or `[E, H, 2I]` as some files store it; likewise `down`.
+    /// `gate_up` is `[E, 2I, H]` (gate rows first) with `down` `[E, H, I]`, or the transpose of both. Where the shape
+    /// does not tell, it is what the family publishes: Qwen3-VL input-major, the others output-major.
     fn fused_expert(&self, gate_up: &Tensor, down: &Tensor, index: usize, experts: &Experts) -> Result<Network> {
         let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
-        let output_major = gate_up.clone().expect_shape(&[count, 2 * i, h]).is_ok() && 2 * i != h;
-        let (gate_up, down) = if output_major {
+        let is_vl = self.config.architecture == Architecture::Qwen3VlMoe;
+        let fits = gate_up.clone().expect_shape(&[count, 2 * i, h]).is_ok();
+        let is_output_major = fits && (2 * i != h || !is_vl);
+        let (gate_up, down) = if is_output_major {
             (gate_up.slice(index, 0..2 * i)?, down.clone().expect_shape(&[count, h, i])?.slice(index, 0..h)?)
         } else {
             let gate_up = gate_up.clone().expect_shape(&[count, h, 2 * i])?.slice(index, 0..h)?;
@@ -123,64 +236,7 @@ impl Loader<'_> {
             (transposed(&gate_up)?, transposed(&down)?)
         };
         let gate_up = finite(gate_up)?;
-        let half = |rows| -> Result<Matrix> { self.pack(&gate_up.rows(rows)?) };
-        Ok(Network { gate: half(0..i)?, up: half(i..2 * i)?, down: self.pack(&finite(down)?)? })
-    }
-
-    fn checked(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        finite(self.weights.get(name)?.expect_shape(shape)?)
-    }
-
-    fn vector(&self, name: &str, size: usize) -> Result<Vec<f32>> {
-        self.checked(name, &[size])?.to_f32()
-    }
-
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        self.pack(&self.checked(name, &[rows, cols])?)
-    }
-
-    fn pack(&self, tensor: &Tensor) -> Result<Matrix> {
-        self.pack_as(tensor, self.precision)
-    }
-
-    fn pack_as(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
-        let [rows, cols] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
-        let packed = Matrix::pack(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision)
-            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })?;
-        // Otherwise file and packed copy both count as the process's memory, twice the weights.
-        tensor.release();
-        Ok(packed)
-    }
-}
-
-/// The transpose, in the same format: some files store experts with the input outermost.
-fn transposed(matrix: &Tensor) -> Result<Tensor> {
-    let format = matrix.format();
-    if format.block_elements() != 1 {
-        let found = format!("{format:?} with the input outermost");
-        return Err(Error::UnsupportedType { name: matrix.name().to_owned(), found });
-    }
-    let size = format.block_bytes();
-    let [rows, cols] = [0, 1].map(|axis| matrix.shape()[axis] as usize);
-    let stored = matrix.bytes(); // [rows, cols] elements of `size` bytes
-    let mut bytes = Vec::with_capacity(stored.len());
-    for col in 0..cols {
-        for row in 0..rows {
-            let start = (row * cols + col) * size;
-            bytes.extend_from_slice(&stored[start..start + size]);
-        }
-    }
-    let range = 0..bytes.len();
-    Tensor::new(matrix.name(), format, vec![cols as u64, rows as u64], FileBytes::Owned(bytes.into()), range)
-}
-
-/// The same tensor, if every number in it is finite.
-fn finite(tensor: Tensor) -> Result<Tensor> {
-    match finite::first_fault(tensor.format(), tensor.bytes()) {
-        None => Ok(tensor),
-        Some(element) => {
-            let cols = tensor.shape().last().copied().unwrap_or(1).max(1) as usize;
-            Err(Error::NotFinite { name: tensor.name().to_owned(), row: element / cols })
-        }
+        let half = |rows| -> Result<Matrix> { self.loader.pack(&gate_up.rows(rows)?) };
+        Ok(Network { gate: half(0..i)?, up: half(i..2 * i)?, down: self.loader.pack(&finite(down)?)? })
     }
 }

@@ -11,7 +11,7 @@ use crate::truth::fixtures;
 
 const FUZZ_INPUTS: u64 = 2_000;
 
-fn words(error: &Error, expected: &[&str]) {
+pub(crate) fn words(error: &Error, expected: &[&str]) {
     let text = format!("{error} {error:?}");
     for word in expected {
         assert!(text.contains(word), "{text:?} lacks {word:?}");
@@ -59,7 +59,7 @@ fn configurations_are_refused_by_field_and_value() {
     refused(&json!({"hidden_size": null}), &["hidden_size"]);
     refused(&json!({"rope_scaling": {"rope_type": "llama3"}}), &["rope_type", "llama3"]);
     refused(&json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}), &["original_max_position_embeddings"]);
-    refused(&json!({"quantization_config": {"quant_method": "gptq"}}), &["quant_method", "gptq"]);
+    refused(&json!({"quantization_config": {"quant_method": "exl2"}}), &["quant_method", "exl2"]);
     refused(&json!({"rms_norm_eps": 0.0}), &["rms_norm_eps", "0"]);
     refused(&json!({"intermediate_size": 128}), &["mlp.gate_proj", "160", "128"]);
     let moe =

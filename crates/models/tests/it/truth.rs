@@ -66,8 +66,14 @@ impl Runner {
     }
 
     pub(crate) fn step(&mut self, tokens: &[u32], first_position: usize, logits: LogitRows) -> Vec<f32> {
-        let sequence = Sequence { tokens, first_position, blocks: &self.blocks, logits };
+        let sequence = Sequence { tokens, first_position, blocks: &self.blocks, state: 0, logits };
         self.model.forward(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
+    }
+
+    /// The last hidden state of a sequence, behind the final norm.
+    pub(crate) fn hidden(&mut self, tokens: &[u32]) -> Vec<f32> {
+        let sequence = Sequence { tokens, first_position: 0, blocks: &self.blocks, state: 0, logits: LogitRows::Last };
+        self.model.hidden(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
     }
 
     /// Logits of every position, `[tokens, vocabulary]`, computed in steps of at most `chunk` tokens.
