@@ -13,10 +13,13 @@ pub enum Isa {
     /// AVX-512 with VNNI, BF16 and VBMI: Zen 4 and later, Sapphire Rapids and later. Processors with AVX-512 but
     /// without these run the AVX2 bodies.
     Avx512,
+    /// That and AMX tiles of int8 and BF16: Sapphire Rapids and later, where the operating system lets a process use
+    /// them (Linux 5.16 and later).
+    Amx,
 }
 
 impl Isa {
-    const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// The best instruction set of this processor.
     #[must_use]
@@ -49,8 +52,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bf16")
                     && is_x86_feature_detected!("avx512vbmi")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.is_available() && crate::x86::amx::is_permitted(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::Avx512 | Self::Amx => false,
         }
     }
 }
@@ -61,6 +66,7 @@ impl fmt::Display for Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         })
     }
 }
@@ -72,7 +78,7 @@ impl FromStr for Isa {
         Self::ALL
             .into_iter()
             .find(|isa| isa.to_string() == text)
-            .ok_or_else(|| format!("'{text}' is not scalar, avx2 or avx512"))
+            .ok_or_else(|| format!("'{text}' is not scalar, avx2, avx512 or amx"))
     }
 }
 

@@ -256,7 +256,7 @@ fn write_int8(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f
     if token == 0 {
         scales.fill(0);
         for pair in values.chunks_exact_mut(Q8_PAIR) {
-            pair[PAIR_HEAD..].fill(0x80);
+            pair[PAIR_HEAD..].fill(0);
             for scale in pair[..PAIR_HEAD].as_chunks_mut::<2>().0 {
                 *scale = f16::ONE.to_le_bytes();
             }
@@ -277,7 +277,7 @@ fn write_int8(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f
         quantise(v, scale, &mut q);
         for (r, q) in q.iter().enumerate() {
             let at = PAIR_HEAD + 512 * (token / BLOCK) + 4 * (LANES * (token % BLOCK / 4) + r) + token % 4;
-            panel[at] = q.cast_unsigned() ^ 0x80;
+            panel[at] = q.cast_unsigned();
         }
     }
 }

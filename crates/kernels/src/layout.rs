@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | F32 | 32 | `k` | f32 \[16\] |
 //! | Bf16 | 16 | `k / 2` | bf16 \[16\]\[2\] |
-//! | Q8 | 8.5 | `b / 2`, 1088 bytes | 0: scale f16 \[2\]\[16\] · 64: `q + 128` u8 \[2\]\[8 u\]\[16 r\]\[4 i\] |
+//! | Q8 | 8.5 | `b / 2`, 1088 bytes | 0: scale f16 \[2\]\[16\] · 64: `q` i8 \[2\]\[8 u\]\[16 r\]\[4 i\] |
 //! | Q4 | 4.5 | `b / 2`, 576 bytes | 0: scale f16 \[2\]\[16\] · 64: nibbles \[2\]\[4 u\]\[16 r\]\[4 i\] |
 //! | Q4K | 4.63 | `s`, 2368 bytes | d, dmin, scales, minima, nibbles |
 //! | Q5K | 5.63 | `s`, 2880 bytes | as Q4K, then the fifth bits |
@@ -120,7 +120,7 @@ impl Layout {
             Self::Q8 => {
                 let pair = &panel[b / 2 * Q8_PAIR..][..Q8_PAIR];
                 let scale = half_at(pair, b % 2 * 32 + 2 * r);
-                let q = std::array::from_fn(|k| pair[PAIR_HEAD + b % 2 * 512 + unit_at(k / 4, r) + k % 4]);
+                let q = std::array::from_fn(|k| pair[PAIR_HEAD + b % 2 * 512 + unit_at(k / 4, r) + k % 4] ^ 0x80);
                 Block { q, scale: [scale; 2], offset: 128, minimum: 0.0 }
             }
             Self::Q4 => {
@@ -177,7 +177,7 @@ pub(crate) fn put_q8(panel: &mut [u8], b: usize, r: usize, scale: f16, q: &[i8; 
     let pair = &mut panel[b / 2 * Q8_PAIR..][..Q8_PAIR];
     pair[b % 2 * 32 + 2 * r..][..2].copy_from_slice(&scale.to_le_bytes());
     for (u, q) in q.as_chunks::<4>().0.iter().enumerate() {
-        let bytes = q.map(|q| q.cast_unsigned() ^ 0x80);
+        let bytes = q.map(i8::cast_unsigned);
         pair[PAIR_HEAD + b % 2 * 512 + unit_at(u, r)..][..4].copy_from_slice(&bytes);
     }
 }

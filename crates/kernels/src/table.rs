@@ -42,11 +42,13 @@ impl Table {
         assert!(isa.is_available(), "a table is taken for what the processor has");
         match isa {
             #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &crate::x86::amx::TABLE,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &crate::x86::avx512::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &crate::x86::avx2::TABLE,
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx512 | Isa::Avx2 => unreachable!("only x86-64 has these instructions"),
+            Isa::Amx | Isa::Avx512 | Isa::Avx2 => unreachable!("only x86-64 has these instructions"),
             Isa::Scalar => &SCALAR,
         }
     }

@@ -75,6 +75,8 @@ pub(crate) enum Isa {
     Scalar,
     Avx2,
     Avx512,
+    /// That and AMX tiles.
+    Amx,
 }
 
 /// How the processor is used.
@@ -253,6 +255,7 @@ impl Isa {
             Self::Scalar => kernels::Isa::Scalar,
             Self::Avx2 => kernels::Isa::Avx2,
             Self::Avx512 => kernels::Isa::Avx512,
+            Self::Amx => kernels::Isa::Amx,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 mod floats;
 mod ops;
-mod pack;
+pub(super) mod pack;
 mod quantised;
 
 use std::arch::x86_64::*;
@@ -97,25 +97,25 @@ macro_rules! over_columns {
         }
     }};
 }
-use over_columns;
+pub(super) use over_columns;
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: 64 bytes are there, and the load needs no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load_floats(floats: &[f32; LANES]) -> __m512 {
+pub(super) fn load_floats(floats: &[f32; LANES]) -> __m512 {
     // SAFETY: sixteen floats are there, and the load needs no alignment.
     unsafe { _mm512_loadu_ps(floats.as_ptr()) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store_floats(floats: &mut [f32; LANES], value: __m512) {
+pub(super) fn store_floats(floats: &mut [f32; LANES], value: __m512) {
     // SAFETY: there is room for sixteen floats, and the store needs no alignment.
     unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), value) }
 }

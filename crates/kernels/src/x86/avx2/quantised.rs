@@ -147,13 +147,13 @@ fn unpack<const L: u8>(panel: &[u8], b: usize, half: usize) -> Block {
     Block { q, scale: [scale; 2], minimum }
 }
 
-/// The numbers of a Q8 block, signed again.
+/// The numbers of a Q8 block.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn signed(bytes: &[u8], half: usize) -> [__m256i; 8] {
     let mut out = [_mm256_setzero_si256(); 8];
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *out = _mm256_xor_si256(load(bytes)[half], _mm256_set1_epi8(-128));
+        *out = load(bytes)[half];
     }
     out
 }

@@ -14,22 +14,27 @@ use crate::scalar;
 const SIGNS: u32 = 0x8080_8080;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+pub(in super::super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     if !columns.is_multiple_of(2 * LANES) {
         return scalar::pack_bf16(x, columns, rows, out);
     }
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
-        for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(LANES * stride)) {
-            let (low, high) = x.split_at(LANES);
-            let (low, high) = (load_floats(head(low)), load_floats(head(high)));
-            let pairs = _mm512_cvtne2ps_pbh(high, low);
-            // SAFETY: both are 64 bytes, and any bits are valid for either.
-            let words = unsafe { std::mem::transmute::<__m512bh, [u32; LANES]>(pairs) };
-            out.chunks_exact_mut(stride).zip(words).for_each(|(out, word)| out[c] = word);
+        for (x, out) in x.as_chunks().0.iter().zip(out.chunks_exact_mut(LANES * stride)) {
+            out.chunks_exact_mut(stride).zip(bf16_words(x)).for_each(|(out, word)| out[c] = word);
         }
     }
+}
+
+/// Thirty-two numbers in BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+pub(in super::super) fn bf16_words(x: &[f32; BLOCK]) -> [u32; LANES] {
+    let (low, high) = x.split_at(LANES);
+    let pairs = _mm512_cvtne2ps_pbh(load_floats(head(high)), load_floats(head(low)));
+    // SAFETY: both are 64 bytes, and any bits are valid for either.
+    unsafe { std::mem::transmute::<__m512bh, [u32; LANES]>(pairs) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

@@ -156,7 +156,6 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
     let mut sums = [zero; 2];
     for (j, q) in q.iter_mut().enumerate() {
         match L {
-            Q8 => *q = _mm512_xor_si512(*q, x_offset),
             Q4 | Q6K => *q = _mm512_sub_epi8(*q, offset),
             _ => {}
         }
@@ -171,7 +170,7 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
     Block { q, start, scale, minimum }
 }
 
-/// The unsigned numbers of a block as they are stored, its scales and its minimum.
+/// The numbers of a block as they are stored (signed in Q8, unsigned elsewhere), its scales and its minimum.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {

@@ -1,0 +1,52 @@
+//! Bodies in AMX: a tile of up to sixteen activations' rows times a unit of a BF16 panel in one instruction.
+//!
+//! The panels' layout is what the instruction wants of its second operand (two BF16 of each of sixteen rows side by
+//! side), so weights are the same bytes as for AVX-512; only activations lie otherwise: a tile that is read here has
+//! its columns one after the other, `[columns][words]`.
+//!
+//! A product of sixteen words keeps the sums of even and of odd numbers apart and adds both to the total at its end
+//! (Intel's manual, TDPBF16PS). Few columns, which memory binds, are summed by AVX-512 in just this order, so a row
+//! does not depend on how many stand beside it.
+//!
+//! Int8 stays with AVX-512: a block of 32 has its own scale, and bringing sixteen times sixteen integers out of a tile
+//! register for every block costs as much as the products save (`docs/decisions/0012-amx.md`).
+
+mod products;
+mod tiles;
+
+pub(crate) use tiles::is_permitted;
+
+use super::avx512;
+use crate::Isa;
+use crate::activations::{Kind, Tile};
+use crate::layout::{LANES, Layout};
+use crate::table::Table;
+
+/// Columns from which on a tile is laid out for, and computed by, AMX.
+const COLUMNS_MIN: usize = 4;
+
+/// Makes a safe function of the table out of a body that needs AMX or AVX-512.
+macro_rules! entry {
+    ($name:ident, $body:expr, ($($argument:ident: $type:ty),*)) => {
+        fn $name($($argument: $type),*) {
+            // SAFETY: `Table::of` hands this table out only if the processor has the instructions and the system lets
+            // us use them.
+            unsafe { $body($($argument),*) }
+        }
+    };
+}
+
+entry!(bf16, products::bf16::<1>, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(bf16_pair, products::bf16::<2>, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+
+pub(crate) static TABLE: Table = Table {
+    isa: Isa::Amx,
+    bf16_bf16: bf16,
+    pair: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::Bf16) => Some(bf16_pair),
+        _ => (avx512::TABLE.pair)(layout, kind),
+    },
+    pack_bf16,
+    ..avx512::TABLE
+};
