@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// No published model comes near these; beyond them an allocation would follow a foreign number.
 const DIMENSION_MAX: usize = 1 << 20;
-const LAYERS_MAX: usize = 4096;
+pub(crate) const LAYERS_MAX: usize = 4096;
 const EXPERTS_MAX: usize = 1 << 16;
 const VOCABULARY_MAX: usize = 1 << 24;
 const TAPS_MAX: usize = 64;

@@ -13,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+pub mod bert;
 mod checkpoint;
 pub mod config;
 pub mod embedding;
