@@ -10,7 +10,7 @@ use base::{Clock, RequestId, Rng};
 use chat::{Embed, Generate, ModelCard};
 
 use crate::buckets::Buckets;
-use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai, s3vectors};
+use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai, ossvectors, s3vectors};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -98,6 +98,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ossvectors::taken))
         .layer(axum::middleware::from_fn(guard::only_local_names))
         .with_state(app)
 }

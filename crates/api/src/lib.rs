@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod ollama;
 mod openai;
+mod ossvectors;
 mod policy;
 mod s3vectors;
 pub mod signature;

@@ -4,7 +4,6 @@
 //! time, and nothing of a secret is ever shown.
 
 mod canonical;
-#[cfg(test)]
 pub(crate) mod oss4;
 pub mod sigv4;
 

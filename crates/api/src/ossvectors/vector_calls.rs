@@ -1,0 +1,109 @@
+//! Operations of vectors. Everything long happens off the serving threads.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use vectors::{BATCH_ROWS_MAX, BucketName};
+
+use super::call::{Call, json as read};
+use super::error::Failure;
+use super::from_wire::{self, Batch};
+use super::types::{KeysRequest, ListVectors, QueryVectors};
+use crate::buckets::embed;
+use crate::buckets::wire::{Numbers, position, returned, token};
+
+type Answer = Result<Response, Failure>;
+
+/// Keys of one read; the vendor's limit.
+const GET_KEYS_MAX: usize = 100;
+
+pub(super) async fn put(call: &Arc<Call>, bucket: &BucketName) -> Answer {
+    let (work, bucket) = (Arc::clone(call), bucket.clone());
+    let done = call.buckets.compute(async move { put_batch(&work, &bucket).await }).await;
+    done.ok_or_else(Failure::unavailable)??;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn put_batch(call: &Call, bucket: &BucketName) -> Result<(), Failure> {
+    let batch = Batch::parse(read(&call.body)?)?;
+    let (_, entry) = call.index(bucket, batch.index_name.as_deref(), "PutVectors").await?;
+    let texts = batch.texts();
+    let embedded =
+        if texts.is_empty() { Vec::new() } else { embed(&call.app, call.id, texts).await.map_err(Failure::invalid)? };
+    let rows = batch.rows(&entry, call.buckets.catalogue.config().metadata, embedded)?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    index.put(rows).await.map_err(call.failed())
+}
+
+pub(super) async fn get(call: &Call, bucket: &BucketName) -> Answer {
+    let wire: KeysRequest = call.json()?;
+    let keys = from_wire::keys(&wire.keys, GET_KEYS_MAX)?;
+    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "GetVectors").await?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    let rows = index.get(&keys).await.map_err(call.failed())?;
+    let data = wire.return_data.then_some(wire.data_format);
+    let vectors: Vec<_> = rows.iter().map(|row| returned(row, data, wire.return_metadata)).collect();
+    Ok(Json(json!({"vectors": vectors})).into_response())
+}
+
+pub(super) async fn delete(call: &Call, bucket: &BucketName) -> Answer {
+    let wire: KeysRequest = call.json()?;
+    let keys = from_wire::keys(&wire.keys, BATCH_ROWS_MAX)?;
+    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "DeleteVectors").await?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    index.delete(keys).await.map_err(call.failed())?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
+    let wire: ListVectors = call.json()?;
+    let (span, limit) = from_wire::span(&wire)?;
+    let bad = || Failure::invalid("nextToken is none of ours");
+    let after = wire.next_token.as_deref().map(|text| position(text).ok_or_else(bad)).transpose()?;
+    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "ListVectors").await?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    let page = index.list(span, after.as_ref(), limit).await.map_err(call.failed())?;
+    let data = wire.return_data.then_some(wire.data_format);
+    let vectors = if data.is_some() || wire.return_metadata {
+        let rows = index.get(&page.keys).await.map_err(call.failed())?;
+        rows.iter().map(|row| json!(returned(row, data, wire.return_metadata))).collect()
+    } else {
+        page.keys.iter().map(|key| json!({"key": key.as_str()})).collect::<Vec<Value>>()
+    };
+    let mut answer = json!({"vectors": vectors});
+    if let Some(next) = page.next {
+        answer["nextToken"] = token(next.key().as_str()).into();
+    }
+    Ok(Json(answer).into_response())
+}
+
+pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
+    let mut wire: QueryVectors = call.json()?;
+    let numbers = from_wire::numbers(wire.query_vector.take())?;
+    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "QueryVectors").await?;
+    let vector = match numbers {
+        Numbers::Known(numbers) => numbers,
+        Numbers::OfText(text) => {
+            embed(&call.app, call.id, vec![text]).await.map_err(Failure::invalid)?.pop().unwrap_or_default()
+        }
+    };
+    let query = from_wire::query(&wire, &entry, vector)?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    let searched = call.buckets.compute(async move { index.query(&query).await }).await;
+    let found = searched.ok_or_else(Failure::unavailable)?.map_err(call.failed())?;
+    let row = |row: &vectors::Match| {
+        let mut shown = json!({"key": row.key.as_str()});
+        if wire.return_distance {
+            shown["distance"] = row.distance.into();
+        }
+        if let Some(metadata) = &row.metadata {
+            shown["metadata"] = metadata.to_json();
+        }
+        shown
+    };
+    let vectors: Vec<Value> = found.iter().map(row).collect();
+    Ok(Json(json!({"vectors": vectors})).into_response())
+}
