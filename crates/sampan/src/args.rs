@@ -35,6 +35,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::net::args::NetCommand,
     },
+    /// Look at vector buckets, fill and query them.
+    Vectors {
+        #[command(flatten)]
+        place: crate::vector_commands::args::Place,
+        #[command(subcommand)]
+        command: crate::vector_commands::args::VectorsCommand,
+    },
     /// Print shell completions.
     Completions {
         /// For which shell.

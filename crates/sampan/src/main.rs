@@ -14,6 +14,7 @@ mod model;
 mod net;
 mod shelf;
 mod up;
+mod vector_commands;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
         Command::Bench(bench) => bench::run(&bench),
         Command::Net { command } => net::run(&command),
+        Command::Vectors { place, command } => vector_commands::run(&place, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
             Ok(())

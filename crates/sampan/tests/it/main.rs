@@ -6,3 +6,4 @@ mod commands;
 mod net;
 mod program;
 mod serving;
+mod vectors;

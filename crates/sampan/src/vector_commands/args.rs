@@ -1,0 +1,168 @@
+//! The arguments of `sampan vectors`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use vectors::Metric;
+
+use crate::args::Data;
+
+/// Where the buckets lie, and how answers are printed.
+#[derive(Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Bytes of one vector's metadata that filters may use.
+    #[arg(long, global = true, value_name = "BYTES", env = "SAMPAN_FILTERABLE_BYTES", default_value_t = 2048)]
+    pub(crate) filterable_bytes: usize,
+    /// For scripts: a JSON object a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum VectorsCommand {
+    /// Buckets.
+    Bucket {
+        #[command(subcommand)]
+        command: BucketCommand,
+    },
+    /// Indexes of a bucket.
+    Index {
+        #[command(subcommand)]
+        command: IndexCommand,
+    },
+    /// Write vectors from a file.
+    Put(Put),
+    /// Find the nearest vectors.
+    Query(Query),
+    /// List keys.
+    Ls(Ls),
+    /// Write all vectors as JSON lines, which `put` reads.
+    Export(Export),
+    /// Read every vector and check its bytes.
+    Verify {
+        /// BUCKET/INDEX.
+        index: String,
+    },
+    /// Move what was written last into segments, and merge segments.
+    Compact {
+        /// BUCKET/INDEX.
+        index: String,
+    },
+    /// Count the vectors and segments of an index.
+    Stats {
+        /// BUCKET/INDEX.
+        index: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Create a bucket.
+    Create {
+        /// 3 to 63 of a-z 0-9 . -
+        name: String,
+    },
+    /// List buckets.
+    Ls,
+    /// Delete a bucket that holds no index.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Create an index.
+    Create(CreateIndex),
+    /// List the indexes of a bucket.
+    Ls {
+        /// Its name.
+        bucket: String,
+    },
+    /// Delete an index with all its vectors.
+    Rm {
+        /// BUCKET/INDEX.
+        index: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateIndex {
+    /// BUCKET/INDEX.
+    pub(crate) index: String,
+    /// How many numbers a vector has.
+    #[arg(long)]
+    pub(crate) dimension: u32,
+    /// How distance is measured.
+    #[arg(long, value_enum, default_value = "cosine")]
+    pub(crate) metric: MetricName,
+    /// Metadata fields that filters do not use, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) not_filterable: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum MetricName {
+    Cosine,
+    Euclidean,
+}
+
+impl MetricName {
+    pub(crate) fn of_engine(self) -> Metric {
+        match self {
+            Self::Cosine => Metric::Cosine,
+            Self::Euclidean => Metric::Euclidean,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Put {
+    /// BUCKET/INDEX.
+    pub(crate) index: String,
+    /// JSON lines `{"key", "vector", "metadata"}` (`-`: from stdin), a NumPy array (.npy, f32, two-dimensional), or
+    /// .fvecs.
+    pub(crate) file: PathBuf,
+    /// Keys of arrays are their rows' numbers behind this.
+    #[arg(long, default_value = "")]
+    pub(crate) key_prefix: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Query {
+    /// BUCKET/INDEX.
+    pub(crate) index: String,
+    /// Neighbours of this vector: [0.1, 0.2, ...].
+    #[arg(long, required_unless_present = "key", conflicts_with = "key")]
+    pub(crate) vector: Option<String>,
+    /// Neighbours of the vector with this key.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// How many.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) top_k: usize,
+    /// Among vectors whose metadata fits: {"year": {"$gte": 2020}}.
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Ls {
+    /// BUCKET/INDEX.
+    pub(crate) index: String,
+    /// Keys at most.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// BUCKET/INDEX.
+    pub(crate) index: String,
+    /// Write here instead of stdout.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
