@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use api::buckets::{Access, Buckets, Identity};
@@ -20,6 +21,8 @@ use crate::machine;
 
 /// Indexes that stay open between requests.
 const OPEN_MAX: usize = 256;
+/// How often it is seen which indexes rest.
+const REST: Duration = Duration::from_secs(5);
 /// Who signs with the pair that is made here, in policies.
 const USER: &str = "local";
 
@@ -129,7 +132,10 @@ pub(crate) struct Compactor {
 
 impl Compactor {
     fn start(catalogue: Arc<Catalogue>) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().context("start the compactor's runtime")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("start the compactor's runtime")?;
         let (stop, stopped) = oneshot::channel();
         let work = move || {
             runtime.block_on(async move {
@@ -141,10 +147,18 @@ impl Compactor {
                 let failed = |index: &store::Name, error: &vectors::Error| {
                     tracing::warn!(%index, %error, "compaction failed and is tried again after the next request");
                 };
+                let resting = async {
+                    // Runs as long as the process: the other branches end it.
+                    loop {
+                        tokio::time::sleep(REST).await;
+                        catalogue.compact_resting(failed).await;
+                    }
+                };
                 tokio::select! {
                     biased;
                     _ = stopped => {}
                     () = catalogue.keep_compacted(failed) => {}
+                    () = resting => {}
                 }
             });
         };

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod anthropic;
+mod buckets;
 mod dashscope;
 mod embed;
 mod ollama;

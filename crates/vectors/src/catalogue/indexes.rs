@@ -180,6 +180,11 @@ impl Catalogue {
         self.pool.keep_compacted(failed).await;
     }
 
+    /// Compacts open indexes that hold rows in memory and were not written to since the last call.
+    pub async fn compact_resting(&self, failed: impl Fn(&Name, &Error)) {
+        self.pool.compact_resting(failed).await;
+    }
+
     /// Removes what deletions that were cut short left behind, and returns how many indexes that were.
     ///
     /// # Errors

@@ -33,7 +33,12 @@ struct Place {
     /// Read by whoever uses the index, written once when it is deleted.
     deleted: Arc<RwLock<bool>>,
     last_use: Mutex<u64>,
+    /// The end of the log when it was last looked at.
+    log_seen: Mutex<u64>,
 }
+
+/// So many rows in memory are worth a compaction when nobody writes: every query looks at each of them.
+const RESTING_ROWS_MIN: u32 = 512;
 
 /// An index that stays while this lives. When it is dropped, it is seen whether a compaction is due.
 #[derive(Debug)]
@@ -117,6 +122,23 @@ impl Pool {
                 {
                     failed(&folder, &error);
                 }
+            }
+        }
+    }
+
+    pub(super) async fn compact_resting(&self, failed: impl Fn(&Name, &Error)) {
+        for (folder, place) in self.all() {
+            let Some(index) = place.index.get() else { continue };
+            let stats = index.stats();
+            let seen =
+                std::mem::replace(&mut *place.log_seen.lock().unwrap_or_else(PoisonError::into_inner), stats.log_next);
+            let not_deleted = place.deleted.read().await;
+            if !*not_deleted
+                && seen == stats.log_next
+                && stats.tail_rows >= RESTING_ROWS_MIN
+                && let Err(error) = index.compact().await
+            {
+                failed(&folder, &error);
             }
         }
     }

@@ -161,6 +161,27 @@ async fn no_more_indexes_stay_open_than_allowed() {
     assert_eq!(one.pool.open_count(), 2);
 }
 
+#[tokio::test]
+async fn an_index_that_rests_is_compacted() {
+    let world = World::new();
+    let one = world.process(1);
+    one.create_bucket(&bucket_name("films"), BucketSettings::default()).await.unwrap();
+    create_index(&one, "films", "plots").await.unwrap();
+    let bucket = one.bucket(&bucket_name("films")).await.unwrap();
+    let entry = one.index(&bucket, &index_name("plots")).await.unwrap();
+    let row = |number: u32| {
+        let key = Key::parse(&number.to_string()).unwrap();
+        Row { key, vector: vec![number as f32, 1.0].into(), metadata: Metadata::default() }
+    };
+    for start in [0, 300] {
+        one.open(&entry).await.unwrap().put((start..start + 300).map(row).collect()).await.unwrap();
+        one.compact_resting(|_, error| panic!("{error}")).await;
+        assert_eq!(one.open(&entry).await.unwrap().stats().segments, 0);
+    }
+    one.compact_resting(|_, error| panic!("{error}")).await;
+    assert_eq!(one.open(&entry).await.unwrap().stats().segments, 1);
+}
+
 #[test]
 fn names_have_rules() {
     for bad in ["ab", "Films", "-ab", "ab-", "a_b", "a/b", "a b", "", &"a".repeat(64)] {
