@@ -322,8 +322,8 @@ def test_skewed_clocks(signed, pair, client_of, refused, monkeypatch, minutes):
 
 def test_an_open_server_asks_nobody(server, client_of):
     client = client_of(server, "anybody", "anything")
-    client.put_vector_bucket(m.PutVectorBucketRequest(bucket="open-to-all"))
-    assert client.get_vector_bucket(m.GetVectorBucketRequest(bucket="open-to-all")).bucket_info.name
+    client.put_vector_bucket(m.PutVectorBucketRequest(bucket="open-to-everybody"))
+    assert client.get_vector_bucket(m.GetVectorBucketRequest(bucket="open-to-everybody")).bucket_info.name
 
 
 def test_names_of_others_are_refused(signed):
