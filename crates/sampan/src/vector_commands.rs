@@ -1,10 +1,11 @@
-//! `sampan vectors`: buckets and indexes of a data folder, from the terminal.
+//! `sampan vectors`: buckets and indexes of a data folder or of a server (`remote`), from the terminal.
 //!
 //! The folder is opened beside a server that may be running: processes agree on the store, so both see the same, and
 //! what is written here is visible there at once.
 
 pub(crate) mod args;
 mod read;
+mod remote;
 mod source;
 mod write;
 
@@ -24,6 +25,9 @@ use args::{BucketCommand, CreateIndex, IndexCommand, Place, VectorsCommand};
 const LIST_MAX: usize = 10_000;
 
 pub(crate) fn run(place: &Place, command: &VectorsCommand) -> anyhow::Result<()> {
+    if let Some(server) = &place.server {
+        return remote::run(server, place, command);
+    }
     let folder = crate::buckets::folder(&machine::data_folder(&place.data));
     let limits = crate::buckets::limits(place.filterable_bytes)?;
     let catalogue = crate::buckets::catalogue(&folder, SystemClock::start(), limits)?;

@@ -12,6 +12,15 @@ use crate::args::Data;
 pub(crate) struct Place {
     #[command(flatten)]
     pub(crate) data: Data,
+    /// Ask this server instead of opening the data folder: http://127.0.0.1:8420.
+    #[arg(long, global = true, value_name = "URL", env = "SAMPAN_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Sign for the server with this access key; default: the pair of the data folder, if there is one.
+    #[arg(long, global = true, value_name = "KEY", env = "SAMPAN_ACCESS_KEY")]
+    pub(crate) access_key: Option<String>,
+    /// The other half of the pair.
+    #[arg(long, global = true, value_name = "SECRET", env = "SAMPAN_SECRET", hide_env_values = true)]
+    pub(crate) secret: Option<String>,
     /// Bytes of one vector's metadata that filters may use.
     #[arg(long, global = true, value_name = "BYTES", env = "SAMPAN_FILTERABLE_BYTES", default_value_t = 2048)]
     pub(crate) filterable_bytes: usize,

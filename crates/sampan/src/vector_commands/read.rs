@@ -82,14 +82,19 @@ async fn rows(index: &Opened, mut take: impl FnMut(&Row) -> anyhow::Result<()>) 
     Ok(count)
 }
 
-pub(super) async fn export(catalogue: &Catalogue, export: &Export) -> anyhow::Result<()> {
-    let (_, index) = open(catalogue, &export.index).await?;
-    let mut out: Box<dyn Write> = match &export.out {
+/// Where an export goes.
+pub(super) fn output(export: &Export) -> anyhow::Result<Box<dyn Write>> {
+    Ok(match &export.out {
         Some(path) => {
             Box::new(BufWriter::new(File::create(path).with_context(|| format!("write {}", path.display()))?))
         }
         None => Box::new(BufWriter::new(std::io::stdout())),
-    };
+    })
+}
+
+pub(super) async fn export(catalogue: &Catalogue, export: &Export) -> anyhow::Result<()> {
+    let (_, index) = open(catalogue, &export.index).await?;
+    let mut out = output(export)?;
     let line = |row: &Row| {
         let line = json!({"key": row.key.as_str(), "vector": row.vector, "metadata": row.metadata.to_json()});
         writeln!(out, "{line}").context("write a line")

@@ -81,6 +81,33 @@ fn the_server_and_the_commands_see_the_same() {
     get["keys"] = json!(["alien"]);
     let (status, answer) = ask("/GetVectors", &get);
     assert!(status == 200 && answer.contains("alien"), "{answer}");
+    assert_remote(data.path(), &format!("http://{}", server.address));
     let (status, answer) = ask("/CreateVectorBucket", &json!({"vectorBucketName": "library"}));
     assert!(status == 409 && answer.to_lowercase().contains("x-amzn-errortype: conflictexception"), "{answer}");
+}
+
+/// The commands against a server that holds `library/films` with one vector.
+fn assert_remote(data: &std::path::Path, url: &str) {
+    let at_server = |arguments: &[&str]| {
+        let mut all = vec!["vectors", "--server", url, "--json"];
+        all.extend(arguments);
+        stdout(data, &all)
+    };
+    at_server(&["bucket", "create", "remote"]);
+    at_server(&["index", "create", "remote/films", "--dimension", "2"]);
+    let file = data.join("films.jsonl");
+    at_server(&["put", "remote/films", file.to_str().unwrap()]);
+    assert_eq!(lines(&at_server(&["query", "remote/films", "--key", "alien"]))[0]["key"], "alien");
+    assert_eq!(lines(&at_server(&["export", "remote/films"]))[0]["vector"], json!([1.0, 2.0]));
+    assert_eq!(lines(&at_server(&["ls", "remote/films"])).len(), 1);
+    assert_eq!(lines(&at_server(&["bucket", "ls"])).len(), 2);
+    assert_eq!(lines(&at_server(&["index", "ls", "remote"]))[0]["index"], "films");
+    let refused = |arguments: &[&str]| refusal(data, &[&["vectors", "--server", url], arguments].concat());
+    assert!(refused(&["bucket", "rm", "remote"]).contains("is not empty"));
+    assert!(refused(&["stats", "remote/films"]).contains("--data"));
+    assert!(refused(&["--access-key", "a", "bucket", "ls"]).contains("together"));
+    let own = std::fs::read_to_string(data.join("vectors/access-key.json")).unwrap();
+    let own: Value = serde_json::from_str(&own).unwrap();
+    let forged = ["--access-key", own["access_key"].as_str().unwrap(), "--secret", "wrong", "bucket", "ls"];
+    assert!(refused(&forged).contains("signature"));
 }
