@@ -7,10 +7,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use base::{Clock, RequestId, Rng};
-use chat::{Embed, Generate, ModelCard};
+use chat::{Embed, Generate, Manage, ModelCard};
 
 use crate::buckets::Buckets;
-use crate::{anthropic, cohere, dashscope, guard, health, ollama, openai, ossvectors, s3vectors};
+use crate::{
+    Shelf, anthropic, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner, residents,
+    s3vectors, shelf,
+};
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -25,6 +28,10 @@ pub struct App {
     pub(crate) embed: Option<Arc<dyn Embed>>,
     /// Vector buckets, if there are any.
     pub(crate) buckets: Option<Arc<Buckets>>,
+    /// Who loads and unloads models, if anybody does.
+    pub(crate) manage: Option<Arc<dyn Manage>>,
+    /// The models that lie on this machine, where somebody may look at them.
+    pub(crate) shelf: Option<Shelf>,
     ids: Mutex<Rng>,
     ready: AtomicBool,
 }
@@ -38,9 +45,23 @@ impl App {
             clock,
             embed: None,
             buckets: None,
+            manage: None,
+            shelf: None,
             ids: Mutex::new(Rng::seeded(seed)),
             ready: AtomicBool::new(true),
         }
+    }
+
+    /// The same with somebody who loads and unloads models.
+    #[must_use]
+    pub fn with_manage(self, manage: Arc<dyn Manage>) -> Self {
+        Self { manage: Some(manage), ..self }
+    }
+
+    /// The same with a look at the files of models.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Shelf) -> Self {
+        Self { shelf: Some(shelf), ..self }
     }
 
     /// The same with somebody who embeds texts and ranks documents.
@@ -95,6 +116,10 @@ pub fn router(app: Arc<App>) -> Router {
         .nest("/compatible-mode", openai::routes().merge(openai::model_routes()))
         .nest("/apps/anthropic", anthropic::routes().merge(anthropic::model_routes()))
         .merge(health::routes())
+        .merge(console::routes())
+        .merge(residents::routes())
+        .merge(shelf::routes())
+        .merge(planner::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

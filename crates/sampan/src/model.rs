@@ -1,6 +1,8 @@
 //! `sampan model ls` and `sampan model show`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use comfy_table::{Table, presets};
 use models::Checkpoint;
@@ -25,6 +27,24 @@ pub(crate) fn list(ls: &Ls) -> anyhow::Result<()> {
         table.add_row([text("name"), text("kind"), parameters, size, context, text("where")]);
     }
     machine::print(&format!("{table}\n"))
+}
+
+/// What the console's shelf shows: the same as the two commands.
+pub(crate) fn shelf(data: &Path) -> api::Shelf {
+    let (here, there) = (data.to_owned(), data.to_owned());
+    let list = move || match shelf::entries(&here) {
+        Ok(entries) => Ok(entries.iter().map(row).collect()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let show = move |name: &str| {
+        let entry = match shelf::entries(&there) {
+            Ok(entries) => entries.into_iter().find(|entry| entry.name == name)?,
+            Err(error) => return Some(Err(format!("{error:#}"))),
+        };
+        let looked = shelf::open(&entry).map(|checkpoint| facts(&entry, &checkpoint, true));
+        Some(looked.map_err(|error| format!("{error:#}")))
+    };
+    api::Shelf { list: Arc::new(list), show: Arc::new(show) }
 }
 
 /// A model that cannot be opened is listed with the reason.

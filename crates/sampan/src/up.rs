@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Up;
 use crate::machine::{self, SystemClock, say};
+use crate::model;
 use crate::shelf::{self, Entry};
 
 /// After a signal, streams that are running may go on for so long.
@@ -50,7 +51,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
     let app = App::new(Arc::new(fleet), clock, machine::random_seed()?).with_buckets(served.buckets);
-    let app = Arc::new(app);
+    let app = Arc::new(app.with_shelf(model::shelf(&data)));
 
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &crate::buckets::folder(&data).join("access-key.json"));

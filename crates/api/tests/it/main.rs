@@ -4,6 +4,7 @@
 
 mod anthropic;
 mod buckets;
+mod console;
 mod dashscope;
 mod embed;
 mod ollama;

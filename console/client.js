@@ -1,0 +1,195 @@
+/** Every word that the console exchanges with the server goes through here. */
+
+/**
+ * What went wrong, and what a person can do about it.
+ *
+ * `offline`: nobody answers. `denied`: a key or a right is missing. `missing`: it is not there. `refused`: the request is
+ * wrong. `busy`: later. `broken`: a stream that ended before its end. `fault`: the server's.
+ *
+ * @typedef {"offline" | "denied" | "missing" | "refused" | "busy" | "broken" | "fault"} Trouble
+ */
+
+export class ClientError extends Error {
+  /**
+   * @param {Trouble} trouble
+   * @param {string} message
+   * @param {number} [status]
+   */
+  constructor(trouble, message, status = 0) {
+    super(message);
+    this.trouble = trouble;
+    this.status = status;
+  }
+}
+
+/** Tells the shell whether the server answers. */
+export const connection = new EventTarget();
+
+/**
+ * @param {string} path
+ * @param {{ method?: string, body?: unknown, signal?: AbortSignal }} [options]
+ * @returns {Promise<Response>}
+ */
+export async function send(path, { method = "GET", body, signal } = {}) {
+  const headers = new Headers({ accept: "application/json" });
+  if (body !== undefined) headers.set("content-type", "application/json");
+  const text = body === undefined ? null : JSON.stringify(body);
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: text, signal: signal ?? null, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    connection.dispatchEvent(new Event("lost"));
+    throw new ClientError("offline", error instanceof Error ? error.message : String(error));
+  }
+  connection.dispatchEvent(new Event("found"));
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+/**
+ * The JSON of an answer.
+ *
+ * @param {string} path
+ * @param {{ method?: string, body?: unknown, signal?: AbortSignal }} [options]
+ * @returns {Promise<any>}
+ */
+export async function ask(path, options) {
+  const response = await send(path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** @param {Response} response */
+async function failure(response) {
+  const text = await response.text().catch(() => "");
+  let message = text.trim() || response.statusText;
+  try {
+    const body = JSON.parse(text);
+    message = body.error?.message ?? body.message ?? (typeof body.error === "string" ? body.error : message);
+  } catch {
+    // A body that is no JSON is shown as it is.
+  }
+  return new ClientError(troubleOf(response.status), message, response.status);
+}
+
+/**
+ * @param {number} status
+ * @returns {Trouble}
+ */
+function troubleOf(status) {
+  if (status === 401 || status === 403) return "denied";
+  if (status === 404) return "missing";
+  if (status === 429 || status === 503) return "busy";
+  return status >= 500 ? "fault" : "refused";
+}
+
+/**
+ * A chat completion, piece by piece. Ends normally only if the server said that the answer is whole; otherwise it
+ * throws, and what came before is a broken answer.
+ *
+ * @param {Record<string, unknown>} body
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<ChatChunk>}
+ */
+export async function* chat(body, signal) {
+  const whole = { ...body, stream: true, stream_options: { include_usage: true } };
+  const response = await send("/v1/chat/completions", { method: "POST", body: whole, signal });
+  let isWhole = false;
+  for await (const data of serverSent(response, signal)) {
+    if (data === "[DONE]") {
+      isWhole = true;
+      break;
+    }
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ClientError("broken", chunk.error.message ?? "");
+    yield chunk;
+  }
+  if (!isWhole) throw new ClientError("broken", "");
+}
+
+/**
+ * @typedef {object} ChatChunk
+ * @property {{ delta: ChatDelta, finish_reason: string | null }[]} choices
+ * @property {{ prompt_tokens: number, completion_tokens: number, prompt_tokens_details?: { cached_tokens: number } } | null} [usage]
+ *
+ * @typedef {object} ChatDelta
+ * @property {string} [content]
+ * @property {string} [reasoning_content]
+ * @property {{ index: number, id?: string, function: { name?: string, arguments?: string } }[]} [tool_calls]
+ */
+
+/** Characters of one event; a stream without line ends does not fill the memory. */
+const EVENT_CHARS_MAX = 8_000_000;
+
+/**
+ * @param {Response} response
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<string>}
+ */
+async function* serverSent(response, signal) {
+  if (!response.body) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      buffer += value;
+      let end = buffer.search(/\r?\n\r?\n/);
+      while (end >= 0) {
+        const block = buffer.slice(0, end);
+        buffer = buffer.slice(end).replace(/^\r?\n\r?\n/, "");
+        const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
+        if (data.length > 0) yield data.join("\n");
+        end = buffer.search(/\r?\n\r?\n/);
+      }
+      if (buffer.length > EVENT_CHARS_MAX) throw new ClientError("broken", "an event is too long");
+    }
+  } catch (error) {
+    if (signal.aborted || error instanceof ClientError) throw error;
+    throw new ClientError("broken", error instanceof Error ? error.message : String(error));
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/**
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {"loaded" | "on_disk" | "loading" | "failed"} state
+ * @property {string} [reason]
+ * @property {number} context_tokens
+ * @property {string} architecture
+ * @property {string} container
+ * @property {string} weight_format
+ * @property {number} parameters
+ * @property {number} size_bytes
+ * @property {boolean} tools
+ * @property {boolean} thinking
+ * @property {boolean} [vision]
+ * @property {number} [layers_done]
+ * @property {number} [layers_all]
+ * @property {number} [weights_bytes]
+ * @property {number} [kv_used_bytes]
+ * @property {number} [kv_max_bytes]
+ * @property {number} [running]
+ * @property {number} [waiting]
+ * @property {number} [tokens_per_second]
+ * @property {number} [output_tokens]
+ * @property {number} [prompt_tokens]
+ * @property {number} [cached_tokens]
+ *
+ * @typedef {object} Platform
+ * @property {string} version
+ * @property {boolean} managed
+ * @property {boolean} ready
+ * @property {Model[]} models
+ */
+
+/**
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Platform>}
+ */
+export function platform(signal) {
+  return ask("/admin/v1/models", signal ? { signal } : {});
+}

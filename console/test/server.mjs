@@ -1,0 +1,72 @@
+// Starts the real program on a free port, and a proxy before it that can play a model of its own.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** What the proxy answers in place of the model: pieces of a stream, or nothing to pass the request on. */
+export const model = { /** @type {null | (() => AsyncGenerator<string>)} */ play: null };
+
+export async function start(binary) {
+  const data = mkdtempSync(join(tmpdir(), "sampan-console-"));
+  const child = spawn(binary, ["up", "--listen", "127.0.0.1:0", "--data", data], { stdio: ["ignore", "pipe", "inherit"] });
+  const address = await new Promise((resolve, reject) => {
+    let text = "";
+    child.stdout.on("data", (piece) => {
+      text += piece;
+      const found = text.match(/http:\/\/\S+/);
+      if (found) resolve(found[0]);
+    });
+    child.on("exit", (code) => reject(new Error(`the program ended with ${code}`)));
+  });
+  const proxy = http.createServer((request, response) => pass(address, request, response));
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const stop = async () => {
+    proxy.closeAllConnections();
+    proxy.close();
+    child.removeAllListeners("exit");
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    child.kill("SIGTERM");
+    const timer = setTimeout(() => child.kill("SIGKILL"), 3000);
+    await ended;
+    clearTimeout(timer);
+    rmSync(data, { recursive: true, force: true });
+  };
+  return { address: `http://127.0.0.1:${proxy.address().port}`, direct: address, stop };
+}
+
+async function pass(address, request, response) {
+  if (model.play && request.url === "/v1/chat/completions") {
+    request.resume();
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    try {
+      for await (const piece of model.play()) {
+        if (!response.write(piece)) await new Promise((resolve) => response.once("drain", resolve));
+      }
+    } catch {
+      response.destroy();
+      return;
+    }
+    response.end();
+    return;
+  }
+  const inner = http.request(address + request.url, { method: request.method, headers: request.headers }, (answer) => {
+    response.writeHead(answer.statusCode ?? 502, answer.headers);
+    answer.pipe(response);
+  });
+  inner.on("error", () => response.destroy());
+  request.pipe(inner);
+}
+
+export const piece = (delta, finish = null) => `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`;
+
+/** A whole answer of these texts. */
+export function texts(list) {
+  return async function* () {
+    for (const content of list) yield piece({ content });
+    yield piece({}, "stop");
+    yield "data: [DONE]\n\n";
+  };
+}

@@ -1,0 +1,90 @@
+/** What runs, and how it is. */
+
+import { platform } from "../client.js";
+import { fill, h } from "../parts/dom.js";
+import { copyButton } from "../parts/feedback.js";
+import { tabs } from "../parts/form.js";
+import { icon } from "../parts/icon.js";
+import { snippets } from "../parts/snippets.js";
+import { spark } from "../parts/spark.js";
+import { every, loaded, notice } from "../parts/state.js";
+import { bytes, compact, count, decimal, t } from "../text.js";
+import { memoryBar, statePill } from "../parts/model.js";
+
+/** How often the figures are read, in milliseconds. */
+const LOOK_MS = 2000;
+
+/** @param {import("../app.js").Visit} visit */
+export async function show({ page, signal }) {
+  const body = h("div", {});
+  fill(page,
+    h("div", { class: "head" },
+      h("div", {}, h("h1", {}, t("nav.overview")), h("p", {}, t("overview.lead"))),
+      h("div", { class: "actions" }, h("a", { class: "button first", href: "#/playground" }, icon("playground"), t("overview.talk")))),
+    body);
+  await loaded(body, platform, (seen) => draw(seen, signal), signal);
+}
+
+/**
+ * @param {import("../client.js").Platform} first
+ * @param {AbortSignal} signal
+ */
+function draw(first, signal) {
+  const figures = h("dl", { class: "grid figures" });
+  const models = h("div", {});
+  const line = spark(t("overview.speed"));
+  /** @param {import("../client.js").Platform} seen */
+  const update = (seen) => {
+    const sum = (/** @type {(model: import("../client.js").Model) => number | undefined} */ of) => seen.models.reduce((all, model) => all + (of(model) ?? 0), 0);
+    const up = seen.models.filter((model) => model.state === "loaded");
+    const tiles = [figure(t("overview.loaded"), count(up.length), t("overview.of", { count: count(seen.models.length) }))];
+    if (seen.managed) {
+      line.push(sum((model) => model.tokens_per_second));
+      tiles.push(
+        figure(t("overview.live"), count(sum((model) => model.running)), t("overview.waiting", { count: count(sum((model) => model.waiting)) })),
+        figure(t("overview.speed"), decimal(sum((model) => model.tokens_per_second)), t("overview.answered", { count: compact(sum((model) => model.output_tokens)) }), line.element),
+        figure(t("overview.memory"), bytes(sum((model) => model.weights_bytes)), t("overview.kv", { size: bytes(sum((model) => model.kv_used_bytes)) })));
+    } else {
+      tiles.push(
+        figure(t("overview.weights"), bytes(sum((model) => model.size_bytes)), t("overview.weights.text")),
+        figure(t("overview.context"), compact(Math.max(0, ...seen.models.map((model) => model.context_tokens))), t("overview.context.text")));
+    }
+    fill(figures, tiles);
+    fill(models, seen.models.length === 0 ? notice({ icon: "models", title: t("models.empty"), text: t("models.empty.text") }) : list(seen.models));
+  };
+  update(first);
+  every(LOOK_MS, signal, async () => update(await platform(signal)));
+  return h("div", { class: "stack" }, figures,
+    h("div", { class: "split" },
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.models")), h("a", { href: "#/models" }, t("overview.all"))), models),
+      connect(first.models[0]?.id ?? "")));
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ * @param {string} remark
+ * @param {Element} [drawing]
+ */
+function figure(name, value, remark, drawing) {
+  return h("div", { class: "card figure" }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "remark" }, remark), drawing ? h("dd", { class: "drawing" }, drawing) : null);
+}
+
+/** @param {import("../client.js").Model[]} models */
+function list(models) {
+  const rows = models.map((model) => h("li", { class: "model" },
+    h("div", { class: "cut" }, h("a", { href: `#/models/${encodeURIComponent(model.id)}` }, model.id),
+      h("div", { class: "soft cut" }, [model.architecture, model.weight_format, model.parameters ? compact(model.parameters) : ""].filter(Boolean).join(" · "))),
+    memoryBar(model), statePill(model)));
+  return h("ul", { class: "model-list" }, rows);
+}
+
+/** @param {string} model */
+function connect(model) {
+  const programs = snippets({ model, messages: [{ role: "user", content: "Who are you?" }] });
+  const code = h("code", {});
+  const bar = tabs(t("overview.connect"), Object.entries(programs).map(([name, text]) => ({ name, show: () => { code.textContent = text; } })));
+  return h("section", { class: "card" }, h("header", {}, h("h2", {}, t("overview.connect")), bar),
+    h("div", { class: "inside stack" }, h("p", { class: "soft" }, t("overview.connect.text")),
+      h("div", { class: "snippet" }, h("pre", { tabindex: 0 }, code), copyButton(() => code.textContent ?? ""))));
+}
