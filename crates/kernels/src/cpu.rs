@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use crate::memory::Arena;
 use crate::pool::Pool;
 use crate::table::Table;
 use crate::{Error, Isa, Result};
@@ -34,6 +35,8 @@ impl Default for CpuOptions {
 pub struct Cpu {
     pub(crate) pool: Pool,
     pub(crate) table: &'static Table,
+    /// Where weights lie.
+    pub(crate) arena: Arena,
 }
 
 impl Cpu {
@@ -48,7 +51,7 @@ impl Cpu {
             return Err(Error::IsaUnavailable { isa });
         }
         let pool = Pool::new(options.threads.get().min(THREADS_MAX), options.is_pinned)?;
-        Ok(Self { pool, table: Table::of(isa) })
+        Ok(Self { pool, table: Table::of(isa), arena: Arena::default() })
     }
 
     /// The instruction set in use.

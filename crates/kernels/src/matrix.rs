@@ -64,7 +64,7 @@ impl Matrix {
         let panels = rows.div_ceil(LANES);
         let size = layout.panel_bytes(columns).and_then(|panel| Some((panel, panel.checked_mul(panels)?)));
         let Some((panel_bytes, size)) = size else { return Err(shape) };
-        let mut memory = Memory::zeroed(size)?;
+        let mut memory = cpu.arena.zeroed(size)?;
         let parts = Parts::new(&mut memory[..]);
         cpu.pool.for_each(panels, &|_, p| {
             // SAFETY: panels do not overlap, and every index is handed out once.

@@ -5,6 +5,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Error, Result};
 
@@ -13,24 +14,71 @@ pub(crate) const ALIGNMENT: usize = 64;
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
 
+/// What an [`Arena`] takes from the system at once: many matrices of a small model, so that they share huge pages.
+const ARENA_BYTES: usize = 64 << 20;
+
 /// A fixed number of bytes, zero at first.
 pub(crate) struct Memory {
+    /// Where they lie; others may own the bytes beside them.
+    region: Arc<Region>,
+    start: usize,
+    length: usize,
+}
+
+/// Gives out memory that stays for long, without holes between huge pages: a matrix of a megabyte would otherwise lie
+/// on small pages, which slows its reading (`docs/decisions/0013-reading-weights.md`). A region goes back to the system
+/// when all that lies in it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    current: Mutex<Option<(Arc<Region>, usize)>>,
+}
+
+impl Arena {
+    /// `length` zero bytes.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the system has none.
+    pub(crate) fn zeroed(&self, length: usize) -> Result<Memory> {
+        if length >= ARENA_BYTES / 2 {
+            return Memory::zeroed(length);
+        }
+        // A panic while the lock was held left the place whole: it is written at once.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (region, start) = match current.take() {
+            Some((region, used)) if region.length - used >= length => (region, used),
+            Some(_) | None => (Arc::new(Region::zeroed(ARENA_BYTES)?), 0),
+        };
+        let end = (start + length).next_multiple_of(ALIGNMENT).min(region.length);
+        *current = Some((Arc::clone(&region), end));
+        Ok(Memory { region, start, length })
+    }
+}
+
+impl Memory {
+    /// `length` zero bytes in a region of their own.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the system has none.
+    pub(crate) fn zeroed(length: usize) -> Result<Self> {
+        Ok(Self { region: Arc::new(Region::zeroed(length)?), start: 0, length })
+    }
+}
+
+/// Bytes from the system.
+#[derive(Debug)]
+struct Region {
     pointer: NonNull<u8>,
     length: usize,
     is_mapped: bool,
 }
 
-// SAFETY: `Memory` owns its bytes alone, as a `Box<[u8]>` does.
-unsafe impl Send for Memory {}
-// SAFETY: shared access is read-only through `Deref`.
-unsafe impl Sync for Memory {}
+// SAFETY: a `Region` owns its bytes; each is reached through the one `Memory` that it was given to.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
 
-impl Memory {
-    /// `length` zero bytes.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] if the system has none.
-    pub(crate) fn zeroed(length: usize) -> Result<Self> {
+impl Region {
+    fn zeroed(length: usize) -> Result<Self> {
         #[cfg(target_os = "linux")]
         if length >= HUGE_PAGE {
             return Self::map(length);
@@ -81,19 +129,23 @@ impl Deref for Memory {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `length` initialised bytes that live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.length) }
+        // SAFETY: the part lies within the region.
+        let start = unsafe { self.region.pointer.add(self.start) };
+        // SAFETY: `length` initialised bytes that live as long as `self` and were given to nobody else.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.length) }
     }
 }
 
 impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`.
+        let start = unsafe { self.region.pointer.add(self.start) };
         // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.length) }
     }
 }
 
-impl Drop for Memory {
+impl Drop for Region {
     fn drop(&mut self) {
         #[cfg(target_os = "linux")]
         if self.is_mapped {
@@ -130,6 +182,22 @@ mod tests {
                 *last = 7;
                 assert_eq!(memory[length - 1], 7);
             }
+        }
+    }
+
+    #[test]
+    fn an_arena_packs_parts_that_do_not_overlap() {
+        let arena = Arena::default();
+        let lengths = [1, 64, 1000, 0, 30 << 20, 30 << 20, 5 << 20, 40 << 20];
+        let mut parts = lengths.map(|length| arena.zeroed(length).unwrap());
+        for (index, part) in parts.iter_mut().enumerate() {
+            assert!(part.as_ptr().addr().is_multiple_of(ALIGNMENT) && part.len() == lengths[index]);
+            assert!(part.iter().all(|byte| *byte == 0), "part {index} is new");
+            part.fill(index as u8 + 1);
+        }
+        assert!(Arc::ptr_eq(&parts[0].region, &parts[4].region) && !Arc::ptr_eq(&parts[0].region, &parts[7].region));
+        for (index, part) in parts.iter().enumerate() {
+            assert!(part.iter().all(|byte| *byte == index as u8 + 1), "part {index} is its own");
         }
     }
 

@@ -99,6 +99,19 @@ macro_rules! over_columns {
 }
 pub(super) use over_columns;
 
+/// How far ahead of itself the reading of one column asks for weights, in bytes. The processor's own prefetching stops
+/// at every 4 KiB; measured, see `docs/decisions/0013-reading-weights.md`.
+const PREFETCH: usize = 2048;
+
+/// Asks for the weights that lie [`PREFETCH`] behind these, which may be beyond the panel: the next one follows it.
+#[inline]
+pub(super) fn prefetch(weights: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: a hint, which may point anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH + line).cast()) };
+    }
+}
+
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn load(bytes: &[u8; 64]) -> __m512i {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::{load, over_columns, pack, store_floats};
+use super::super::avx512::{load, over_columns, pack, prefetch, store_floats};
 use super::COLUMNS_MIN;
 use super::tiles::{self, Bf16, Tiles};
 use crate::activations::Tile;
@@ -65,6 +65,9 @@ fn few<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&m
     for (weights, x) in units.zip(tile.words.chunks(tiles::WORDS * tile.stride)) {
         let (mut even, mut odd) = ([zero; N], [zero; N]);
         for (w, x) in weights.iter().zip(x.chunks_exact(tile.stride)) {
+            if N == 1 {
+                prefetch(w.as_ptr(), 64);
+            }
             let w = load(w);
             let w_even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
             let w_odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, store_floats};
+use super::{load, over_columns, prefetch, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
@@ -71,7 +71,11 @@ fn columns<const L: u8, const P: usize, const N: usize>(
     let stride = if N == 16 { 16 } else { tile.stride };
     assert!(first + N <= stride && stride == tile.stride, "a tile has the columns that are asked for");
     let mut totals = [[_mm512_setzero_ps(); P]; N];
+    let block_bytes = panels[0].len() / (tile.words.len() / (I8_WORDS * stride)).max(1);
     for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
+        if N == 1 {
+            prefetch(panels[0].as_ptr().wrapping_add(b * block_bytes), block_bytes);
+        }
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut blocks = [Block::ZERO; P];
         for (block, panel) in blocks.iter_mut().zip(panels) {
