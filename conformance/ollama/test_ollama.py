@@ -1,5 +1,7 @@
 """Ollama's official client."""
 
+import json
+
 import ollama
 import pytest
 
@@ -84,7 +86,7 @@ def test_latest_is_the_model(llama, name):
     ("settings", "status", "words"),
     [
         ({"model": "no-such-model"}, 404, "model 'no-such-model' not found"),
-        ({"format": "json"}, 400, "format"),
+        ({"format": {"type": "no such type"}}, 400, "JSON schema"),
         ({"options": {"mirostat": 2}}, 400, "mirostat"),
         ({"options": {"num_predict": -7}}, 400, "num_predict"),
         ({"messages": [{"role": "user", "content": "word " * 1_000_000}]}, 400, "tokens"),
@@ -101,3 +103,10 @@ def test_refused_by_name(llama, name, settings, status, words, stream):
 def test_a_model_that_talks_embeds_nothing(llama, name):
     with pytest.raises(ollama.ResponseError):
         llama.embed(name, "text")
+
+
+def test_an_answer_in_the_form_of_a_schema(llama, name):
+    schema = {"type": "object", "properties": {"mood": {"enum": ["calm", "merry"]}}, "required": ["mood"],
+              "additionalProperties": False}
+    answer = llama.chat(name, QUESTION, format=schema, options={"temperature": 0, "num_predict": 64})
+    assert json.loads(answer.message.content)["mood"] in ("calm", "merry")

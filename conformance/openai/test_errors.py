@@ -39,7 +39,7 @@ def test_prompt_longer_than_the_context(ask):
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"top_logprobs": 1000, "logprobs": True}, "top_logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"web_search_options": {}}, "web_search_options"),

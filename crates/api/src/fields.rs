@@ -114,11 +114,6 @@ pub(crate) fn always(_: &Value) -> bool {
     true
 }
 
-/// `{"type": "text"}`.
-pub(crate) fn if_text_format(value: &Value) -> bool {
-    value["type"] == "text"
-}
-
 /// `["text"]`.
 pub(crate) fn if_text_only(value: &Value) -> bool {
     value.as_array().is_some_and(|kinds| kinds.iter().all(|kind| kind == "text"))

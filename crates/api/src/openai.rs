@@ -15,6 +15,7 @@
 
 mod embeddings;
 mod error;
+mod format;
 mod from_wire;
 mod handlers;
 mod to_wire;

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("{waiting} requests are waiting already, {limit} may")]
     Overloaded { waiting: usize, limit: usize },
     #[error("{tries} answers were generated, and none has the form that was asked for: {reason}")]
-    FormMissed { tries: u32, reason: String },
+    FormMissed { tries: u32, output_tokens: u32, reason: String },
     #[error("the engine is shutting down")]
     ShuttingDown,
     #[error("the engine stopped in the middle of this answer: {reason}")]

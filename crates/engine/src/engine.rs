@@ -13,6 +13,8 @@ use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
 use models::{Checkpoint, KvPool, Qwen3};
 use tokio::sync::mpsc;
 
+use crate::checked;
+use crate::constraint::{Constrainer, Held};
 use crate::output::Output;
 use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
@@ -65,8 +67,9 @@ pub struct Engine {
 }
 
 /// What requests and the worker both look at.
-struct Shared {
+pub(crate) struct Shared {
     text: TextSide,
+    constrainer: Constrainer,
     context_tokens: usize,
     vocabulary: usize,
     requests_max: usize,
@@ -119,8 +122,10 @@ impl Engine {
         };
         let (commands, receiver) = channel();
         let worker = Worker::new(name.to_owned(), model, kv, cpu, Arc::clone(&clock), scheduler, receiver);
+        let constrainer = Constrainer::new(text.tokenizer.clone(), &text.defaults.eos);
         let shared = Arc::new(Shared {
             text,
+            constrainer,
             context_tokens,
             vocabulary: tokens,
             requests_max: options.requests_max,
@@ -160,17 +165,12 @@ impl Engine {
     /// If the request is out of range, its prompt too long, or too many are waiting.
     pub async fn start_generation(&self, request: GenerateRequest) -> chat::Result<EventStream> {
         request.validate()?;
-        let place = self.shared.take_place()?;
-        let shared = Arc::clone(&self.shared);
-        // Rendering and encoding take milliseconds for long prompts.
-        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&request, place)).await;
-        let interrupted = |_| chat::Error::Interrupted { reason: "the prompt could not be prepared".to_owned() };
-        let (submission, events) = prepared.map_err(interrupted)??;
-        self.commands.send(Command::Submit(Box::new(submission))).map_err(|_| chat::Error::ShuttingDown)?;
-        Ok(Box::pin(stream::unfold(events, async |mut events| {
-            let event = events.recv().await?;
-            Some((event, events))
-        })))
+        let door = Door { shared: Arc::clone(&self.shared), commands: self.commands.clone() };
+        let (held, events) = door.submit(&request, None).await?;
+        match held {
+            Some(held) if !held.is_exact() => Ok(checked::stream(door, request, held, events)),
+            Some(_) | None => Ok(events),
+        }
     }
 }
 
@@ -211,6 +211,37 @@ fn sequences_that_fit(config: &models::Config, options: Options) -> usize {
     options.sequences_max.min(affordable.max(STATES_MIN))
 }
 
+/// What it takes to start a generation, again and again if need be.
+pub(crate) struct Door {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+}
+
+impl Door {
+    /// Starts a generation. `held`: what an earlier attempt at the same request found out about its form.
+    pub(crate) async fn submit(
+        &self,
+        request: &GenerateRequest,
+        held: Option<Arc<Held>>,
+    ) -> chat::Result<(Option<Arc<Held>>, EventStream)> {
+        let place = self.shared.take_place()?;
+        let (shared, request) = (Arc::clone(&self.shared), request.clone());
+        // Rendering and encoding take milliseconds for long prompts.
+        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&request, held, place)).await;
+        let interrupted = |_| chat::Error::Interrupted { reason: "the prompt could not be prepared".to_owned() };
+        let (submission, held, events) = prepared.map_err(interrupted)??;
+        self.commands.send(Command::Submit(Box::new(submission))).map_err(|_| chat::Error::ShuttingDown)?;
+        let events = stream::unfold(events, async |mut events: mpsc::Receiver<_>| {
+            let event = events.recv().await?;
+            Some((event, events))
+        });
+        Ok((held, Box::pin(events)))
+    }
+}
+
+/// A request that is ready for the worker, what its answer is held to, and where its events come out.
+type Prepared = (Submission, Option<Arc<Held>>, mpsc::Receiver<chat::Result<Event>>);
+
 impl Shared {
     fn take_place(&self) -> chat::Result<Place> {
         let waiting = self.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -221,11 +252,7 @@ impl Shared {
         Ok(place)
     }
 
-    fn prepare(
-        &self,
-        request: &GenerateRequest,
-        place: Place,
-    ) -> chat::Result<(Submission, mpsc::Receiver<chat::Result<Event>>)> {
+    fn prepare(&self, request: &GenerateRequest, held: Option<Arc<Held>>, place: Place) -> chat::Result<Prepared> {
         let encoded = self.text.encode(request, self.clock.now_ms())?;
         let tokens = encoded.tokens;
         let too_long =
@@ -239,6 +266,11 @@ impl Shared {
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
             return Err(chat::Error::UnknownToken { token, vocabulary: self.vocabulary });
         }
+        let held = match held {
+            Some(held) => Some(held),
+            None => self.constrainer.held(request, &encoded.output)?,
+        };
+        let constraint = held.clone().map(|held| self.constrainer.start(held, encoded.output.opening));
         let room = u32::try_from(self.context_tokens - tokens.len()).unwrap_or(u32::MAX);
         let seed = request.sampling.seed.unwrap_or_else(|| self.draw_seed());
         let settings = Settings::new(&request.sampling, &self.text.defaults);
@@ -259,9 +291,11 @@ impl Shared {
                 scores_prompt: request.echo && request.logprobs.is_some(),
                 vocabulary: self.vocabulary,
                 output,
+                constraint,
                 events: sender,
                 place,
             },
+            held,
             receiver,
         ))
     }

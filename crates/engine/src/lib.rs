@@ -11,6 +11,8 @@
 #![warn(missing_docs)]
 
 mod blocks;
+mod checked;
+mod constraint;
 mod engine;
 mod error;
 mod facts;

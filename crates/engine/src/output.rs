@@ -69,6 +69,11 @@ impl Output {
         self.parser.calls() > 0
     }
 
+    /// Whether the next token belongs to the reasoning.
+    pub(crate) fn in_reasoning(&self) -> bool {
+        self.parser.in_reasoning()
+    }
+
     pub(crate) fn reasoning_tokens(&self) -> u32 {
         self.reasoning_tokens
     }

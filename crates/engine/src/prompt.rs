@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use chat::{
-    Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result, Specials, Template, Tokenizer, ToolChoice,
-};
+use chat::{Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result, Specials, Template, Tokenizer};
 use models::text::{GenerationDefaults, TextAssets, TokenizerSource};
 
 /// Tokenizer, template and sampling defaults of one model.
@@ -45,10 +43,6 @@ impl TextSide {
     }
 
     fn encode_conversation(&self, request: &GenerateRequest, now_ms: u64) -> Result<Encoded> {
-        if let ToolChoice::Required | ToolChoice::Named(_) = request.tool_choice {
-            let why = "a call cannot be forced; use auto or none".to_owned();
-            return Err(Error::Unsupported { what: "a tool_choice that forces a call".to_owned(), why });
-        }
         let template = self.template.as_ref().ok_or_else(|| Error::Unsupported {
             what: "a conversation".to_owned(),
             why: "this model has no chat template; send a prompt to the completions route".to_owned(),

@@ -77,7 +77,15 @@ impl Sampler {
     /// # Panics
     /// If `logits` is empty.
     pub fn draw(&mut self, logits: &[f32]) -> u32 {
-        self.narrow(logits);
+        self.draw_allowed(logits, None)
+    }
+
+    /// As [`Self::draw`], but only tokens whose bit is set: token `t` is bit `t % 32` of word `t / 32`.
+    ///
+    /// # Panics
+    /// If `logits` is empty, or no token is allowed.
+    pub fn draw_allowed(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> u32 {
+        self.narrow(logits, allowed);
         let token = pick(&self.candidates, self.rng.unit_f64() as f32);
         self.record(token);
         token
@@ -90,17 +98,23 @@ impl Sampler {
 
     /// The distribution that the next token is drawn from; tokens that are not listed have probability 0.
     pub fn distribution(&mut self, logits: &[f32]) -> &[Candidate] {
-        self.narrow(logits);
+        self.narrow(logits, None);
         &self.candidates
     }
 
     /// Fills `candidates` with the tokens that are left and their probabilities.
-    fn narrow(&mut self, logits: &[f32]) {
+    fn narrow(&mut self, logits: &[f32], allowed: Option<&[u32]>) {
         assert!(!logits.is_empty(), "no logits to draw from");
         let candidates = &mut self.candidates;
         candidates.clear();
-        let scored = logits.iter().enumerate();
-        candidates.extend(scored.map(|(token, &logit)| Candidate { token: token as u32, probability: logit }));
+        match allowed {
+            None => {
+                let scored = logits.iter().enumerate();
+                candidates.extend(scored.map(|(token, &logit)| Candidate { token: token as u32, probability: logit }));
+            }
+            Some(words) => collect_allowed(logits, words, candidates),
+        }
+        assert!(!candidates.is_empty(), "no token is allowed");
         penalise(candidates, &self.settings, &self.seen);
         if self.settings.temperature <= 0.0 {
             let best = best_of(candidates);
@@ -117,21 +131,45 @@ impl Sampler {
     }
 }
 
+/// The allowed tokens, by id.
+fn collect_allowed(logits: &[f32], words: &[u32], candidates: &mut Vec<Candidate>) {
+    for (first, &word) in (0..).step_by(32).zip(words) {
+        let mut left = word;
+        while left != 0 {
+            let token = first + left.trailing_zeros();
+            left &= left - 1;
+            if let Some(&probability) = logits.get(token as usize) {
+                candidates.push(Candidate { token, probability });
+            }
+        }
+    }
+}
+
+/// The candidate of a token, while they are sorted by token.
+fn find(candidates: &mut [Candidate], token: u32) -> Option<&mut Candidate> {
+    // All tokens, as a rule: then each stands at its own place.
+    let place = match candidates.get(token as usize) {
+        Some(candidate) if candidate.token == token => token as usize,
+        Some(_) | None => candidates.binary_search_by_key(&token, |candidate| candidate.token).ok()?,
+    };
+    candidates.get_mut(place)
+}
+
 /// While narrowing, `probability` holds the logit.
 fn penalise(candidates: &mut [Candidate], settings: &Settings, seen: &HashMap<u32, u32>) {
     for (&token, &times) in seen.iter().filter(|&(_, &times)| times > 0) {
-        if let Some(candidate) = candidates.get_mut(token as usize) {
+        if let Some(candidate) = find(candidates, token) {
             candidate.probability -= settings.presence_penalty + settings.frequency_penalty * times as f32;
         }
     }
     for &(token, bias) in &settings.logit_bias {
-        if let Some(candidate) = candidates.get_mut(token as usize) {
+        if let Some(candidate) = find(candidates, token) {
             candidate.probability += bias;
         }
     }
     let penalty = settings.repetition_penalty;
     for &token in seen.keys() {
-        if let Some(candidate) = candidates.get_mut(token as usize) {
+        if let Some(candidate) = find(candidates, token) {
             let logit = candidate.probability;
             candidate.probability = if logit > 0.0 { logit / penalty } else { logit * penalty };
         }

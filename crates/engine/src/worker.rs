@@ -13,6 +13,7 @@ use kernels::Cpu;
 use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
 
+use crate::constraint::{Constraint, Mask, Next};
 use crate::engine::Place;
 use crate::output::{Output, Scored, logprobs_of};
 use crate::sampler::Sampler;
@@ -49,6 +50,8 @@ pub(crate) struct Submission {
     /// Logits at and beyond this belong to no token.
     pub(crate) vocabulary: usize,
     pub(crate) output: Output,
+    /// The form that the answer must have.
+    pub(crate) constraint: Option<Constraint>,
     pub(crate) events: Sender<chat::Result<Event>>,
     /// Frees the request's place when the sequence is dropped.
     pub(crate) place: Place,
@@ -64,12 +67,16 @@ struct Active {
     scored: usize,
     arrived_us: u64,
     resting_since_us: Option<u64>,
+    /// The tokens that the next draw may take, or why there are none.
+    mask: Result<Option<Mask>, String>,
 }
 
 /// What a draw led to.
 enum Advance {
     Token(u32),
     Finished(Finish),
+    /// The answer has not the form that was asked for.
+    Missed(String),
 }
 
 pub(crate) struct Worker {
@@ -185,6 +192,7 @@ impl Worker {
                     scored: if submission.scores_prompt { 0 } else { prompt_tokens },
                     arrived_us: self.clock.monotonic_us(),
                     resting_since_us: None,
+                    mask: Ok(None),
                     submission,
                 };
                 self.active.insert(id, active);
@@ -226,7 +234,9 @@ impl Worker {
                 logits: self.active[&slice.id].rows_wanted(slice),
             })
             .collect();
-        let logits = self.model.forward(&self.cpu, &mut self.kv, &batch, &mut self.workspace);
+        let drawing: Vec<_> = plan.iter().filter(|slice| slice.draws).map(|slice| slice.id).collect();
+        let (model, cpu, kv, workspace) = (&self.model, &*self.cpu, &mut self.kv, &mut self.workspace);
+        let logits = with_masks(&mut self.active, &drawing, || model.forward(cpu, kv, &batch, workspace));
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
         for slice in plan {
             let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
@@ -247,6 +257,13 @@ impl Worker {
                     continue;
                 }
                 Advance::Finished(finish) => finish,
+                Advance::Missed(reason) => {
+                    let active = self.active.remove(&slice.id).expect("it was just looked at");
+                    let output_tokens = active.output_tokens;
+                    active.end(Err(chat::Error::FormMissed { tries: 1, output_tokens, reason }));
+                    self.inputs.push(Input::Ended(slice.id));
+                    continue;
+                }
             };
             let elapsed_ms = (self.clock.monotonic_us() - active.arrived_us) / 1000;
             let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
@@ -274,7 +291,27 @@ impl Worker {
     }
 }
 
+/// Runs the forward pass, and beside it, on a thread of its own, finds out what the constrained sequences may say next.
+fn with_masks<T>(active: &mut BTreeMap<SequenceId, Active>, drawing: &[SequenceId], forward: impl FnOnce() -> T) -> T {
+    let is_held =
+        |(id, active): &(&SequenceId, &mut Active)| drawing.contains(id) && active.submission.constraint.is_some();
+    let held: Vec<&mut Active> = active.iter_mut().filter(is_held).map(|(_, active)| active).collect();
+    if held.is_empty() {
+        return forward();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| held.into_iter().for_each(Active::find_mask));
+        forward()
+    })
+}
+
 impl Active {
+    fn find_mask(&mut self) {
+        if let Some(constraint) = &mut self.submission.constraint {
+            self.mask = constraint.mask();
+        }
+    }
+
     fn rows_wanted(&self, slice: &Slice) -> LogitRows {
         // The row of a token scores the token behind it.
         if self.scored < self.prompt_tokens as usize && self.scored <= slice.first + slice.count {
@@ -314,7 +351,11 @@ impl Active {
             return Advance::Finished(self.finish(FinishReason::Length, None));
         }
         let logits = &logits[..submission.vocabulary];
-        let token = submission.sampler.draw(logits);
+        let mask = match std::mem::replace(&mut self.mask, Ok(None)) {
+            Ok(mask) => mask,
+            Err(reason) => return Advance::Missed(reason),
+        };
+        let token = submission.sampler.draw_allowed(logits, mask.as_ref().map(Mask::words));
         self.output_tokens += 1;
         let mut stop = if submission.ending_tokens.contains(&token) {
             Some(StopMatch::EndOfTurn)
@@ -322,7 +363,12 @@ impl Active {
             Some(StopMatch::Token(token))
         } else {
             let logprobs = submission.logprobs.map(|top| logprobs_of(logits, token, top as usize));
-            submission.output.push(token, logprobs).map(StopMatch::String)
+            let stopped = submission.output.push(token, logprobs).map(StopMatch::String);
+            match submission.constraint.as_mut().map(|held| held.accept(token, submission.output.in_reasoning())) {
+                Some(Err(reason)) => return Advance::Missed(reason),
+                Some(Ok(Next::Over)) => stopped.or(Some(StopMatch::EndOfTurn)),
+                Some(Ok(Next::More)) | None => stopped,
+            }
         };
         let full = self.output_tokens >= submission.most_tokens;
         if stop.is_some() || full {
@@ -331,7 +377,14 @@ impl Active {
             stop = submission.output.stopped().map(StopMatch::String).or(stop);
         }
         for event in submission.output.take() {
+            if let Some(constraint) = &mut self.submission.constraint {
+                constraint.hears(&event);
+            }
             self.send(Ok(event));
+        }
+        let is_whole = matches!(stop, Some(StopMatch::EndOfTurn | StopMatch::Token(_)));
+        if let Some(Err(reason)) = self.submission.constraint.as_ref().filter(|_| is_whole).map(Constraint::verdict) {
+            return Advance::Missed(reason);
         }
         let output = &self.submission.output;
         let reason = match &stop {

@@ -1,7 +1,7 @@
 //! Wire forms to requests: pure and total.
 
 use base::RequestId;
-use chat::{GenerateRequest, Prompt, Sampling, Thinking, Tool, ToolChoice};
+use chat::{Format, GenerateRequest, Prompt, Sampling, Thinking, Tool, ToolChoice};
 use serde_json::{Map, Value, json};
 
 use super::types::{
@@ -29,7 +29,6 @@ const REFUSED: &[Refused] = &[
 /// Fields of a tool beside its name, description and schema.
 const TOOL_REFUSED: &[Refused] = &[
     Refused { field: "type", harmless: |value| value == "custom", why: "only tools that the client calls itself are" },
-    Refused { field: "strict", harmless: fields::if_empty, why: "calls are not held to their schema" },
     Refused { field: "defer_loading", harmless: fields::if_empty, why: "all tools are shown to the model" },
     Refused { field: "input_examples", harmless: fields::if_empty, why: "examples are not shown to the model" },
     Refused { field: "allowed_callers", harmless: |value| value == &json!(["direct"]), why: "only direct is" },
@@ -46,9 +45,9 @@ pub(super) struct Call {
 
 /// Parses a request for a message.
 pub(super) fn message(body: &[u8], id: RequestId) -> Result<Call, Failure> {
-    let (effort, body) = object(body, MESSAGE_FIELDS)?;
+    let (config, body) = object(body, MESSAGE_FIELDS)?;
     let settings: Settings = fields::read(&body)?;
-    let (mut request, budget) = conversation(&body, id, effort)?;
+    let (mut request, budget) = conversation(&body, id, config)?;
     let most = u32::try_from(settings.max_tokens).ok().filter(|&most| most > 0).ok_or_else(|| {
         let given = settings.max_tokens;
         Failure::invalid(format!("max_tokens: Input should be greater than or equal to 1, it is {given}"))
@@ -78,12 +77,18 @@ pub(super) fn message(body: &[u8], id: RequestId) -> Result<Call, Failure> {
 
 /// Parses a request for tokens to be counted.
 pub(super) fn count(body: &[u8], id: RequestId) -> Result<GenerateRequest, Failure> {
-    let (effort, body) = object(body, COUNT_FIELDS)?;
-    Ok(conversation(&body, id, effort)?.0)
+    let (config, body) = object(body, COUNT_FIELDS)?;
+    Ok(conversation(&body, id, config)?.0)
 }
 
-/// The fields of a body, and the effort that its `output_config` asks for.
-fn object(body: &[u8], known: &[&str]) -> Result<(Option<Value>, Value), Failure> {
+/// What `output_config` asks for.
+struct OutputConfig {
+    effort: Option<Value>,
+    format: Format,
+}
+
+/// The fields of a body, and its `output_config`.
+fn object(body: &[u8], known: &[&str]) -> Result<(OutputConfig, Value), Failure> {
     let mut names = known.to_vec();
     names.push("output_config");
     let mut body = fields::object(body, Others::Refused(&names), REFUSED)?;
@@ -92,11 +97,11 @@ fn object(body: &[u8], known: &[&str]) -> Result<(Option<Value>, Value), Failure
         Some(Value::Object(config)) => config,
         Some(_) => return Err(Failure::invalid("output_config: Input should be a valid dictionary".to_owned())),
     };
-    let refused = [Refused { field: "format", harmless: fields::never, why: "answers are plain text" }];
-    at("output_config", fields::check(&mut config, Others::Refused(&["effort"]), &refused))?;
+    at("output_config", fields::check(&mut config, Others::Refused(&["effort", "format"]), &[]))?;
+    let format = format(config.shift_remove("format"))?;
     let effort = config.shift_remove("effort").filter(|effort| !effort.is_null());
     match effort.as_ref().map(Value::as_str) {
-        None | Some(Some("low" | "medium" | "high" | "xhigh" | "max")) => Ok((effort, body)),
+        None | Some(Some("low" | "medium" | "high" | "xhigh" | "max")) => Ok((OutputConfig { effort, format }, body)),
         Some(_) => {
             let message = "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'".to_owned();
             Err(Failure::invalid(message))
@@ -104,8 +109,21 @@ fn object(body: &[u8], known: &[&str]) -> Result<(Option<Value>, Value), Failure
     }
 }
 
+/// `{"type": "json_schema", "schema": …}`.
+fn format(wire: Option<Value>) -> Result<Format, Failure> {
+    let Some(wire) = wire.filter(|wire| !wire.is_null()) else { return Ok(Format::Text) };
+    if wire["type"] != "json_schema" {
+        return Err(Failure::invalid("output_config.format.type: Input should be 'json_schema'".to_owned()));
+    }
+    match wire.get("schema") {
+        Some(schema @ Value::Object(_)) => Ok(Format::JsonSchema(schema.clone())),
+        Some(_) => Err(Failure::invalid("output_config.format.schema: Input should be a valid dictionary".to_owned())),
+        None => Err(Failure::invalid("output_config.format.schema: Field required".to_owned())),
+    }
+}
+
 /// What both routes share, and the budget for thinking.
-fn conversation(body: &Value, id: RequestId, effort: Option<Value>) -> Result<(GenerateRequest, Option<i64>), Failure> {
+fn conversation(body: &Value, id: RequestId, config: OutputConfig) -> Result<(GenerateRequest, Option<i64>), Failure> {
     let wire: Conversation = fields::read(body)?;
     let mut messages = Vec::new();
     if let Some(system) = wire.system.filter(|system| !system.is_null()) {
@@ -136,10 +154,11 @@ fn conversation(body: &Value, id: RequestId, effort: Option<Value>) -> Result<(G
     let mut request = GenerateRequest::new(id, wire.model, Prompt::Messages(messages));
     let tools = wire.tools.unwrap_or_default().into_iter().enumerate();
     request.tools = tools.map(|(index, tool)| self::tool(index, tool)).collect::<Result<_, _>>()?;
-    request.tool_choice = tool_choice(wire.tool_choice, &request.tools)?;
+    (request.tool_choice, request.parallel_tool_calls) = tool_choice(wire.tool_choice, &request.tools)?;
     let (thinking, budget) = thinking(wire.thinking)?;
     request.thinking = thinking;
-    if let Some(effort) = effort {
+    request.format = config.format;
+    if let Some(effort) = config.effort {
         request.template_variables.insert("reasoning_effort".to_owned(), effort);
     }
     Ok((request, budget))
@@ -148,9 +167,9 @@ fn conversation(body: &Value, id: RequestId, effort: Option<Value>) -> Result<(G
 /// A tool in the form that templates know.
 fn tool(index: usize, mut wire: Map<String, Value>) -> Result<Tool, Failure> {
     let path = format!("tools.{index}");
-    let known = ["name", "description", "input_schema"];
+    let known = ["name", "description", "input_schema", "strict"];
     at(&path, fields::check(&mut wire, Others::Refused(&known), TOOL_REFUSED))?;
-    let WireTool { name, description, input_schema } = at(&path, fields::read(&Value::Object(wire)))?;
+    let WireTool { name, description, input_schema, strict } = at(&path, fields::read(&Value::Object(wire)))?;
     if name.is_empty() {
         return Err(Failure::invalid(format!("{path}.name: String should have at least 1 character")));
     }
@@ -160,13 +179,17 @@ fn tool(index: usize, mut wire: Map<String, Value>) -> Result<Tool, Failure> {
         function.insert("description".to_owned(), description.into());
     }
     function.insert("parameters".to_owned(), Value::Object(input_schema));
+    if strict == Some(true) {
+        function.insert("strict".to_owned(), true.into());
+    }
     Ok(Tool { name, definition: json!({"type": "function", "function": function}) })
 }
 
-fn tool_choice(wire: Option<WireToolChoice>, tools: &[Tool]) -> Result<ToolChoice, Failure> {
+/// The choice, and whether there may be several calls.
+fn tool_choice(wire: Option<WireToolChoice>, tools: &[Tool]) -> Result<(ToolChoice, bool), Failure> {
     let (choice, alone) = match wire {
-        None => return Ok(ToolChoice::Auto),
-        Some(WireToolChoice::None {}) => return Ok(ToolChoice::None),
+        None => (ToolChoice::Auto, None),
+        Some(WireToolChoice::None {}) => (ToolChoice::None, None),
         Some(WireToolChoice::Auto { disable_parallel_tool_use }) => (ToolChoice::Auto, disable_parallel_tool_use),
         Some(WireToolChoice::Any { disable_parallel_tool_use }) => (ToolChoice::Required, disable_parallel_tool_use),
         Some(WireToolChoice::Tool { name, disable_parallel_tool_use }) => {
@@ -176,13 +199,7 @@ fn tool_choice(wire: Option<WireToolChoice>, tools: &[Tool]) -> Result<ToolChoic
             (ToolChoice::Named(name), disable_parallel_tool_use)
         }
     };
-    match alone {
-        Some(true) => {
-            let path = "tool_choice.disable_parallel_tool_use";
-            Err(Failure::unsupported(path, "the model may call several tools at once"))
-        }
-        Some(false) | None => Ok(choice),
-    }
+    Ok((choice, alone != Some(true)))
 }
 
 fn thinking(wire: Option<WireThinking>) -> Result<(Thinking, Option<i64>), Failure> {

@@ -119,6 +119,7 @@ pub(super) struct WireTool {
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) input_schema: Map<String, Value>,
+    pub(super) strict: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,8 @@
 
 use base::RequestId;
 use chat::{
-    Content, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool, ToolCall,
+    Content, Format, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool,
+    ToolCall,
 };
 use serde_json::{Map, Value};
 
@@ -11,7 +12,6 @@ use super::types::{ChatRequest, PromptRequest, WireMessage, WireOptions};
 use crate::fields::{self, Others, Refused};
 
 const REFUSED: &[Refused] = &[
-    Refused { field: "format", harmless: |value| value == "", why: "answers are plain text" },
     Refused { field: "suffix", harmless: |value| value == "", why: "filling in the middle is not implemented" },
     Refused { field: "template", harmless: |value| value == "", why: "a model's own template is used" },
     Refused { field: "context", harmless: fields::if_empty, why: "it is deprecated, use /api/chat" },
@@ -44,8 +44,20 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let mut request = GenerateRequest::new(id, without_tag(wire.model), messages);
     let tools = wire.tools.unwrap_or_default().into_iter().enumerate();
     request.tools = tools.map(|(index, definition)| tool(index, definition)).collect::<Result<_, _>>()?;
+    request.format = format(wire.format)?;
     finish(&mut request, wire.think.as_ref(), wire.options)?;
     Ok(Call { request, stream: wire.stream.unwrap_or(true), loads })
+}
+
+/// `"json"`, or a schema.
+fn format(wire: Option<Value>) -> Result<Format, Failure> {
+    match wire {
+        None | Some(Value::Null) => Ok(Format::Text),
+        Some(Value::String(name)) if name.is_empty() => Ok(Format::Text),
+        Some(Value::String(name)) if name == "json" => Ok(Format::JsonObject),
+        Some(schema @ Value::Object(_)) => Ok(Format::JsonSchema(schema)),
+        Some(other) => Err(Failure::invalid(format!("format is {other}, allowed: \"json\" or a JSON schema"))),
+    }
 }
 
 /// Parses a request for the answer to a prompt.
@@ -61,6 +73,7 @@ pub(super) fn prompt(body: &[u8], id: RequestId) -> Result<Call, Failure> {
         Prompt::Messages(system.into_iter().chain([user]).collect())
     };
     let mut request = GenerateRequest::new(id, without_tag(wire.model), prompt);
+    request.format = format(wire.format)?;
     finish(&mut request, wire.think.as_ref(), wire.options)?;
     Ok(Call { request, stream: wire.stream.unwrap_or(true), loads })
 }

@@ -10,6 +10,7 @@ pub(super) struct ChatRequest {
     pub(super) messages: Vec<WireMessage>,
     pub(super) tools: Option<Vec<Value>>,
     pub(super) think: Option<Value>,
+    pub(super) format: Option<Value>,
     pub(super) stream: Option<bool>,
     pub(super) options: Option<Map<String, Value>>,
 }
@@ -47,6 +48,7 @@ pub(super) struct PromptRequest {
     pub(super) raw: Option<bool>,
     pub(super) images: Option<Vec<String>>,
     pub(super) think: Option<Value>,
+    pub(super) format: Option<Value>,
     pub(super) stream: Option<bool>,
     pub(super) options: Option<Map<String, Value>>,
 }

@@ -7,11 +7,11 @@ use chat::{
 };
 use serde_json::{Map, Value};
 
-use super::Failure;
 use super::types::{
     CHAT_FIELDS, COMPLETION_FIELDS, ChatRequest, CompletionRequest, OneOrMany, SharedFields, WireContent, WireMessage,
     WirePart, WirePrompt, WireToolCall,
 };
+use super::{Failure, format};
 use crate::fields::{self, Others, Refused};
 
 /// Choices of one request, over all its prompts.
@@ -24,10 +24,8 @@ const CHAT_REFUSED: &[Refused] = &[
     Refused { field: "web_search_options", harmless: fields::never, why: "this server does not search the web" },
     Refused { field: "functions", harmless: fields::if_empty, why: "it is deprecated, use tools" },
     Refused { field: "function_call", harmless: fields::never, why: "it is deprecated, use tool_choice" },
-    Refused { field: "response_format", harmless: fields::if_text_format, why: "only {\"type\": \"text\"} is" },
     Refused { field: "store", harmless: fields::if_empty, why: "completions are not stored" },
     Refused { field: "service_tier", harmless: fields::if_automatic, why: "there is one tier" },
-    Refused { field: "parallel_tool_calls", harmless: fields::if_true, why: "only true is" },
     Refused { field: "verbosity", harmless: |value| value == "medium", why: "only medium is" },
     Refused { field: "metadata", harmless: fields::always, why: "" },
     Refused { field: "user", harmless: fields::always, why: "" },
@@ -62,6 +60,7 @@ pub(super) struct Call {
 pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let body = fields::object(body, Others::Refused(CHAT_FIELDS), CHAT_REFUSED)?;
     let (wire, shared): (ChatRequest, SharedFields) = (fields::read(&body)?, fields::read(&body)?);
+    let form = format::of(&wire)?;
     let messages = wire.messages.into_iter().enumerate().map(|(index, message)| message_of(index, message));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     if messages.is_empty() {
@@ -75,6 +74,8 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let mut request = GenerateRequest::new(id, wire.model, Prompt::Messages(messages));
     request.tools = tools(wire.tools.unwrap_or_default())?;
     request.tool_choice = tool_choice(wire.tool_choice.as_ref())?;
+    request.parallel_tool_calls = wire.parallel_tool_calls.unwrap_or(true);
+    request.format = form;
     let (switch, variables) = template_arguments(wire.chat_template_kwargs.unwrap_or_default())?;
     request.thinking = thinking(wire.enable_thinking.or(switch), wire.reasoning_effort.as_deref())?;
     request.template_variables = variables;

@@ -32,6 +32,12 @@ pub(super) const CHAT_FIELDS: &[&str] = &[
     "reasoning_effort",
     "enable_thinking",
     "chat_template_kwargs",
+    "parallel_tool_calls",
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_grammar",
 ];
 
 #[derive(Deserialize)]
@@ -47,6 +53,12 @@ pub(super) struct ChatRequest {
     pub(super) reasoning_effort: Option<String>,
     pub(super) enable_thinking: Option<bool>,
     pub(super) chat_template_kwargs: Option<Map<String, Value>>,
+    pub(super) parallel_tool_calls: Option<bool>,
+    pub(super) response_format: Option<Value>,
+    pub(super) structured_outputs: Option<Map<String, Value>>,
+    pub(super) guided_json: Option<Value>,
+    pub(super) guided_regex: Option<String>,
+    pub(super) guided_grammar: Option<String>,
 }
 
 /// Fields that both generation routes have.

@@ -106,7 +106,7 @@ async fn a_conversation_arrives_whole() {
 async fn what_is_wrong_is_refused_by_name() {
     let server = Server::new(vec![]);
     for (fields, words) in [
-        (json!({"format": "json"}), "format is not supported"),
+        (json!({"format": "xml"}), "format is \"xml\", allowed"),
         (json!({"logprobs": true}), "logprobs is not supported"),
         (json!({"options": {"mirostat": 2}}), "mirostat is not supported"),
         (json!({"options": {"num_predict": -5}}), "num_predict is -5"),

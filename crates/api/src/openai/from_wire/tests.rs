@@ -1,5 +1,5 @@
 use base::{RequestId, Rng};
-use chat::{Content, Prompt, Role, Thinking, ToolChoice};
+use chat::{Content, Format, Prompt, Role, Thinking, ToolChoice};
 use serde_json::{Value, json};
 
 use super::{Call, chat, completion};
@@ -28,12 +28,10 @@ fn refused(fields: &Value, param: &str, words: &[&str]) {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    refused(&json!({"response_format": {"type": "json_object"}}), "response_format", &["not supported"]);
     refused(&json!({"audio": {"voice": "x"}}), "audio", &["not supported"]);
     refused(&json!({"functions": [{"name": "f"}]}), "functions", &["use tools"]);
     refused(&json!({"store": true}), "store", &["not stored"]);
     refused(&json!({"service_tier": "priority"}), "service_tier", &["one tier"]);
-    refused(&json!({"parallel_tool_calls": false}), "parallel_tool_calls", &["only true"]);
     refused(&json!({"frobnicate": 1}), "frobnicate", &["Unrecognized request argument supplied: frobnicate"]);
 }
 
@@ -56,6 +54,15 @@ fn wrong_values_are_named_with_their_place() {
     refused(&json!({"top_logprobs": 3}), "top_logprobs", &["logprobs"]);
     refused(&json!({"top_k": -2}), "top_k", &["-2"]);
     refused(&json!({"logit_bias": {"abc": 1}}), "logit_bias", &["abc"]);
+    refused(&json!({"response_format": {"type": "xml"}}), "response_format.type", &["xml", "json_schema"]);
+    let schema = "response_format.json_schema.schema";
+    refused(&json!({"response_format": {"type": "json_schema", "json_schema": {}}}), schema, &["missing"]);
+    refused(&json!({"guided_json": "{"}), "guided_json", &["no JSON"]);
+    refused(&json!({"guided_json": 5}), "guided_json", &["5"]);
+    refused(&json!({"structured_outputs": {"choice": ["a"]}}), "structured_outputs.choice", &["regex"]);
+    refused(&json!({"structured_outputs": {}}), "structured_outputs", &["0 fields"]);
+    let two = json!({"guided_regex": "a", "response_format": {"type": "json_object"}});
+    refused(&two, "guided_regex", &["response_format"]);
     refused(&json!({"reasoning_effort": "huge"}), "reasoning_effort", &["huge"]);
     refused(&json!({"tool_choice": "maybe"}), "tool_choice", &["maybe"]);
     refused(&json!({"tools": [{"type": "x"}]}), "tools[0].type", &["function"]);
@@ -134,4 +141,24 @@ fn completions_take_every_form_of_prompt() {
     assert_eq!(prompts(json!([[1], [2]]))[2], Prompt::Tokens(vec![2]));
     let body = json!({"model": "m", "prompt": "a", "suffix": "b"}).to_string();
     assert!(completion(body.as_bytes(), id()).unwrap_err().body().contains("suffix"));
+}
+
+#[test]
+fn the_form_of_an_answer_is_handed_on() {
+    let schema = json!({"type": "object"});
+    for (fields, expected) in [
+        (json!({"response_format": {"type": "json_object"}}), Format::JsonObject),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}),
+            Format::JsonSchema(schema.clone()),
+        ),
+        (json!({"guided_json": "{\"type\": \"object\"}"}), Format::JsonSchema(schema)),
+        (json!({"guided_regex": "[ab]+"}), Format::Regex("[ab]+".to_owned())),
+        (json!({"structured_outputs": {"grammar": "start: \"a\""}}), Format::Lark("start: \"a\"".to_owned())),
+        (json!({"structured_outputs": {"json_object": true}}), Format::JsonObject),
+    ] {
+        assert_eq!(chat_with(&fields).unwrap().requests[0].format, expected, "{fields}");
+    }
+    let alone = chat_with(&json!({"parallel_tool_calls": false})).unwrap();
+    assert!(!alone.requests[0].parallel_tool_calls);
 }
