@@ -25,6 +25,7 @@ export const PAGES = [
   { id: "overview", title: "nav.overview", icon: "overview", load: () => import("./views/overview.js") },
   { id: "playground", title: "nav.playground", icon: "playground", load: () => import("./views/playground.js") },
   { id: "models", title: "nav.models", icon: "models", load: () => import("./views/models.js") },
+  { id: "vectors", title: "nav.vectors", icon: "vectors", load: () => import("./views/vectors.js") },
   { id: "planner", title: "nav.planner", icon: "planner", load: () => import("./views/planner.js") },
 ];
 

@@ -10,7 +10,7 @@ const require = createRequire(join(process.env.NODE_CACHE, "/"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PAGES = ["overview", "playground", "models", "models/sampan-nano", "planner"];
+const PAGES = ["overview", "playground", "models", "models/sampan-nano", "vectors", "vectors/papers", "vectors/papers/small", "planner"];
 /** The whole console on the wire, in bytes. */
 const SIZE_MAX = 350 << 10;
 /** A task of the main thread, in milliseconds; a busy machine stretches it, so the test allows more than the aim of 50. */
@@ -199,6 +199,38 @@ const tests = {
     await page.waitForSelector(".state.bad >> text=nothing");
     await done(page);
   },
+  async "vectors: a bucket, an index, an import, a search with a filter, an error"() {
+    const page = await open("vectors");
+    await page.waitForSelector("text=No bucket yet");
+    await page.click("text=New bucket");
+    await page.fill("dialog input", "papers");
+    await page.click("dialog >> text=Create");
+    await page.waitForSelector("text=No index yet");
+    await page.click("text=New index");
+    await page.getByLabel("Name").fill("small");
+    await page.getByLabel("Dimensions").fill("4");
+    await page.click("dialog >> text=Create");
+    await page.waitForSelector("text=No vector yet");
+    const lines = Array.from({ length: 700 }, (_, at) => JSON.stringify({ key: `k${at}`, vector: [Math.sin(at), Math.cos(at), at / 700, 1], metadata: { year: 2000 + (at % 30) } }));
+    const bring = (text) => page.setInputFiles("[type=file]", { name: "a.jsonl", mimeType: "application/x-ndjson", buffer: Buffer.from(text) });
+    await bring(lines.join("\n"));
+    await page.waitForSelector(".toast.good >> text=700 vectors imported");
+    await page.waitForSelector(".card > header .pill >> text=700");
+    assert.equal(await page.locator("svg.chart circle").count(), 700);
+    await page.fill(".planner textarea", "[0, 1, 0, 1]");
+    await page.fill(".planner input", '{"year": {"$gte": 2020}}');
+    await page.click(".planner button");
+    await page.waitForSelector("text=20 nearest");
+    assert.ok(!(await page.textContent(".window .lines")).includes('"year":2001'));
+    await page.fill(".planner textarea", "[1]");
+    await page.click(".planner button");
+    await page.waitForSelector(".toast.bad");
+    await bring('{"key": 1}');
+    await page.waitForSelector(".toast.bad >> text=line 1: a key and a vector are expected");
+    await page.evaluate(() => { location.hash = "#/vectors/nothing-here"; });
+    await page.waitForSelector(".state.bad");
+    await done(page);
+  },
   async "the planner plans, and says why it does not"() {
     const page = await open("planner");
     await page.waitForSelector("text=No plan yet");
@@ -253,7 +285,7 @@ const tests = {
     const version = texts.match(/console\/([0-9a-f]{16})\//)[1];
     const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg"];
     const { readdirSync } = await import("node:fs");
-    for (const folder of ["parts", "views", "views/playground", "text", "style", "fonts"]) {
+    for (const folder of ["parts", "views", "views/playground", "views/vectors", "text", "style", "fonts"]) {
       for (const name of readdirSync(new URL(`../${folder}`, import.meta.url))) if (/\.(js|css|woff2)$/.test(name)) files.push(`${folder}/${name}`);
     }
     let size = 0;
