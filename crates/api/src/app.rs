@@ -8,6 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use base::{Clock, RequestId, Rng};
 use chat::{Embed, Generate, Manage, ModelCard};
+use store::Store;
 
 use crate::buckets::Buckets;
 use crate::{
@@ -32,6 +33,10 @@ pub struct App {
     pub(crate) manage: Option<Arc<dyn Manage>>,
     /// The models that lie on this machine, where somebody may look at them.
     pub(crate) shelf: Option<Shelf>,
+    /// Where the API keeps what outlives a request.
+    pub(crate) objects: Arc<dyn Store>,
+    /// Responses that nobody waits for.
+    pub(crate) background: openai::Background,
     ids: Mutex<Rng>,
     ready: AtomicBool,
 }
@@ -47,6 +52,8 @@ impl App {
             buckets: None,
             manage: None,
             shelf: None,
+            objects: Arc::new(store::Memory::new()),
+            background: openai::Background::default(),
             ids: Mutex::new(Rng::seeded(seed)),
             ready: AtomicBool::new(true),
         }
@@ -62,6 +69,13 @@ impl App {
     #[must_use]
     pub fn with_shelf(self, shelf: Shelf) -> Self {
         Self { shelf: Some(shelf), ..self }
+    }
+
+    /// The same with a store for what outlives a request: stored responses, files and batches. Without one they are
+    /// kept in memory.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<dyn Store>) -> Self {
+        Self { objects, ..self }
     }
 
     /// The same with somebody who embeds texts and ranks documents.

@@ -19,6 +19,7 @@ mod error;
 mod fields;
 mod guard;
 mod health;
+mod kept;
 mod ollama;
 mod openai;
 mod ossvectors;

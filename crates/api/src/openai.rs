@@ -5,6 +5,7 @@
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole |
 //! | `POST /v1/chat/completions` | text, streaming, `n`, tools, log probabilities, sampling, stop, seed |
 //! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
+//! | `/v1/responses` | see `responses` |
 //! | `POST /v1/completions` | text or token prompts, several prompts, streaming, `n`, `echo`, log probabilities |
 //!
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
@@ -18,6 +19,7 @@ mod error;
 mod format;
 mod from_wire;
 mod handlers;
+mod responses;
 mod to_wire;
 mod types;
 
@@ -30,12 +32,14 @@ use crate::App;
 
 pub(crate) use error::Failure;
 pub(crate) use handlers::{list_models, show_model};
+pub(crate) use responses::Background;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(handlers::chat_completions))
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/embeddings", post(embeddings::handle))
+        .merge(responses::routes())
 }
 
 /// The list of models in this dialect, for a place where no other dialect has one.

@@ -51,7 +51,13 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
     let app = App::new(Arc::new(fleet), clock, machine::random_seed()?).with_buckets(served.buckets);
-    let app = Arc::new(app.with_shelf(model::shelf(&data)));
+    let app = app.with_shelf(model::shelf(&data));
+    // Stored responses: what the API keeps for its callers.
+    let folder = data.join("api");
+    let objects = tokio::task::block_in_place(|| store::Folder::open(&folder))
+        .with_context(|| format!("open the folder {}", folder.display()))?;
+    let app = app.with_objects(Arc::new(objects));
+    let app = Arc::new(app);
 
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &crate::buckets::folder(&data).join("access-key.json"));

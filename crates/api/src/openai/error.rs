@@ -23,6 +23,39 @@ impl Failure {
         Self { status: StatusCode::BAD_REQUEST, message, kind: "invalid_request_error", param, code: None }
     }
 
+    /// The same, about this parameter.
+    pub(super) fn about(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
+    pub(super) fn not_found(message: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..Self::invalid(message, None) }
+    }
+
+    /// Our fault, in words that may be shown.
+    pub(super) fn internal(message: String) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { status, message, kind: "server_error", param: None, code: Some("server_error") }
+    }
+
+    /// What the caller may see of a failure to store or to find something.
+    pub(super) fn of_store(error: &store::Error, id: RequestId) -> Self {
+        match error {
+            store::Error::TooLarge { size_bytes, limit_bytes, .. } => {
+                Self::invalid(format!("there are {size_bytes} bytes to store, {limit_bytes} are allowed"), None)
+            }
+            _ => {
+                tracing::error!(request.id = %id, error = chain(error), "the store failed");
+                Self::internal(format!("internal error, request {id}"))
+            }
+        }
+    }
+
+    /// The code and the message.
+    pub(super) fn words(self) -> (&'static str, String) {
+        (self.code.unwrap_or(self.kind), self.message)
+    }
+
     pub(super) fn unknown_model(model: &str) -> Self {
         let message = format!("The model {model:?} does not exist; GET /v1/models lists those that do");
         let code = Some("model_not_found");

@@ -188,7 +188,8 @@ fn sampling(shared: &SharedFields) -> Result<Sampling, Failure> {
     })
 }
 
-fn thinking(switch: Option<bool>, effort: Option<&str>) -> Result<Thinking, Failure> {
+/// Whether to reason, by a switch or an effort.
+pub(super) fn thinking(switch: Option<bool>, effort: Option<&str>) -> Result<Thinking, Failure> {
     match (switch, effort) {
         (Some(true), _) => Ok(Thinking::On),
         (Some(false), _) => Ok(Thinking::Off),

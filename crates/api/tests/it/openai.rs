@@ -1,4 +1,5 @@
 //! OpenAI's dialect.
 
 mod refused;
+mod responses;
 mod streams;
