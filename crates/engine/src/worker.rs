@@ -231,6 +231,8 @@ impl Worker {
                 first_position: slice.first,
                 blocks: self.scheduler.blocks_of(slice.id),
                 state: self.slots.of(slice.id),
+                places: None,
+                inserted: &[],
                 logits: self.active[&slice.id].rows_wanted(slice),
             })
             .collect();

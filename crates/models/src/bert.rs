@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::embedding;
+use crate::encoder::{Linear, Norm};
 use crate::safetensors_files::{self, read_json, read_limited};
 use crate::text::CONFIG_BYTES_MAX;
 use crate::weights::{Tensor, Weights};
@@ -66,17 +67,6 @@ struct Layer {
     up: Linear,
     down: Linear,
     norm: Norm,
-}
-
-struct Linear {
-    weight: Matrix,
-    bias: Vec<f32>,
-}
-
-struct Norm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    eps: f32,
 }
 
 impl Bert {
@@ -145,7 +135,7 @@ impl Bert {
                 x.extend(word.iter().zip(position).map(|(word, position)| word + position));
             }
         }
-        self.norm.apply(cpu, &mut x);
+        x = self.norm.apply(cpu, &x);
         let mut scratch = Scratch::new();
         for layer in &self.layers {
             self.layer(cpu, layer, &segments, &mut x, &mut scratch)?;
@@ -176,29 +166,12 @@ impl Bert {
         kernels::full_attention(cpu, &shape, [&q, &k, &v], segments, &mut attended, scratch)
             .map_err(|source| Error::Pack { name: "the keys of a text".to_owned(), source })?;
         kernels::add(x, &layer.o.apply(cpu, &attended, scratch));
-        layer.attention_norm.apply(cpu, x);
+        *x = layer.attention_norm.apply(cpu, x);
         let mut inner = layer.up.apply(cpu, x, scratch);
         kernels::gelu(cpu, &mut inner, self.config.gelu);
         kernels::add(x, &layer.down.apply(cpu, &inner, scratch));
-        layer.norm.apply(cpu, x);
+        *x = layer.norm.apply(cpu, x);
         Ok(())
-    }
-}
-
-impl Linear {
-    fn apply(&self, cpu: &Cpu, x: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        let mut y = vec![0.0; x.len() / self.weight.columns() * self.weight.rows()];
-        kernels::matmul(cpu, x, &self.weight, &mut y, scratch);
-        kernels::add_bias(cpu, &mut y, &self.bias);
-        y
-    }
-}
-
-impl Norm {
-    fn apply(&self, cpu: &Cpu, x: &mut Vec<f32>) {
-        let mut out = vec![0.0; x.len()];
-        kernels::layer_norm(cpu, x, &self.weight, &self.bias, self.eps, &mut out);
-        *x = out;
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::picture::PixelLimits;
 use crate::text::{JsonParts, TextAssets};
 use crate::weights::Weights;
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
@@ -21,6 +22,8 @@ pub struct Checkpoint {
     pub text: TextAssets,
     /// The makers meant it for embeddings: it comes with the module list of the sentence-transformers library.
     pub embeds: bool,
+    /// How many pixels pictures are resized to.
+    pub pixels: PixelLimits,
 }
 
 /// A Hugging Face folder inside the program.
@@ -54,13 +57,8 @@ impl Checkpoint {
         let parts = JsonParts::read(folder)?;
         let config = config::from_json(&parts.config)?;
         let weights = safetensors_files::open_folder(folder)?;
-        Ok(Self {
-            container: "safetensors",
-            config,
-            weights,
-            text: parts.assets(),
-            embeds: folder.join("modules.json").is_file(),
-        })
+        let (embeds, pixels) = (folder.join("modules.json").is_file(), parts.pixel_limits());
+        Ok(Self { container: "safetensors", config, weights, text: parts.assets(), embeds, pixels })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -74,7 +72,14 @@ impl Checkpoint {
             return Err(Error::unsupported("split.count", parts, "join the parts with llama-gguf-split --merge"));
         }
         let config = config::from_gguf(&metadata, &weights)?;
-        Ok(Self { container: "GGUF", config, weights, text: text::from_gguf(&metadata)?, embeds: false })
+        Ok(Self {
+            container: "GGUF",
+            config,
+            weights,
+            text: text::from_gguf(&metadata)?,
+            embeds: false,
+            pixels: PixelLimits::default(),
+        })
     }
 
     /// Whether a vocabulary head is stored: embedding models are published without.
@@ -97,10 +102,18 @@ impl Checkpoint {
             tokenizer: Some(files.tokenizer.to_vec()),
             tokenizer_config: Some(json("tokenizer_config.json", files.tokenizer_config)?),
             chat_template: None,
+            preprocessor: None,
         };
         let config = config::from_json(&parts.config)?;
         let mut weights = Weights::default();
         safetensors_files::read("model.safetensors", &FileBytes::Static(files.weights), &mut weights)?;
-        Ok(Self { container: "safetensors, built in", config, weights, text: parts.assets(), embeds: false })
+        Ok(Self {
+            container: "safetensors, built in",
+            config,
+            weights,
+            text: parts.assets(),
+            embeds: false,
+            pixels: PixelLimits::default(),
+        })
     }
 }

@@ -144,6 +144,27 @@ pub enum Quantisation {
     },
 }
 
+/// A vision tower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vision {
+    /// Blocks.
+    pub depth: usize,
+    /// Width.
+    pub hidden: usize,
+    /// Width of the feed-forward networks.
+    pub intermediate: usize,
+    /// Heads of attention.
+    pub heads: usize,
+    /// Rows, and columns, of the table of learned positions.
+    pub table_side: usize,
+    /// Blocks whose outputs reach the decoder's first layers, in order.
+    pub deepstack: Vec<usize>,
+    /// The token in whose places the features of a picture are put.
+    pub image_token: u32,
+    /// The same of a video.
+    pub video_token: u32,
+}
+
 /// The shape of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -181,6 +202,8 @@ pub struct Config {
     pub gated_attention: bool,
     /// What is added to the stored weights of every norm but the gated one: 1 where they are stored less one.
     pub norm_offset: f32,
+    /// The vision tower, if there is one.
+    pub vision: Option<Vision>,
     /// How matrices are stored, if not as plain numbers or in the blocks of GGUF.
     pub quantisation: Option<Quantisation>,
 }
@@ -226,6 +249,9 @@ impl Config {
             check_linear(linear)?;
         }
         self.check_rope()?;
+        if let Some(vision) = &self.vision {
+            vision.check(&self)?;
+        }
         Ok(self)
     }
 
@@ -305,6 +331,39 @@ impl Config {
         let (h, heads) = (self.hidden as u64, shape.value_heads as u64);
         let (channels, values) = (shape.channels() as u64, heads * shape.value_dim as u64);
         h * (channels + 2 * values + 2 * heads) + channels * shape.taps as u64 + 2 * heads + shape.value_dim as u64
+    }
+}
+
+impl Vision {
+    fn check(&self, config: &Config) -> Result<()> {
+        let sizes = [
+            ("vision_config.depth", self.depth, LAYERS_MAX),
+            ("vision_config.hidden_size", self.hidden, DIMENSION_MAX / 4),
+            ("vision_config.intermediate_size", self.intermediate, DIMENSION_MAX),
+            ("vision_config.num_heads", self.heads, DIMENSION_MAX),
+            ("vision_config.num_position_embeddings", self.table_side, DIMENSION_MAX / 256),
+        ];
+        for (field, value, most) in sizes {
+            if value == 0 || value > most {
+                return Err(Error::unsupported(field, value, &format!("allowed are 1 to {most}")));
+            }
+        }
+        if !self.hidden.is_multiple_of(4 * self.heads) {
+            let why = format!("hidden_size {} is no multiple of four times it", self.hidden);
+            return Err(Error::unsupported("vision_config.num_heads", self.heads, &why));
+        }
+        if self.deepstack.len() > config.layers || self.deepstack.iter().any(|&block| block >= self.depth) {
+            let why = format!("the tower has {} blocks, the decoder {} layers", self.depth, config.layers);
+            let value = format!("{:?}", self.deepstack);
+            return Err(Error::unsupported("vision_config.deepstack_visual_indexes", value, &why));
+        }
+        for (field, token) in [("image_token_id", self.image_token), ("video_token_id", self.video_token)] {
+            if token as usize >= config.vocabulary {
+                let why = format!("vocab_size is {}", config.vocabulary);
+                return Err(Error::unsupported(field, token, &why));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Error {
     NotFinite { name: String, row: usize },
     #[error("pack tensor {name}")]
     Pack { name: String, source: kernels::Error },
+    #[error("the picture cannot be used: {why}")]
+    Picture { why: String },
     #[error("allocate the key/value cache")]
     KvCache(#[source] kernels::Error),
 }
@@ -44,7 +46,7 @@ impl Error {
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
             Self::Read { .. } => Kind::Unavailable,
             Self::NotAModel { .. } => Kind::NotFound,
-            Self::UnsupportedConfig { .. } | Self::UnsupportedType { .. } => Kind::Invalid,
+            Self::UnsupportedConfig { .. } | Self::UnsupportedType { .. } | Self::Picture { .. } => Kind::Invalid,
             Self::CorruptFile { .. }
             | Self::MissingField { .. }
             | Self::MissingTensor { .. }

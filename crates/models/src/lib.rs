@@ -6,7 +6,8 @@
 //!    into memory and knows every tensor under one canonical name: [`weights`], [`safetensors`](mod@safetensors_files),
 //!    [`gguf`].
 //! 2. **[`Config`]** is the shape of the model, read from `config.json` or from GGUF metadata and checked once.
-//! 3. **[`Qwen3`]** holds the packed weights and computes logits.
+//! 3. **[`Qwen3`]** holds the packed weights and computes logits; **[`Vision`]** turns pictures into what stands in the
+//!    places of tokens, **[`bert::Bert`]** texts into vectors.
 //!
 //! The weight format is a variant inside `kernels::Matrix`, not a second model source: one `qwen3.rs` reads every
 //! format. Nothing here knows what a request, a sampler or a scheduler is.
@@ -17,20 +18,24 @@ pub mod bert;
 mod checkpoint;
 pub mod config;
 pub mod embedding;
+mod encoder;
 mod error;
 mod finite;
 pub mod gguf;
 mod loader;
 mod mmap;
+pub mod picture;
 mod quantised;
 pub mod qwen3;
 mod rope;
 pub mod safetensors_files;
 pub mod text;
+pub mod vision;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, Embedded};
 pub use config::Config;
 pub use error::{Error, Result};
 pub use mmap::FileBytes;
-pub use qwen3::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
+pub use qwen3::{Inserted, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+pub use vision::Vision;

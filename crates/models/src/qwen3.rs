@@ -18,6 +18,7 @@ use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, M
 
 use crate::config::Config;
 use crate::rope::Frequencies;
+use crate::vision::Features;
 use crate::weights::Tensor;
 use crate::{Error, Result};
 use feed_forward::FeedForward;
@@ -56,6 +57,19 @@ pub enum LogitRows {
     All,
 }
 
+/// Features in the places of tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Inserted<'a> {
+    /// The first of the new tokens that is replaced.
+    pub row: usize,
+    /// What stands there.
+    pub features: &'a Features,
+    /// The first of the features that is used.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
 /// One sequence's part in a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequence<'a> {
@@ -68,6 +82,10 @@ pub struct Sequence<'a> {
     /// The slot of its recurrent state; models without one do not look at it. No two sequences of a step share one, and
     /// what a slot held is forgotten by a sequence that begins at position 0.
     pub state: u32,
+    /// Time, row and column of each new token, if the sequence has pictures; else a token stands where it is counted.
+    pub places: Option<&'a [[u32; 3]]>,
+    /// Pictures among the new tokens.
+    pub inserted: &'a [Inserted<'a>],
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
 }
@@ -220,7 +238,7 @@ impl Qwen3 {
     ) -> &'w [f32] {
         let w = workspace;
         let (spans, delta_spans) = self.begin(batch, w);
-        for (layer, memory) in self.layers.iter().zip(&mut kv.layers) {
+        for (index, (layer, memory)) in self.layers.iter().zip(&mut kv.layers).enumerate() {
             kernels::rms_norm(cpu, &w.x, &layer.mixer_norm, self.config.norm_eps, &mut w.normed);
             match (&layer.mixer, memory) {
                 (Mixer::Attention(attention), LayerMemory::Keys(cache)) => {
@@ -233,6 +251,7 @@ impl Qwen3 {
             }
             kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
             layer.feed_forward.add(cpu, &w.normed, &mut w.x, &mut w.feed_forward, &mut w.scratch);
+            self.insert(batch, w, |features| features.deep.get(index), kernels::add);
         }
         self.choose_rows(batch, w);
         kernels::rms_norm(cpu, &w.chosen, &self.final_norm, self.config.norm_eps, &mut w.normed);
@@ -270,7 +289,13 @@ impl Qwen3 {
                 "{end} positions, {} blocks",
                 sequence.blocks.len()
             );
-            self.frequencies.extend(sequence.first_position..end, &mut w.cos, &mut w.sin);
+            match sequence.places {
+                Some(places) => {
+                    assert_eq!(places.len(), sequence.tokens.len(), "every new token has a place");
+                    self.frequencies.extend_placed(places, &mut w.cos, &mut w.sin);
+                }
+                None => self.frequencies.extend(sequence.first_position..end, &mut w.cos, &mut w.sin),
+            }
             spans.push(Span {
                 first_row: rows,
                 rows: sequence.tokens.len(),
@@ -290,8 +315,32 @@ impl Qwen3 {
         for (&token, row) in tokens.zip(w.x.chunks_exact_mut(config.hidden)) {
             self.embed(token, row);
         }
+        self.insert(batch, w, |features| Some(&features.merged), |row, feature| row.copy_from_slice(feature));
         w.normed.resize(rows * config.hidden, 0.0);
         (spans, delta_spans)
+    }
+
+    /// Puts features into the rows of the residual stream that they belong to.
+    fn insert(
+        &self,
+        batch: &[Sequence<'_>],
+        w: &mut Workspace,
+        which: impl Fn(&Features) -> Option<&Vec<f32>>,
+        put: impl Fn(&mut [f32], &[f32]),
+    ) {
+        let hidden = self.config.hidden;
+        let mut first_row = 0;
+        for sequence in batch {
+            for inserted in sequence.inserted {
+                assert!(inserted.row + inserted.count <= sequence.tokens.len(), "features beyond the new tokens");
+                if let Some(features) = which(inserted.features) {
+                    let start = (first_row + inserted.row) * hidden;
+                    let features = &features[inserted.first * hidden..][..inserted.count * hidden];
+                    put(&mut w.x[start..start + features.len()], features);
+                }
+            }
+            first_row += sequence.tokens.len();
+        }
     }
 
     fn embed(&self, token: u32, row: &mut [f32]) {

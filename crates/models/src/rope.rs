@@ -14,6 +14,8 @@ pub(crate) struct Frequencies {
     inverse: Vec<f32>,
     /// What cosines and sines are multiplied by.
     scale: f32,
+    /// Which of a token's three positions (time, row, column) a frequency follows, `[dims / 2]`.
+    axes: Vec<usize>,
 }
 
 impl Frequencies {
@@ -21,8 +23,9 @@ impl Frequencies {
         let head_dim = rope.dims;
         let plain = |i: usize| rope.theta.powf(-2.0 * i as f64 / head_dim as f64);
         let half = head_dim / 2;
+        let axes = (0..half).map(|i| axis(rope.sections, i)).collect();
         match &rope.yarn {
-            None => Self { inverse: (0..half).map(|i| plain(i) as f32).collect(), scale: 1.0 },
+            None => Self { inverse: (0..half).map(|i| plain(i) as f32).collect(), scale: 1.0, axes },
             Some(yarn) => {
                 let ramp = Ramp::new(yarn, rope.theta, head_dim);
                 let stretched = |i: usize| {
@@ -30,7 +33,7 @@ impl Frequencies {
                     (plain(i) / yarn.factor * share + plain(i) * (1.0 - share)) as f32
                 };
                 let scale = yarn.attention_factor.unwrap_or(0.1 * yarn.factor.ln() + 1.0);
-                Self { inverse: (0..half).map(stretched).collect(), scale: scale as f32 }
+                Self { inverse: (0..half).map(stretched).collect(), scale: scale as f32, axes }
             }
         }
     }
@@ -44,6 +47,28 @@ impl Frequencies {
                 sin.push(s * self.scale);
             }
         }
+    }
+}
+
+impl Frequencies {
+    /// As [`Self::extend`] for tokens that stand in time, row and column.
+    pub(crate) fn extend_placed(&self, positions: &[[u32; 3]], cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+        for position in positions {
+            for (&inverse, &axis) in self.inverse.iter().zip(&self.axes) {
+                let (s, c) = (position[axis] as f32 * inverse).sin_cos();
+                cos.push(c * self.scale);
+                sin.push(s * self.scale);
+            }
+        }
+    }
+}
+
+/// Frequencies take turns: every second of three follows the row and every third the column, as long as there are any.
+fn axis(sections: Option<[usize; 3]>, i: usize) -> usize {
+    match (sections, i % 3) {
+        (Some([_, rows, _]), 1) if i < 3 * rows => 1,
+        (Some([_, _, columns]), 2) if i < 3 * columns => 2,
+        _ => 0,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::gguf::Metadata;
+use crate::picture::{PIXELS_MAX, PixelLimits};
 use crate::safetensors_files::{read_json, read_limited};
 use crate::{Error, Result};
 
@@ -68,6 +69,7 @@ pub(crate) struct JsonParts {
     pub(crate) tokenizer: Option<Vec<u8>>,
     pub(crate) tokenizer_config: Option<Value>,
     pub(crate) chat_template: Option<String>,
+    pub(crate) preprocessor: Option<Value>,
 }
 
 impl JsonParts {
@@ -91,7 +93,19 @@ impl JsonParts {
             tokenizer: raw("tokenizer.json", TOKENIZER_BYTES_MAX)?,
             tokenizer_config: optional("tokenizer_config.json")?,
             chat_template: template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            preprocessor: optional("preprocessor_config.json")?,
         })
+    }
+
+    /// How many pixels a picture is to have.
+    pub(crate) fn pixel_limits(&self) -> PixelLimits {
+        let size = |edge: &str| {
+            let pixels = self.preprocessor.as_ref()?["size"][edge].as_u64()?;
+            usize::try_from(pixels).ok().filter(|pixels| (1..=PIXELS_MAX as usize).contains(pixels))
+        };
+        let usual = PixelLimits::default();
+        let most = size("longest_edge").unwrap_or(usual.most);
+        PixelLimits { fewest: size("shortest_edge").unwrap_or(usual.fewest).min(most), most }
     }
 
     pub(crate) fn assets(self) -> TextAssets {

@@ -93,6 +93,15 @@ impl Tensor {
         self.part(&[], rows)
     }
 
+    /// The same numbers as a tensor of another shape.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if that shape has another size.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Self> {
+        let shape = shape.iter().map(|&size| size as u64).collect();
+        Self::new(&self.name, self.format, shape, self.file.clone(), self.range.clone())
+    }
+
     /// The rows of these numbers in this order, as a matrix of its own.
     ///
     /// # Errors

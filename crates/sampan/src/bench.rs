@@ -109,7 +109,9 @@ impl Subject<'_> {
             let first_position = index * PROMPT_ROWS;
             let is_last = first_position + piece.len() == count;
             let logits = if is_last { LogitRows::Last } else { LogitRows::None };
-            let step = [Sequence { tokens: piece, first_position, blocks: &self.blocks[0], state: 0, logits }];
+            let blocks = &self.blocks[0];
+            let step =
+                [Sequence { tokens: piece, first_position, blocks, state: 0, places: None, inserted: &[], logits }];
             self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
         }
         Timed { tokens: count, elapsed_us: self.clock.monotonic_us() - began_us }
@@ -124,6 +126,8 @@ impl Subject<'_> {
                 first_position: depth + step,
                 blocks,
                 state: state as u32,
+                places: None,
+                inserted: &[],
                 logits: LogitRows::Last,
             };
             let step: Vec<Sequence<'_>> =

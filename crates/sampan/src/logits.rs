@@ -34,8 +34,15 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
     let blocks: Vec<u32> = (0..positions.div_ceil(KV_BLOCK_TOKENS) as u32).collect();
     let mut kv = KvPool::new(model.config(), KvFormat::F32, blocks.len() as u32)?;
     let mut workspace = Workspace::default();
-    let sequence =
-        Sequence { tokens: &logits.tokens, first_position: 0, blocks: &blocks, state: 0, logits: LogitRows::All };
+    let sequence = Sequence {
+        tokens: &logits.tokens,
+        first_position: 0,
+        blocks: &blocks,
+        state: 0,
+        places: None,
+        inserted: &[],
+        logits: LogitRows::All,
+    };
     let numbers = model.forward(&cpu, &mut kv, &[sequence], &mut workspace);
 
     if let Some(path) = &logits.out {

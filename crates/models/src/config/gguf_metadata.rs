@@ -54,6 +54,7 @@ pub fn from_gguf(metadata: &Metadata, weights: &Weights) -> Result<Config> {
         linear: None,
         gated_attention: false,
         norm_offset: 0.0,
+        vision: None,
         quantisation: None,
     }
     .check()

@@ -3,7 +3,8 @@
 use kernels::DeltaShape;
 use serde_json::{Map, Value};
 
-use super::{Architecture, Config, Experts, LinearAttention, Rope, Yarn};
+use super::{Architecture, Config, Experts, LinearAttention, Rope, Vision, Yarn};
+use crate::picture::{FRAMES, MERGE, PATCH};
 use crate::{Error, Result};
 
 /// Layer count beyond which no list is made.
@@ -62,6 +63,7 @@ pub fn from_json(json: &Value) -> Result<Config> {
         linear: architecture.is_hybrid().then(|| linear(&fields, layers)).transpose()?,
         gated_attention: architecture.is_hybrid(),
         norm_offset: if architecture.is_hybrid() { 1.0 } else { 0.0 },
+        vision: vision(&root)?,
         quantisation: super::quantisation::read(&root)?,
     }
     .check()
@@ -82,6 +84,40 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture> {
         }
         None => Err(Error::MissingField { field: "model_type".to_owned() }),
     }
+}
+
+/// The vision tower, if the configuration has one. What is fixed for the whole family is refused if it is otherwise.
+fn vision(root: &Fields<'_>) -> Result<Option<Vision>> {
+    let Some(object) = root.present("vision_config").and_then(Value::as_object) else { return Ok(None) };
+    let fields = Fields(object);
+    for (field, expected) in
+        [("in_channels", 3), ("patch_size", PATCH), ("spatial_merge_size", MERGE), ("temporal_patch_size", FRAMES)]
+    {
+        if let Some(value) = fields.optional_count(field)?.filter(|&value| value != expected) {
+            return Err(Error::unsupported(&format!("vision_config.{field}"), value, &format!("only {expected} is")));
+        }
+    }
+    if let Some(act) = fields.present("hidden_act").filter(|act| act.as_str() != Some("gelu_pytorch_tanh")) {
+        return Err(Error::unsupported("vision_config.hidden_act", act, "only gelu_pytorch_tanh is"));
+    }
+    let places = fields.count("num_position_embeddings")?;
+    let table_side = places.isqrt();
+    if table_side * table_side != places {
+        return Err(Error::unsupported("vision_config.num_position_embeddings", places, "it must be a square"));
+    }
+    let deepstack = fields.present("deepstack_visual_indexes").and_then(Value::as_array);
+    let index = |value: &Value| value.as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(usize::MAX);
+    let token = |field: &str| Ok(u32::try_from(root.count(field)?).unwrap_or(u32::MAX));
+    Ok(Some(Vision {
+        depth: fields.count("depth")?,
+        hidden: fields.count("hidden_size")?,
+        intermediate: fields.count("intermediate_size")?,
+        heads: fields.count("num_heads")?,
+        table_side,
+        deepstack: deepstack.map(|list| list.iter().map(index).collect()).unwrap_or_default(),
+        image_token: token("image_token_id")?,
+        video_token: token("video_token_id")?,
+    }))
 }
 
 /// Most layers of a hybrid are linear: all but every `full_attention_interval`-th, or as `layer_types` says.

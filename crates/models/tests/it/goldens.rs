@@ -119,6 +119,14 @@ fn gated_delta_net_with_grouped_projections() {
 }
 
 #[test]
+fn text_of_models_with_vision() {
+    for family in ["qwen3_vl", "qwen3_vl_moe"] {
+        check_exact(family, None);
+        check_fast(family, None);
+    }
+}
+
+#[test]
 fn gated_delta_net_dense() {
     check_exact("qwen3_5", None);
     check_fast("qwen3_5", None);

@@ -8,3 +8,4 @@ mod embedding;
 mod goldens;
 mod quantised;
 mod truth;
+mod vision;

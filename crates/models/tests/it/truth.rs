@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use kernels::{Cpu, CpuOptions, Isa, KV_BLOCK_TOKENS, KvFormat, Precision};
-use models::{Checkpoint, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ pub(crate) fn worst(found: &[f32], truth: &[f32]) -> (f32, usize, f32, f32) {
 /// A loaded model with its cache.
 pub(crate) struct Runner {
     pub(crate) model: Qwen3,
-    cpu: Cpu,
+    pub(crate) cpu: Cpu,
     kv: KvPool,
     blocks: Vec<u32>,
     workspace: Workspace,
@@ -66,13 +66,34 @@ impl Runner {
     }
 
     pub(crate) fn step(&mut self, tokens: &[u32], first_position: usize, logits: LogitRows) -> Vec<f32> {
-        let sequence = Sequence { tokens, first_position, blocks: &self.blocks, state: 0, logits };
+        self.step_placed(tokens, first_position, None, &[], logits)
+    }
+
+    /// A step of a sequence with pictures.
+    pub(crate) fn step_placed(
+        &mut self,
+        tokens: &[u32],
+        first_position: usize,
+        places: Option<&[[u32; 3]]>,
+        inserted: &[Inserted<'_>],
+        logits: LogitRows,
+    ) -> Vec<f32> {
+        let blocks = &self.blocks;
+        let sequence = Sequence { tokens, first_position, blocks, state: 0, places, inserted, logits };
         self.model.forward(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
     }
 
     /// The last hidden state of a sequence, behind the final norm.
     pub(crate) fn hidden(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let sequence = Sequence { tokens, first_position: 0, blocks: &self.blocks, state: 0, logits: LogitRows::Last };
+        let sequence = Sequence {
+            tokens,
+            first_position: 0,
+            blocks: &self.blocks,
+            state: 0,
+            places: None,
+            inserted: &[],
+            logits: LogitRows::Last,
+        };
         self.model.hidden(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
     }
 
@@ -97,6 +118,6 @@ impl Runner {
     }
 }
 
-fn best(logits: &[f32]) -> u32 {
+pub(crate) fn best(logits: &[f32]) -> u32 {
     (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
