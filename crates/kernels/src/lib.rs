@@ -22,6 +22,8 @@
 //! * **Lengths are asserted** once, at the public function; foreign sizes are refused with an [`Error`] when a matrix
 //!   or a cache is made.
 //!
+//! Beside that, [`codes`] searches among vectors: scans over one-bit codes and products of rows.
+//!
 //! This crate is the one home of `unsafe`, and knows nothing of files, models or requests.
 
 #![warn(missing_docs)]
@@ -29,6 +31,7 @@
 
 mod activations;
 mod attention;
+pub mod codes;
 mod cpu;
 mod delta;
 mod encoder;

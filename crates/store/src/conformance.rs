@@ -82,12 +82,25 @@ async fn one_of_many_creators_wins(store: &Arc<dyn Store>) {
     assert_eq!(losers, 15, "{answers:?}");
 }
 
+fn ranges(bounds: &[(u64, u64)]) -> Vec<std::ops::Range<u64>> {
+    bounds.iter().map(|&(start, end)| start..end).collect()
+}
+
 async fn answers_ranges(store: &dyn Store) {
     let object = name("ranges/object");
     retried!(store.put(&object, Bytes::from_static(b"0123456789"))).expect("put");
     let parts = retried!(store.get_ranges(&object, &[7..10, 0..2, 5..5, 1..3])).expect("ranges");
     assert_eq!(parts, [&b"789"[..], b"01", b"", b"12"]);
     assert!(retried!(store.get_ranges(&object, &[])).expect("no ranges").is_empty());
+    let other = name("ranges/other");
+    retried!(store.put(&other, Bytes::from_static(b"abc"))).expect("put");
+    let wanted =
+        [(other.clone(), ranges(&[(1, 3)])), (object.clone(), ranges(&[(9, 10), (0, 1)])), (other, Vec::new())];
+    let many = retried!(store.get_many(&wanted)).expect("ranges of several objects");
+    assert_eq!(many, [vec![&b"bc"[..]], vec![b"9", b"0"], vec![]]);
+    let absent =
+        retried!(store.get_many(&[(object.clone(), ranges(&[(0, 1)])), (name("ranges/none"), ranges(&[(0, 1)]))]));
+    assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
     let short = retried!(store.get_ranges(&object, &[0..2, 9..11]));
     assert!(matches!(short, Err(Error::Short { size_bytes: 10, end: 11, .. })), "{short:?}");
     let absent = retried!(store.get_ranges(&name("ranges/none"), &[0..1, 0..2]));

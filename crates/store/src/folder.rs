@@ -95,6 +95,11 @@ impl Store for Folder {
         self.on_a_thread(move |inner| inner.get_ranges(&name, &ranges))
     }
 
+    fn get_many<'a>(&'a self, wanted: &'a [(Name, Vec<Range<u64>>)]) -> BoxFuture<'a, Result<Vec<Vec<Bytes>>>> {
+        let wanted = wanted.to_vec();
+        self.on_a_thread(move |inner| wanted.iter().map(|(name, ranges)| inner.get_ranges(name, ranges)).collect())
+    }
+
     fn put_create<'a>(&'a self, name: &'a Name, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         let name = name.clone();
         self.on_a_thread(move |inner| inner.write(&name, &bytes, false))

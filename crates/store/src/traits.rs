@@ -2,7 +2,8 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, try_join_all};
 
 use crate::{Name, Result};
 
@@ -37,6 +38,13 @@ pub trait Store: Send + Sync + Debug {
     ///
     /// Errors: `NotFound`; `Short` if any range reaches beyond the end; a reversed range is a bug and panics.
     fn get_ranges<'a>(&'a self, name: &'a Name, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>>>;
+
+    /// [`Self::get_ranges`] of several objects side by side; the answers come in the order of the requests.
+    ///
+    /// One call is one trip to a thread, or one round trip where each object is a request of its own.
+    fn get_many<'a>(&'a self, wanted: &'a [(Name, Vec<Range<u64>>)]) -> BoxFuture<'a, Result<Vec<Vec<Bytes>>>> {
+        try_join_all(wanted.iter().map(|(name, ranges)| self.get_ranges(name, ranges))).boxed()
+    }
 
     /// Creates the object if its name is free, and is durable when it answers `Ok`.
     ///

@@ -87,6 +87,20 @@ impl Bits {
         (self.words[group / 8] >> (8 * (group % 8))) as u8
     }
 
+    /// Whether any of these rows is in the set.
+    pub(crate) fn any_in(&self, rows: std::ops::Range<u32>) -> bool {
+        if rows.is_empty() {
+            return false;
+        }
+        let (first, last) = ((rows.start / 64) as usize, ((rows.end - 1) / 64) as usize);
+        self.words[first..=last].iter().enumerate().any(|(place, &word)| {
+            let start = (first + place) as u32 * 64;
+            let before = rows.start.saturating_sub(start);
+            let after = (start + 64).saturating_sub(rows.end);
+            word & (u64::MAX << before) & (u64::MAX >> after) != 0
+        })
+    }
+
     /// The rows of the set, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.words.iter().enumerate().flat_map(|(index, &word)| {
@@ -146,6 +160,10 @@ mod tests {
                 assert_eq!(bits.iter().collect::<BTreeSet<_>>(), expected);
                 assert_eq!(bits.count() as usize, expected.len());
                 assert!((0..rows).all(|row| bits.contains(row) == expected.contains(&row)));
+                let any = |start: u32, end: u32| (start..end).any(|row| expected.contains(&row));
+                assert!((0..rows).step_by(7).all(|end| {
+                    (0..=end).step_by(5).all(|start| bits.any_in(start..end) == any(start, end))
+                }));
                 let by_byte = |row: u32| (bits.byte(row as usize / 8) >> (row % 8)) & 1 == 1;
                 assert!((0..rows).all(|row| by_byte(row) == bits.contains(row)));
             };

@@ -13,12 +13,15 @@
 //! manifest's list of writers says whether the entry counts. If it does not, it is written again.
 
 mod apply;
+mod build;
 mod collect;
 mod commit;
 mod compact;
 mod list;
 mod read;
+mod scratch;
 mod search;
+mod verify;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -30,13 +33,18 @@ use store::{Name, Store};
 pub use compact::Compaction;
 pub use list::{PAGE_KEYS_MAX, Page, Position, Span};
 pub use search::{Match, Query, Want};
+pub use verify::{Damaged, Verified, verify};
 
 use crate::error::tried;
 use crate::manifest::Manifest;
 use crate::metadata::MetadataLimits;
+use crate::rotate::Rotation;
 use crate::state::State;
 use crate::types::Shape;
 use crate::{Error, Result};
+
+/// How often opening begins again because a compaction removed what was read.
+const OPEN_TRIES_MAX: u32 = 5;
 
 /// What may be set for an index that is open.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +55,14 @@ pub struct Config {
     pub tail_rows: u32,
     /// At so many rows in memory, writes are refused with [`Error::Busy`] until a compaction is done.
     pub tail_rows_max: u32,
+    /// Up to so many living rows in segments, every one is looked at by its code; of more, lists that cannot be
+    /// expected to hold a near row are passed over.
+    pub exhaustive_rows: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { metadata: MetadataLimits::default(), tail_rows: 8_192, tail_rows_max: 65_536 }
+        Self { metadata: MetadataLimits::default(), tail_rows: 8_192, tail_rows_max: 65_536, exhaustive_rows: 262_144 }
     }
 }
 
@@ -66,6 +77,8 @@ pub struct Index {
     writer: u64,
     /// Numbers the segments that this opening writes.
     builds: AtomicU64,
+    rotation: Arc<Rotation>,
+    scratch: scratch::Pool,
     state: RwLock<State>,
     /// Whoever holds it may change `state`.
     applier: tokio::sync::Mutex<commit::Applier>,
@@ -79,16 +92,33 @@ impl Index {
     /// [`Error::Conflict`] if there is one; [`Error::Unknown`] if the store does not say; a bad shape.
     pub async fn create(store: &Arc<dyn Store>, folder: &Name, shape: &Shape) -> Result<()> {
         shape.check()?;
-        let name = apply::manifest_name(folder, 1)?;
-        let bytes = Bytes::from(Manifest::first(shape.clone()).encode());
-        match store.put_create(&name, bytes).await {
-            Ok(()) => Ok(()),
-            Err(store::Error::Exists { .. }) => {
-                Err(Error::Conflict { what: format!("index {folder}"), why: "exists already" })
+        let mut number = 1;
+        // Ends: each round takes a higher number, and only one that a crash left a torn manifest under.
+        loop {
+            let manifest = Manifest { number, ..Manifest::first(shape.clone()) };
+            let name = apply::manifest_name(folder, number)?;
+            match store.put_create(&name, Bytes::from(manifest.encode())).await {
+                Ok(()) => return Ok(()),
+                Err(store::Error::Exists { .. }) => {}
+                Err(store::Error::Unavailable { .. } | store::Error::Io { .. }) => return Err(Error::Unknown),
+                Err(source) => return Err(tried("create an index")(source)),
             }
-            Err(store::Error::Unavailable { .. } | store::Error::Io { .. }) => Err(Error::Unknown),
-            Err(source) => Err(tried("create an index")(source)),
+            match Self::first_number(store.as_ref(), folder).await? {
+                Some(free) if free > number => number = free,
+                Some(_) | None => {
+                    return Err(Error::Conflict { what: format!("index {folder}"), why: "exists already" });
+                }
+            }
         }
+    }
+
+    /// Where the first manifest may stand: after those that were torn when somebody tried to create the index, and
+    /// nowhere if there is anything else.
+    async fn first_number(store: &dyn Store, folder: &Name) -> Result<Option<u64>> {
+        let numbers = apply::manifests(store, folder, None).await?;
+        let all = store.list_after(folder, None, numbers.len() + 1).await.map_err(tried("list an index"))?;
+        let is_empty = all.len() == numbers.len() && apply::newest_whole(store, folder, &numbers).await?.is_none();
+        Ok(is_empty.then(|| numbers.last().map_or(1, |last| last + 1)))
     }
 
     /// Opens an index. `rng` names this opening; two openings must not be given the same numbers.
@@ -96,9 +126,15 @@ impl Index {
     /// # Errors
     /// [`Error::NotFound`] if there is none; [`Error::Corrupt`] names the object that is damaged.
     pub async fn open(store: &Arc<dyn Store>, folder: &Name, config: Config, rng: &mut Rng) -> Result<Self> {
-        let newest = apply::newest_manifest(store.as_ref(), folder, None).await?;
-        let Some(number) = newest else { return Err(Error::NotFound { what: format!("index {folder}") }) };
-        let state = apply::load(store, folder, number, None).await?;
+        let mut tries = 0;
+        // Ends: each round counts a try.
+        let state = loop {
+            match Self::first_state(store, folder).await {
+                // A compaction has made what was read rubbish meanwhile.
+                Err(Error::Store { source, .. }) if source.is_not_found() && tries < OPEN_TRIES_MAX => tries += 1,
+                state => break state?,
+            }
+        };
         let index = Self {
             store: Arc::clone(store),
             folder: folder.clone(),
@@ -106,12 +142,27 @@ impl Index {
             shape: state.manifest.shape.clone(),
             writer: rng.next_u64(),
             builds: AtomicU64::new(0),
+            rotation: Arc::new(Rotation::new(state.manifest.shape.dimension as usize)),
+            scratch: scratch::Pool::default(),
             state: RwLock::new(state),
             applier: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
         };
         index.refresh().await?;
         Ok(index)
+    }
+
+    async fn first_state(store: &Arc<dyn Store>, folder: &Name) -> Result<State> {
+        let numbers = apply::manifests(store.as_ref(), folder, None).await?;
+        let Some(&newest) = numbers.last() else { return Err(Error::NotFound { what: format!("index {folder}") }) };
+        let Some(manifest) = apply::newest_whole(store.as_ref(), folder, &numbers).await? else {
+            let object = apply::manifest_name(folder, newest)?.to_string();
+            return Err(Error::Corrupt { object, what: "no manifest of the index is whole" });
+        };
+        let rotation = Rotation::new(manifest.shape.dimension as usize);
+        let mut state = apply::load(store, folder, &rotation, manifest, &[]).await?;
+        state.seen = newest;
+        Ok(state)
     }
 
     /// What the index is made for.
@@ -136,6 +187,7 @@ impl Index {
             segments: state.segments.len() as u32,
             manifest: state.manifest.number,
             log_next: state.next,
+            damaged_manifests: state.seen - state.manifest.number,
         }
     }
 
@@ -158,4 +210,6 @@ pub struct Stats {
     pub manifest: u64,
     /// The number of the next log entry.
     pub log_next: u64,
+    /// How many newer manifests were found damaged and passed over; `verify` names them.
+    pub damaged_manifests: u64,
 }

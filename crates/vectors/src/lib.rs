@@ -9,7 +9,8 @@
 //! From the inside: a log of commits (`log`), numbered manifests (`manifest`) and segments that never change
 //! (`segment`), all on a [`store::Store`] whose one means of agreement is to create an object that does not exist yet.
 //! `index` says why that is enough. What lies where, byte by byte, is in `format.md` beside this file. Distances are
-//! estimated from one bit a dimension (`rabitq`) and then computed; the inner loops lie in `distance`.
+//! estimated from one bit a dimension (`rabitq`) and then computed; the inner loops lie in `kernels::codes`. Rows of a
+//! segment lie in lists of near ones (`cluster`). [`verify`] reads every byte of an index and names what is damaged.
 //!
 //! No clock is read here and no lock is held by time: who wins is decided by who created an object first.
 
@@ -17,6 +18,7 @@
 
 mod bits;
 mod catalogue;
+mod cluster;
 mod codec;
 mod distance;
 mod error;
@@ -40,5 +42,6 @@ pub use catalogue::{
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
+pub use index::{Damaged, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
 pub use types::{BATCH_ROWS_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape};

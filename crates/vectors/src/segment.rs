@@ -1,23 +1,25 @@
 //! A segment: rows that never change, under `segments/<id>/`. What lies where, byte by byte, is in `format.md` beside
 //! this file.
 //!
-//! In memory stay, for each row of 384 dimensions: the code (48 bytes), two factors (8), its place in the key table
-//! (8), the place of its document (4), and the filter index (about 12 bytes a distinct value). Vectors, keys and
-//! metadata stay in the store and are read row by row, each with its own checksum.
+//! Rows lie in lists around centres: near rows near each other. In memory stay, for each row of 384 dimensions: the
+//! code (48 bytes), two factors (8), its place in the key table (8), the place of its document (4), its share of its
+//! list's centre, twice (6), and the filter index (about 12 bytes a distinct value). Vectors, keys and metadata stay in
+//! the store and are read row by row, each with its own checksum.
 
 mod build;
 mod filter_index;
 mod head;
 mod rows;
+mod verify;
 
 pub(crate) use build::{Builder, rows_max};
 use filter_index::FilterIndex;
 #[cfg(test)]
 pub(crate) use filter_index::FilterIndexBuilder;
-#[cfg(test)]
-pub(crate) use head::Part;
 pub(crate) use head::{Head, fuzz};
-pub(crate) use rows::{distance, prepare};
+#[cfg(test)]
+pub(crate) use head::{List, Part};
+pub(crate) use rows::{Of, Wanted, read_rows};
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use store::{Name, OBJECT_BYTES_MAX, Store};
 
 use crate::error::tried;
 use crate::manifest::SegmentEntry;
+use crate::rotate::Rotation;
 use crate::types::{Key, Shape};
 use crate::{Error, Result};
 
@@ -38,7 +41,10 @@ pub(crate) struct Segment {
     pub(crate) id: String,
     pub(crate) head: Head,
     pub(crate) filter_index: FilterIndex,
-    folder: Name,
+    /// The centres of the lists as codes see them. `[lists, padded]`
+    rotated: Vec<f32>,
+    /// The objects of its rows.
+    parts: Vec<Name>,
     store: Arc<dyn Store>,
 }
 
@@ -49,9 +55,21 @@ impl Segment {
         index_folder: &Name,
         entry: &SegmentEntry,
         shape: &Shape,
+        rotation: &Rotation,
     ) -> Result<Self> {
         let folder = folder_of(index_folder, &entry.id)?;
-        let name = object(&folder, "head");
+        let head = Self::read_head(store, &folder, entry, shape).await?;
+        let filter_index = read_filter_index(store, &folder, &head).await?;
+        let mut rotated = vec![0.0; head.lists.len() * rotation.padded()];
+        for (list, out) in rotated.chunks_exact_mut(rotation.padded()).enumerate() {
+            rotation.apply(head.centre(list), out);
+        }
+        let parts = (0..head.parts.len()).map(|part| object(&folder, &format!("rows-{part:05}"))).collect();
+        Ok(Self { id: entry.id.clone(), head, filter_index, rotated, parts, store: Arc::clone(store) })
+    }
+
+    async fn read_head(store: &Arc<dyn Store>, folder: &Name, entry: &SegmentEntry, shape: &Shape) -> Result<Head> {
+        let name = object(folder, "head");
         let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read the head of a segment"))?;
         let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
         let head = Head::decode(&bytes).map_err(corrupt)?;
@@ -61,8 +79,13 @@ impl Segment {
         if (head.rows, head.dimension) != (entry.rows, shape.dimension) {
             return Err(corrupt("it has another shape than the manifest says"));
         }
-        let filter_index = read_filter_index(store, &folder, &head).await?;
-        Ok(Self { id: entry.id.clone(), head, filter_index, folder, store: Arc::clone(store) })
+        Ok(head)
+    }
+
+    /// The centre of a list as codes see it. `[padded]`
+    pub(crate) fn rotated_centre(&self, list: usize) -> &[f32] {
+        let padded = self.rotated.len() / self.head.lists.len();
+        &self.rotated[list * padded..(list + 1) * padded]
     }
 
     /// Rows that may have this key: its hash fits.

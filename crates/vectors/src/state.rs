@@ -12,6 +12,8 @@ use crate::types::Op;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) manifest: Arc<Manifest>,
+    /// The highest number of a manifest that was looked at, whole or damaged.
+    pub(crate) seen: u64,
     /// The number of the next log entry.
     pub(crate) next: u64,
     /// The checksum of the last one; 0 if it was torn.
@@ -63,6 +65,7 @@ impl State {
             next: manifest.log_next,
             previous: manifest.log_previous,
             writers: manifest.writers.clone(),
+            seen: manifest.number,
             manifest: Arc::new(manifest),
             segments,
             tail: Tail::default(),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its small functions too")]
 
 mod attention;
+mod codes;
 mod matmul;
 mod ops;
 mod random;

@@ -62,7 +62,8 @@ fn no_manifest_makes_the_reader_panic() {
 
 #[test]
 fn no_head_and_no_filter_index_makes_the_reader_panic() {
-    let mut head = crate::segment::Head { dimension: 70, centre: vec![0.5; 70], ..Default::default() };
+    let mut head = crate::segment::Head { dimension: 70, centres: vec![0.5; 140], ..Default::default() };
+    head.lists = [0, 9].map(|first_row| crate::segment::List { first_row, spread: 1.0 }).to_vec();
     head.codes = crate::rabitq::Codes::new(128);
     let mut filter = crate::segment::FilterIndexBuilder::default();
     let metadata = crate::Metadata::from_json_text(b"{\"a\":1,\"b\":\"x\",\"c\":[true]}").unwrap();

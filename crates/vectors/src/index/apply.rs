@@ -11,6 +11,7 @@ use crate::bits::Bits;
 use crate::error::tried;
 use crate::log::{self, ENTRY_BYTES_MAX, Read};
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::rotate::Rotation;
 use crate::segment::Segment;
 use crate::state::{Live, Logged, Place, State};
 use crate::types::Key;
@@ -27,40 +28,56 @@ pub(super) fn log_name(folder: &Name, number: u64) -> Result<Name> {
     folder.join("log").and_then(|all| all.join(&format!("{number:020}"))).map_err(tried("name a log entry"))
 }
 
-/// The highest number of a manifest, if one is higher than `after`.
-pub(super) async fn newest_manifest(store: &dyn Store, folder: &Name, after: Option<u64>) -> Result<Option<u64>> {
+/// The numbers of the manifests after `after`, in their order.
+pub(super) async fn manifests(store: &dyn Store, folder: &Name, after: Option<u64>) -> Result<Vec<u64>> {
     const PAGE: usize = 100;
     let all = folder.join("manifest").map_err(tried("name the manifests"))?;
     let mut last = after.map(|number| manifest_name(folder, number)).transpose()?;
-    let mut newest = None;
+    let mut numbers = Vec::new();
     // Ends: each page begins after the last.
     loop {
         let page = store.list_after(&all, last.as_ref(), PAGE).await.map_err(tried("list manifests"))?;
-        if let Some(entry) = page.last() {
-            newest = entry.name.last_part().parse().ok();
-            last = Some(entry.name.clone());
-        }
-        if page.len() < PAGE {
-            return Ok(newest);
+        numbers.extend(page.iter().filter_map(|entry| entry.name.last_part().parse::<u64>().ok()));
+        match page.last() {
+            Some(entry) if page.len() == PAGE => last = Some(entry.name.clone()),
+            Some(_) | None => return Ok(numbers),
         }
     }
 }
 
-/// Reads a manifest and opens its segments, taking those that `known` has open already.
-pub(super) async fn load(store: &Arc<dyn Store>, folder: &Name, number: u64, known: Option<&[Live]>) -> Result<State> {
-    let name = manifest_name(folder, number)?;
-    let bytes = store.get(&name, MANIFEST_BYTES_MAX).await.map_err(tried("read a manifest"))?;
-    let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
-    let manifest = Manifest::decode(&bytes, number).map_err(corrupt)?;
+/// The newest of these manifests (in the order of their numbers) that is whole, if any is.
+///
+/// One that is not was torn in a crash, so nobody was told of it, or has decayed since. The one before it is removed
+/// only when a newer one than both is whole, and so are the log entries that follow it: it says the same, only with a
+/// longer log.
+pub(super) async fn newest_whole(store: &dyn Store, folder: &Name, numbers: &[u64]) -> Result<Option<Manifest>> {
+    for &number in numbers.iter().rev() {
+        let bytes = store.get(&manifest_name(folder, number)?, MANIFEST_BYTES_MAX).await;
+        let bytes = bytes.map_err(tried("read a manifest"))?;
+        if let Ok(manifest) = Manifest::decode(&bytes, number) {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the segments of a manifest, taking those that `known` has open already.
+pub(super) async fn load(
+    store: &Arc<dyn Store>,
+    folder: &Name,
+    rotation: &Rotation,
+    manifest: Manifest,
+    known: &[Live],
+) -> Result<State> {
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
         let same = |live: &&Live| live.segment.id == entry.id && live.segment.head.checksum == entry.head_checksum;
-        let segment = match known.and_then(|known| known.iter().find(same)) {
+        let segment = match known.iter().find(same) {
             Some(live) => Arc::clone(&live.segment),
-            None => Arc::new(Segment::open(store, folder, entry, &manifest.shape).await?),
+            None => Arc::new(Segment::open(store, folder, entry, &manifest.shape, rotation).await?),
         };
         let mut dead = Bits::none(entry.rows);
-        dead.add_roaring(&entry.dead).ok_or_else(|| corrupt("a dead row is out of range"))?;
+        dead.add_roaring(&entry.dead).expect("the reader of manifests has checked the rows");
         segments.push(Live { segment, dead: Arc::new(dead) });
     }
     Ok(State::of_manifest(manifest, segments))
@@ -114,14 +131,14 @@ impl Index {
     async fn is_fresh(&self) -> Result<bool> {
         let (next, manifest) = {
             let state = self.state();
-            (state.next, state.manifest.number)
+            (state.next, state.seen)
         };
         match self.store.get(&log_name(&self.folder, next)?, ENTRY_BYTES_MAX).await {
             Err(error) if error.is_not_found() => {}
             Err(source) => return Err(tried("read the log")(source)),
             Ok(_) => return Ok(false),
         }
-        Ok(newest_manifest(self.store.as_ref(), &self.folder, Some(manifest)).await?.is_none())
+        Ok(manifests(self.store.as_ref(), &self.folder, Some(manifest)).await?.is_empty())
     }
 
     /// Follows the log to its end and takes newer manifests.
@@ -177,19 +194,29 @@ impl Index {
         Ok(())
     }
 
-    /// Takes the newest manifest if it is newer than ours. Says whether it was.
+    /// Takes the newest manifest that is whole. Says whether any is new.
     pub(super) async fn adopt_newer(&self, _applier: &mut Applier) -> Result<bool> {
-        let own = self.state().manifest.number;
-        let Some(number) = newest_manifest(self.store.as_ref(), &self.folder, Some(own)).await? else {
-            return Ok(false);
-        };
-        let known = self.state().segments.clone();
-        let mut state = match load(&self.store, &self.folder, number, Some(&known)).await {
-            Ok(state) => state,
-            // An even newer manifest has made this one or its segments rubbish; the next round finds it.
+        let seen = self.state().seen;
+        let numbers = manifests(self.store.as_ref(), &self.folder, Some(seen)).await?;
+        let Some(&newest) = numbers.last() else { return Ok(false) };
+        let manifest = match newest_whole(self.store.as_ref(), &self.folder, &numbers).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => {
+                self.state.write().unwrap_or_else(PoisonError::into_inner).seen = newest;
+                return Ok(true);
+            }
+            // An even newer manifest has made this one rubbish; the next round finds it.
             Err(Error::Store { source, .. }) if source.is_not_found() => return Ok(true),
             Err(error) => return Err(error),
         };
+        let known = self.state().segments.clone();
+        let mut state = match load(&self.store, &self.folder, &self.rotation, manifest, &known).await {
+            Ok(state) => state,
+            // As above, of a segment.
+            Err(Error::Store { source, .. }) if source.is_not_found() => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        state.seen = newest;
         // Entries that we know already need not be read again, as long as they follow the manifest's.
         let since: Vec<Arc<Logged>> = self.state().since.clone();
         let begin = state.next;

@@ -1,8 +1,9 @@
 //! Removing what nobody needs any more.
 //!
-//! What may go follows from numbers alone, never from time: log entries that the newest manifest holds; manifests
-//! before the last two; segments that were meant for a manifest whose number is taken and that neither of the last two
-//! names. A reader that still uses such a segment finds it gone, takes the newest manifest, and begins again.
+//! What may go follows from numbers alone, never from time: manifests before the last two that were whole; log entries
+//! that the older of the two holds; segments that were meant for a manifest whose number is taken and that neither of
+//! the two names. Should the newest decay, the one before it and the log still say everything. A reader that still uses
+//! such a segment finds it gone, takes the newest manifest, and begins again.
 
 use std::collections::HashSet;
 
@@ -19,9 +20,11 @@ const PAGE: usize = 1_000;
 impl Index {
     /// Removes what neither of the last two manifests needs. `newest` must be known to be the newest.
     pub(super) async fn collect(&self, before: &Manifest, newest: &Manifest) -> Result<()> {
+        // Manifests first: one that stands may be relied on, so the log that follows it must stand too.
+        let is_old = |number: u64| number < newest.number && number != before.number;
+        self.remove("manifest", |name| number(name.last_part()).is_some_and(is_old)).await?;
         // In the order of numbers: whoever follows the log then meets its end, and not a gap.
-        self.remove("log", |name| number(name.last_part()).is_some_and(|number| number < newest.log_next)).await?;
-        self.remove("manifest", |name| number(name.last_part()).is_some_and(|number| number < before.number)).await?;
+        self.remove("log", |name| number(name.last_part()).is_some_and(|number| number < before.log_next)).await?;
         let needed: HashSet<&str> =
             before.segments.iter().chain(&newest.segments).map(|segment| segment.id.as_str()).collect();
         let is_rubbish = |name: &Name| {

@@ -3,25 +3,21 @@
 //! It works on a state as it was at one place of the log while writes go on, and says in a new manifest what it made of
 //! that place. Every process, this one too, takes the manifest and applies the log from there.
 //!
-//! Memory: one part of a segment (24 MiB) and one head, whatever the size of the index.
+//! Memory: one part of a segment (24 MiB), one head and a sample of its rows, whatever the size of the index.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::Index;
 use super::apply::manifest_name;
-use super::read::read_rows;
 use crate::error::tried;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
-use crate::segment::{Builder, prepare, rows_max};
+use crate::segment::rows_max;
 use crate::state::{Live, View};
 use crate::types::Row;
 use crate::{Error, Result};
 
-/// How many rows a merge reads at once.
-const MERGE_ROWS: usize = 256;
 /// As many segments of one size are merged into one.
 const FAN_IN: usize = 4;
 /// A segment with fewer living rows than this fraction (1/2) of its rows is rewritten.
@@ -45,6 +41,7 @@ pub enum Compaction {
 struct Snapshot {
     view: View,
     manifest: Arc<Manifest>,
+    seen: u64,
     next: u64,
     previous: u32,
     writers: Writers,
@@ -99,7 +96,7 @@ impl Index {
         let kept = (0..sizes.len()).filter(|index| !merged.contains(index));
         let mut segments: Vec<SegmentEntry> = kept.map(|index| entry_of(&snapshot.view.segments[index])).collect();
         let sources: Vec<&Live> = merged.iter().map(|&index| &snapshot.view.segments[index]).collect();
-        let number = snapshot.manifest.number + 1;
+        let number = snapshot.seen + 1;
         let built = self.build(number, &sources, &tail).await?;
         let rows = built.iter().map(|entry| u64::from(entry.rows)).sum();
         segments.extend(built);
@@ -130,48 +127,11 @@ impl Index {
         Ok(Snapshot {
             view: state.view(),
             manifest: Arc::clone(&state.manifest),
+            seen: state.seen,
             next: state.next,
             previous: state.previous,
             writers: state.writers.clone(),
         })
-    }
-
-    /// Writes the living rows of the segments and of the tail to as few segments as hold them.
-    async fn build(&self, number: u64, sources: &[&Live], tail: &[&Arc<Row>]) -> Result<Vec<SegmentEntry>> {
-        let centre = self.centre(sources, tail);
-        let mut writing = Writing { index: self, number, centre, builder: None, rows: 0, done: Vec::new() };
-        for live in sources {
-            let alive: Vec<u32> = (*live.dead).clone().not().iter().collect();
-            for rows in alive.chunks(MERGE_ROWS) {
-                for row in read_rows(live, rows).await? {
-                    writing.push(&row).await?;
-                }
-            }
-        }
-        for row in tail {
-            writing.push(row).await?;
-        }
-        writing.finish().await
-    }
-
-    /// The mean of the rows to come: exact for the tail, that of all rows for a segment.
-    fn centre(&self, sources: &[&Live], tail: &[&Arc<Row>]) -> Vec<f32> {
-        let mut sum = vec![0.0_f64; self.shape.dimension as usize];
-        let mut count = 0.0;
-        let mut add = |values: &[f32], weight: f64| {
-            count += weight;
-            for (sum, &value) in sum.iter_mut().zip(values) {
-                *sum += weight * f64::from(value);
-            }
-        };
-        for row in tail {
-            add(&prepare(&row.vector, self.shape.metric), 1.0);
-        }
-        for live in sources {
-            add(&live.segment.head.centre, f64::from(live.rows()));
-        }
-        let scale = if count > 0.0 { 1.0 / count } else { 0.0 };
-        sum.iter().map(|&value| (value * scale) as f32).collect()
     }
 
     /// Creates the manifest. `false` if another has its number.
@@ -200,49 +160,6 @@ fn entry_of(live: &Live) -> SegmentEntry {
         rows: live.segment.head.rows,
         head_checksum: live.segment.head.checksum,
         dead: live.dead.to_roaring(),
-    }
-}
-
-/// Segments being written one after the other.
-struct Writing<'a> {
-    index: &'a Index,
-    number: u64,
-    centre: Vec<f32>,
-    builder: Option<Builder>,
-    rows: u32,
-    done: Vec<SegmentEntry>,
-}
-
-impl Writing<'_> {
-    async fn push(&mut self, row: &Row) -> Result<()> {
-        if self.rows == rows_max(self.index.shape.dimension) {
-            self.close().await?;
-        }
-        let builder = match &mut self.builder {
-            Some(builder) => builder,
-            None => {
-                let build = self.index.builds.fetch_add(1, Ordering::Relaxed);
-                let id = format!("{:020}-{:016x}-{build}", self.number, self.index.writer);
-                let (store, folder) = (&self.index.store, &self.index.folder);
-                let new = Builder::new(store, folder, &id, &self.index.shape, self.centre.clone())?;
-                self.builder.insert(new)
-            }
-        };
-        self.rows += 1;
-        builder.push(row).await
-    }
-
-    async fn close(&mut self) -> Result<()> {
-        self.rows = 0;
-        if let Some(builder) = self.builder.take() {
-            self.done.push(builder.finish().await?);
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<Vec<SegmentEntry>> {
-        self.close().await?;
-        Ok(self.done)
     }
 }
 

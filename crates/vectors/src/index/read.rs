@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Index;
 use super::apply::locate;
-use crate::state::Live;
 use crate::types::{Key, Row};
 use crate::{Error, Result};
 
@@ -42,16 +41,9 @@ impl Index {
         for (number, live) in segments.iter().enumerate() {
             let rows: Vec<u32> = places.iter().filter(|place| place.segment == number).map(|place| place.row).collect();
             if !rows.is_empty() {
-                found.extend(read_rows(live, &rows).await?.into_iter().map(|row| (row.key.clone(), Arc::new(row))));
+                found.extend(live.segment.rows(&rows).await?.into_iter().map(|row| (row.key.clone(), Arc::new(row))));
             }
         }
         Ok(keys.iter().filter_map(|key| found.get(key).cloned()).collect())
     }
-}
-
-/// Whole rows with their documents.
-pub(super) async fn read_rows(live: &Live, rows: &[u32]) -> Result<Vec<Row>> {
-    let (vectors, documents) = futures::try_join!(live.segment.whole(rows), live.segment.documents(rows))?;
-    let both = vectors.into_iter().zip(documents);
-    Ok(both.map(|(vector, (key, metadata))| Row { key, vector: vector.into(), metadata }).collect())
 }

@@ -7,13 +7,14 @@ use store::{Name, Store};
 
 use crate::Result;
 use crate::codec::Writer;
+use crate::distance::prepare;
 use crate::error::tried;
 use crate::manifest::SegmentEntry;
 use crate::rabitq::Codes;
 use crate::rotate::Rotation;
 use crate::segment::filter_index::FilterIndexBuilder;
-use crate::segment::head::{Head, Part};
-use crate::segment::rows::{prepare, small_bytes, whole_bytes, write_document, write_small, write_whole};
+use crate::segment::head::{Head, List, Part};
+use crate::segment::rows::{small_bytes, whole_bytes, write_document, write_small, write_whole};
 use crate::segment::{ROWS_MAX, folder_of, object};
 use crate::types::{Row, Shape};
 
@@ -37,8 +38,10 @@ pub(crate) struct Builder {
     id: String,
     folder: Name,
     shape: Shape,
-    rotation: Rotation,
+    rotation: Arc<Rotation>,
     head: Head,
+    /// Of the list that is open: the sum of its rows' squared distances to the centre.
+    spread: f64,
     filter_index: FilterIndexBuilder,
     small: Writer,
     whole: Writer,
@@ -46,26 +49,24 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Begins a segment. `centre` is the mean of the prepared rows that will come, or near it: the codes are taken
-    /// less this. `[dimension]`
+    /// Begins a segment.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
         index_folder: &Name,
         id: &str,
         shape: &Shape,
-        centre: Vec<f32>,
+        rotation: &Arc<Rotation>,
     ) -> Result<Self> {
-        assert_eq!(centre.len(), shape.dimension as usize, "a centre of another dimension");
-        let rotation = Rotation::new(shape.dimension as usize);
         let codes = Codes::new(rotation.padded());
-        let head = Head { dimension: shape.dimension, centre, codes, ..Head::default() };
+        let head = Head { dimension: shape.dimension, codes, ..Head::default() };
         Ok(Self {
             store: Arc::clone(store),
             id: id.to_owned(),
             folder: folder_of(index_folder, id)?,
             shape: shape.clone(),
-            rotation,
+            rotation: Arc::clone(rotation),
             head,
+            spread: 0.0,
             filter_index: FilterIndexBuilder::default(),
             small: Writer::default(),
             whole: Writer::default(),
@@ -73,14 +74,33 @@ impl Builder {
         })
     }
 
-    /// Adds a row. Keys must differ.
+    /// Begins a list: `centre` is the mean of the prepared rows that will come, or near it; the codes are taken less
+    /// this. `[dimension]` Each list must be given a row.
+    pub(crate) fn begin_list(&mut self, centre: &[f32]) {
+        assert_eq!(centre.len(), self.shape.dimension as usize, "a centre of another dimension");
+        self.end_list();
+        self.head.lists.push(List { first_row: self.head.rows, spread: 0.0 });
+        self.head.centres.extend_from_slice(centre);
+    }
+
+    fn end_list(&mut self) {
+        if let Some(list) = self.head.lists.last_mut() {
+            assert!(list.first_row < self.head.rows, "a list without rows");
+            list.spread = (self.spread / f64::from(self.head.rows - list.first_row)) as f32;
+        }
+        self.spread = 0.0;
+    }
+
+    /// Adds a row to the list that was begun last. Keys must differ.
     ///
     /// # Panics
     /// If the segment is full; see [`rows_max`].
     pub(crate) async fn push(&mut self, row: &Row) -> Result<()> {
         assert!(self.head.rows < rows_max(self.shape.dimension), "a segment is full");
         let prepared = prepare(&row.vector, self.shape.metric);
-        let residual: Vec<f32> = prepared.iter().zip(&self.head.centre).map(|(value, centre)| value - centre).collect();
+        let centre = self.head.centre(self.head.lists.len() - 1);
+        let residual: Vec<f32> = prepared.iter().zip(centre).map(|(value, centre)| value - centre).collect();
+        self.spread += residual.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
         let mut rotated = vec![0.0; self.rotation.padded()];
         self.rotation.apply(&residual, &mut rotated);
         self.head.codes.push(&rotated);
@@ -122,6 +142,7 @@ impl Builder {
     /// If there is no row.
     pub(crate) async fn finish(mut self) -> Result<SegmentEntry> {
         assert!(self.head.rows > 0, "a segment without rows");
+        self.end_list();
         if self.documents.len() > 0 {
             self.write_part().await?;
         }

@@ -1,21 +1,22 @@
 //! Rows in the store: a small one of bytes, the whole one, and its document (key and metadata).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use store::Name;
 
 use crate::Result;
 use crate::codec::{Reader, Writer, f32s};
-use crate::distance::KERNELS;
+use crate::distance::kernels;
 use crate::error::{Error, tried};
 use crate::metadata::Metadata;
-use crate::segment::{Segment, checked, object};
-use crate::types::{Key, Metric};
+use crate::segment::{Segment, checked};
+use crate::types::{Key, Metric, Row};
 
 /// What of a row is read.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Of {
     Small,
     Whole,
     Document,
@@ -25,7 +26,8 @@ enum Kind {
 #[derive(Debug)]
 pub(crate) struct Small {
     scale: f32,
-    numbers: Vec<i8>,
+    /// Signed.
+    numbers: Bytes,
 }
 
 /// Bytes of a small row: scale, numbers, checksum.
@@ -36,36 +38,6 @@ pub(crate) fn small_bytes(dimension: u32) -> u64 {
 /// Bytes of a whole row: numbers, checksum.
 pub(crate) fn whole_bytes(dimension: u32) -> u64 {
     4 * u64::from(dimension) + 4
-}
-
-/// The vector that distances are taken of: for [`Metric::Cosine`] of length 1, so that half the squared distance is the
-/// cosine distance.
-pub(crate) fn prepare(vector: &[f32], metric: Metric) -> Vec<f32> {
-    match metric {
-        Metric::Euclidean => vector.to_vec(),
-        Metric::Cosine => {
-            // In `f64`: the square of a small number leaves the range of `f32`.
-            let squared: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            let scale = 1.0 / squared.sqrt();
-            vector.iter().map(|&x| (f64::from(x) * scale) as f32).collect()
-        }
-    }
-}
-
-/// The distance of a prepared query to a vector as it was sent.
-pub(crate) fn distance(prepared_query: &[f32], vector: &[f32], metric: Metric) -> f32 {
-    match metric {
-        Metric::Euclidean => (KERNELS.squared_f32)(prepared_query, vector).sqrt(),
-        Metric::Cosine => {
-            let length = (KERNELS.dot_f32)(vector, vector).sqrt();
-            // A vector whose squares leave the range of `f32` is scaled first.
-            if length.is_normal() && length < 1e18 && length > 1e-15 {
-                1.0 - (KERNELS.dot_f32)(prepared_query, vector) / length
-            } else {
-                1.0 - (KERNELS.dot_f32)(prepared_query, &prepare(vector, metric))
-            }
-        }
-    }
 }
 
 /// Writes a prepared vector as a small row.
@@ -102,95 +74,119 @@ fn read_document(bytes: &[u8]) -> Option<(Key, &[u8])> {
 }
 
 impl Small {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        let scale = reader.f32s(1)?[0];
-        Some(Self { scale, numbers: reader.0.iter().map(|&byte| byte as i8).collect() })
+    /// Takes the bytes of a small row less their checksum.
+    fn read(bytes: &Bytes) -> Option<Self> {
+        let scale = Reader(bytes).f32s(1)?[0];
+        Some(Self { scale, numbers: bytes.slice(4..) })
     }
 
     /// The distance to a prepared query, for sorting: rounded, and squared if the metric is Euclidean.
     pub(crate) fn order(&self, query: &[f32], metric: Metric) -> f32 {
+        let product = self.scale * kernels().dot_f32_i8(query, &self.numbers);
         match metric {
-            Metric::Cosine => 1.0 - self.scale * (KERNELS.dot_f32_i8)(query, &self.numbers),
+            Metric::Cosine => 1.0 - product,
             Metric::Euclidean => {
-                let numbers: Vec<f32> = self.numbers.iter().map(|&number| self.scale * f32::from(number)).collect();
-                (KERNELS.squared_f32)(query, &numbers)
+                let length: i64 = self.numbers.iter().map(|&byte| i64::from(byte.cast_signed()).pow(2)).sum();
+                let squared = self.scale * self.scale * length as f32;
+                kernels().dot_f32(query, query) + squared - 2.0 * product
             }
         }
     }
 }
 
+/// What of which row is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) segment: &'a Arc<Segment>,
+    pub(crate) row: u32,
+    pub(crate) of: Of,
+}
+
+/// Fetches parts of rows, of any segments, in one call of the store, and checks each against its checksum. The answers
+/// come in the order of `wanted`, without the checksums.
+pub(crate) async fn read_rows(wanted: &[Wanted<'_>]) -> Result<Vec<Bytes>> {
+    let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+    // Sorted by object and place, so that an object is opened once and read in one direction.
+    let placed = wanted.iter().enumerate().map(|(place, wanted)| {
+        let part = wanted.segment.head.part_of(wanted.row);
+        (wanted.segment.parts[part].clone(), wanted.segment.range(wanted.of, part, wanted.row), place)
+    });
+    let mut placed: Vec<(Name, Range<u64>, usize)> = placed.collect();
+    placed.sort_unstable_by(|left, right| (&left.0, left.1.start).cmp(&(&right.0, right.1.start)));
+    let objects: Vec<(Name, Vec<Range<u64>>)> = placed
+        .chunk_by(|left, right| left.0 == right.0)
+        .map(|group| (group[0].0.clone(), group.iter().map(|(_, range, _)| range.clone()).collect()))
+        .collect();
+    let fetched = first.segment.store.get_many(&objects).await.map_err(tried("read rows"))?;
+    let mut found = vec![Bytes::new(); wanted.len()];
+    for ((name, _, place), bytes) in placed.iter().zip(fetched.into_iter().flatten()) {
+        let length = checked(name, &bytes)?.len();
+        found[*place] = bytes.slice(..length);
+    }
+    Ok(found)
+}
+
+/// The answer to a row that does not parse although its checksum is right.
+fn misshapen(segment: &Segment, row: u32) -> Error {
+    Error::Corrupt { object: segment.parts[segment.head.part_of(row)].to_string(), what: "a row is not in the format" }
+}
+
 impl Segment {
-    /// The small rows of these rows, in their order.
-    pub(crate) async fn small(&self, rows: &[u32]) -> Result<Vec<Small>> {
-        let read = |bytes: &[u8]| Small::read(bytes);
-        self.read(Kind::Small, rows, read).await
-    }
-
     /// The vectors of these rows as they were sent, in their order.
-    pub(crate) async fn whole(&self, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
-        self.read(Kind::Whole, rows, |bytes| Some(f32s(bytes))).await
-    }
-
-    /// Keys and metadata of these rows, in their order.
-    pub(crate) async fn documents(&self, rows: &[u32]) -> Result<Vec<(Key, Metadata)>> {
-        let read = |bytes: &[u8]| {
-            let (key, text) = read_document(bytes)?;
-            Some((key, Metadata::from_json_text(text).ok()?))
-        };
-        self.read(Kind::Document, rows, read).await
+    pub(crate) async fn whole(self: &Arc<Self>, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let read = read_rows(&self.wanted(rows, Of::Whole)).await?;
+        Ok(read.iter().map(|bytes| f32s(bytes)).collect())
     }
 
     /// Keys of these rows, in their order.
-    pub(crate) async fn keys(&self, rows: &[u32]) -> Result<Vec<Key>> {
-        self.read(Kind::Document, rows, |bytes| read_document(bytes).map(|(key, _)| key)).await
+    pub(crate) async fn keys(self: &Arc<Self>, rows: &[u32]) -> Result<Vec<Key>> {
+        let read = read_rows(&self.wanted(rows, Of::Document)).await?;
+        let keys = rows
+            .iter()
+            .zip(&read)
+            .map(|(&row, bytes)| read_document(bytes).map(|(key, _)| key).ok_or_else(|| misshapen(self, row)));
+        keys.collect()
     }
 
-    /// Fetches, checks and reads the rows: one call of the store for each part that holds any, side by side.
-    async fn read<T>(&self, kind: Kind, rows: &[u32], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
-        let mut by_part: Vec<(usize, Vec<usize>, Vec<Range<u64>>)> = Vec::new();
-        for (place, &row) in rows.iter().enumerate() {
-            let part = self.head.part_of(row);
-            let range = self.range(kind, part, row);
-            match by_part.iter_mut().find(|(other, ..)| *other == part) {
-                Some((_, places, ranges)) => {
-                    places.push(place);
-                    ranges.push(range);
-                }
-                None => by_part.push((part, vec![place], vec![range])),
-            }
-        }
-        let fetched = try_join_all(by_part.iter().map(|(part, _, ranges)| self.fetch(*part, ranges))).await?;
-        let mut found: Vec<Option<T>> = Vec::new();
-        found.resize_with(rows.len(), || None);
-        for ((part, places, _), bytes) in by_part.iter().zip(&fetched) {
-            let name = self.part_name(*part);
-            for (&place, bytes) in places.iter().zip(bytes) {
-                let value = read(checked(&name, bytes)?);
-                let corrupt = || Error::Corrupt { object: name.to_string(), what: "a row is not in the format" };
-                found[place] = Some(value.ok_or_else(corrupt)?);
-            }
-        }
-        Ok(found.into_iter().map(|value| value.expect("every place was filled")).collect())
+    /// Whole rows with their keys and metadata.
+    pub(crate) async fn rows(self: &Arc<Self>, rows: &[u32]) -> Result<Vec<Row>> {
+        let mut wanted = self.wanted(rows, Of::Whole);
+        wanted.extend(self.wanted(rows, Of::Document));
+        let read = read_rows(&wanted).await?;
+        let (vectors, documents) = read.split_at(rows.len());
+        let both = rows.iter().zip(vectors).zip(documents);
+        both.map(|((&row, vector), document)| {
+            let (key, metadata) = self.document(row, document)?;
+            Ok(Row { key, vector: f32s(vector).into(), metadata })
+        })
+        .collect()
     }
 
-    async fn fetch(&self, part: usize, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.store.get_ranges(&self.part_name(part), ranges).await.map_err(tried("read rows"))
+    fn wanted<'a>(self: &'a Arc<Self>, rows: &[u32], of: Of) -> Vec<Wanted<'a>> {
+        rows.iter().map(|&row| Wanted { segment: self, row, of }).collect()
     }
 
-    fn part_name(&self, part: usize) -> store::Name {
-        object(&self.folder, &format!("rows-{part:05}"))
+    /// Reads a small row that [`read_rows`] fetched.
+    pub(crate) fn small(&self, row: u32, bytes: &Bytes) -> Result<Small> {
+        Small::read(bytes).ok_or_else(|| misshapen(self, row))
+    }
+
+    /// Reads a document that [`read_rows`] fetched.
+    pub(crate) fn document(&self, row: u32, bytes: &[u8]) -> Result<(Key, Metadata)> {
+        let (key, text) = read_document(bytes).ok_or_else(|| misshapen(self, row))?;
+        let metadata = Metadata::from_json_text(text).map_err(|_| misshapen(self, row))?;
+        Ok((key, metadata))
     }
 
     /// Where a row lies in the object of its part: small rows, whole rows, documents.
-    fn range(&self, kind: Kind, part: usize, row: u32) -> Range<u64> {
+    pub(super) fn range(&self, of: Of, part: usize, row: u32) -> Range<u64> {
         let rows = self.head.rows_of(part);
         let (count, place) = (u64::from(rows.end - rows.start), u64::from(row - rows.start));
         let (small, whole) = (small_bytes(self.head.dimension), whole_bytes(self.head.dimension));
-        match kind {
-            Kind::Small => place * small..(place + 1) * small,
-            Kind::Whole => count * small + place * whole..count * small + (place + 1) * whole,
-            Kind::Document => {
+        match of {
+            Of::Small => place * small..(place + 1) * small,
+            Of::Whole => count * small + place * whole..count * small + (place + 1) * whole,
+            Of::Document => {
                 let start = self.head.document_starts[row as usize];
                 let end = if row + 1 < rows.end {
                     self.head.document_starts[row as usize + 1]

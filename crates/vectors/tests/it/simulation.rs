@@ -4,8 +4,8 @@
 //! answers: the last acknowledged value, or any value whose outcome is unknown since. An unknown value that was seen
 //! counts from then on. A task that opens the index anew, in another "process", must see all of that.
 //!
-//! Torn writes are not drawn here: the store promises that there are none. A torn log entry is survived all the same
-//! (`engine`); a torn manifest is not, it is named as damage.
+//! Torn writes are drawn too, although the store promises that there are none: log entries, manifests and segments that
+//! are cut short with the answer "not available" must cost nobody anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -141,7 +141,7 @@ fn simulate(seed: u64) -> Vec<String> {
     let setup = (Arc::clone(&memory), folder.clone());
     tasks.finish(async move { Index::create(&setup.0, &setup.1, &shape).await.unwrap() }, 1_000);
     let mut rng = Rng::seeded(seed ^ 0x5eed);
-    let faults = Faults { delay_polls_max: 4, refused: 20, lost_reply: 20, torn: 0 };
+    let faults = Faults { delay_polls_max: 4, refused: 20, lost_reply: 20, torn: 20 };
     let faulty: Arc<dyn Store> = Arc::new(FaultStore::new(Arc::clone(&memory), faults, rng.next_u64()));
     let trace = Trace::default();
     let first = {
