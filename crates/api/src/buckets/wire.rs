@@ -9,12 +9,23 @@ use vectors::{IndexEntry, Key, Metadata, MetadataLimits, Position, Row};
 /// The numbers of a vector. Exactly one field is there.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct WireData {
-    float32: Option<Vec<f32>>,
+    float32: Option<Vec<Number>>,
     /// Ours: little-endian `f32`s in base64.
     #[serde(rename = "float32Base64")]
     base64: Option<String>,
     /// Ours: a text that the platform embeds.
     text: Option<String>,
+}
+
+/// A number as JSON writes it. One that no `f32` holds becomes infinite, for which a vector is refused by name.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(from = "f64")]
+struct Number(f32);
+
+impl From<f64> for Number {
+    fn from(number: f64) -> Self {
+        Self(number as f32)
+    }
 }
 
 /// A vector that is put.
@@ -65,7 +76,7 @@ impl WireData {
     /// The numbers; the error is a sentence.
     pub(crate) fn numbers(self) -> Result<Numbers, String> {
         match (self.float32, self.base64, self.text) {
-            (Some(numbers), None, None) => Ok(Numbers::Known(numbers)),
+            (Some(numbers), None, None) => Ok(Numbers::Known(numbers.into_iter().map(|number| number.0).collect())),
             (None, Some(text), None) => {
                 let bytes = BASE64_STANDARD.decode(text).map_err(|why| format!("float32Base64: {why}"))?;
                 floats(&bytes)
@@ -142,6 +153,7 @@ mod tests {
     fn numbers_come_in_three_forms() {
         assert_eq!(numbers(r#"{"float32": [1, -2.5]}"#), Ok(Numbers::Known(vec![1.0, -2.5])));
         assert_eq!(numbers(r#"{"float32Base64": "AACAPwAAIMA="}"#), Ok(Numbers::Known(vec![1.0, -2.5])));
+        assert_eq!(numbers(r#"{"float32": [1e39]}"#), Ok(Numbers::Known(vec![f32::INFINITY])));
         assert_eq!(numbers(r#"{"text": "a"}"#), Ok(Numbers::OfText("a".to_owned())));
         for bad in
             ["{}", r#"{"float32": [1], "text": "a"}"#, r#"{"float32Base64": "AAC"}"#, r#"{"float32Base64": "AAA="}"#]
