@@ -111,34 +111,44 @@ fn refused(why: impl Into<String>) -> Error {
 /// # Errors
 /// [`Error::Picture`] if one side is more than [`RATIO_MAX`] times the other.
 pub fn resized(height: usize, width: usize, limits: PixelLimits) -> Result<(usize, usize)> {
-    resized_frames(1, height, width, limits)
+    within(1.0, 1.0, height, width, limits)
 }
 
-/// As [`resized`] for `frames` frames, whose pixels count together.
+/// As [`resized`] for the frames of a video, whose pixels count together.
 ///
 /// # Errors
-/// As [`resized`].
+/// As [`resized`], and if there are fewer than [`FRAMES`] frames.
 pub fn resized_frames(frames: usize, height: usize, width: usize, limits: PixelLimits) -> Result<(usize, usize)> {
-    let unit = (PATCH * MERGE) as f64;
-    if height.max(width) > RATIO_MAX * height.min(width) {
+    if frames < FRAMES {
+        return Err(refused(format!("the video has {frames} frames, at least {FRAMES} are needed")));
+    }
+    // The reference first makes the shorter side as long as a token.
+    let (unit, shorter) = (PATCH * MERGE, height.min(width));
+    let grown =
+        |side: usize| if shorter < unit { (side as f64 * (unit as f64 / shorter as f64)) as usize } else { side };
+    let pairs = (frames as f64 / FRAMES as f64).round_ties_even();
+    within(pairs * FRAMES as f64, frames as f64, grown(height), grown(width), limits)
+}
+
+/// `counted` frames decide whether the pixels are too many or too few, `frames` by how much.
+fn within(counted: f64, frames: f64, height: usize, width: usize, limits: PixelLimits) -> Result<(usize, usize)> {
+    if height.min(width) == 0 || height.max(width) > RATIO_MAX * height.min(width) {
         return Err(refused(format!("its sides are {width} and {height}, a ratio of more than {RATIO_MAX}")));
     }
-    let (h, w, frames) = (height as f64, width as f64, frames as f64);
+    let unit = (PATCH * MERGE) as f64;
+    let (h, w) = (height as f64, width as f64);
     let nearest = |side: f64| (side / unit).round_ties_even() * unit;
-    let (near_h, near_w) = (nearest(h), nearest(w));
-    let whole = frames * near_h * near_w;
-    let (new_h, new_w) = if whole > limits.most as f64 {
+    let whole = counted * nearest(h) * nearest(w);
+    let fit: &dyn Fn(f64) -> f64 = if whole > limits.most as f64 {
         let shrink = (frames * h * w / limits.most as f64).sqrt();
-        let down = |side: f64| ((side / shrink / unit).floor() * unit).max(unit);
-        (down(h), down(w))
+        &move |side: f64| ((side / shrink / unit).floor() * unit).max(unit)
     } else if whole < limits.fewest as f64 {
         let grow = (limits.fewest as f64 / (frames * h * w)).sqrt();
-        let up = |side: f64| (side * grow / unit).ceil() * unit;
-        (up(h), up(w))
+        &move |side: f64| (side * grow / unit).ceil() * unit
     } else {
-        (near_h, near_w)
+        &nearest
     };
-    Ok((new_h as usize, new_w as usize))
+    Ok((fit(h) as usize, fit(w) as usize))
 }
 
 /// A picture resized by the reference's filter.
