@@ -4,18 +4,20 @@
 //!
 //! * an error says what its receiver can do about it, in one of nine [`Kind`]s, and nothing below `api` knows HTTP;
 //! * time is a `u64` of milliseconds that comes from a [`Clock`] somebody handed in;
-//! * chance is a [`Rng`] with a seed.
+//! * chance is a [`Rng`] with a seed, and secrets come from an [`Entropy`].
 //!
 //! The last two are why schedulers, ledgers and caches can be simulated: the same seed gives the same run.
 
 #![warn(missing_docs)]
 
 mod clock;
+mod entropy;
 mod id;
 mod kind;
 mod rng;
 
 pub use clock::{Clock, ManualClock};
+pub use entropy::{Entropy, SeededEntropy};
 pub use id::RequestId;
 pub use kind::Kind;
 pub use rng::Rng;

@@ -1,0 +1,309 @@
+//! The task that writes, and the thread that brings what it wrote to the disk.
+
+use std::fs::File;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use sqlx::any::AnyConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::database::{FLUSHED_WITHIN, Faults, Flavour, LOCK, Moment};
+use crate::schema::begin;
+use crate::{Connection, Error, Result};
+
+/// Writes that share a commit.
+const BATCH_MAX: usize = 128;
+/// Times that the flushing thread looks around before it syncs what nobody waits for.
+const GATHERING_STEPS: u32 = 10;
+
+/// A write that waits for its turn.
+pub(crate) struct Order {
+    is_durable: bool,
+    work: Box<dyn Work>,
+}
+
+/// A write that was made, and can be told how the commit ended.
+pub(crate) struct Made {
+    /// False: what it wrote is undone.
+    is_kept: bool,
+    tell: Tell,
+}
+
+/// Answers whoever waits for a write.
+type Tell = Box<dyn FnOnce(Result<()>) + Send>;
+
+trait Work: Send {
+    fn run<'c>(self: Box<Self>, connection: &'c mut Connection) -> BoxFuture<'c, Made>;
+
+    /// It is not run at all.
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+struct Closure<F, T, E> {
+    work: F,
+    answer: oneshot::Sender<std::result::Result<T, E>>,
+}
+
+impl<F, T, E> Work for Closure<F, T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send,
+{
+    fn run<'c>(self: Box<Self>, connection: &'c mut Connection) -> BoxFuture<'c, Made> {
+        let Self { work, answer } = *self;
+        let running = work(connection);
+        async move {
+            let done = running.await;
+            let is_kept = done.is_ok();
+            let tell = move |committed: Result<()>| {
+                // Whoever asked may have gone.
+                let _ = answer.send(committed.map_err(E::from).and(done));
+            };
+            Made { is_kept, tell: Box::new(tell) }
+        }
+        .boxed()
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        let _ = self.answer.send(Err(error.into()));
+    }
+}
+
+impl Order {
+    pub(crate) fn new<T, E, F>(is_durable: bool, work: F) -> (Self, oneshot::Receiver<std::result::Result<T, E>>)
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        (Self { is_durable, work: Box::new(Closure { work, answer }) }, answered)
+    }
+}
+
+/// A connection that is ready for use.
+pub(crate) async fn connect(flavour: Flavour, options: &AnyConnectOptions) -> sqlx::Result<Connection> {
+    let mut connection = options.connect().await?;
+    prepare(flavour, &mut connection).await?;
+    Ok(connection)
+}
+
+/// Settings of a session.
+pub(crate) async fn prepare(flavour: Flavour, connection: &mut Connection) -> sqlx::Result<()> {
+    let settings: &[&str] = match flavour {
+        Flavour::Sqlite => &[
+            "PRAGMA busy_timeout = 10000",
+            "PRAGMA journal_mode = WAL",
+            // The writer's own thread brings commits to the disk, so that nobody waits for it who need not.
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA foreign_keys = ON",
+            "PRAGMA cache_size = -16384",
+            "PRAGMA temp_store = MEMORY",
+        ],
+        Flavour::Postgres => &["SET statement_timeout = '30s'", "SET lock_timeout = '20s'"],
+    };
+    for &setting in settings {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Owns the connection that writes.
+pub(crate) struct Writer {
+    flavour: Flavour,
+    options: AnyConnectOptions,
+    /// `None` after it broke; the next batch makes a new one.
+    connection: Option<Connection>,
+    flush: Option<blocking::Sender<Vec<Tell>>>,
+    faults: Option<Arc<dyn Faults>>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        flavour: Flavour,
+        options: AnyConnectOptions,
+        connection: Connection,
+        wal: Option<PathBuf>,
+        faults: Option<Arc<dyn Faults>>,
+    ) -> Self {
+        Self { flavour, options, connection: Some(connection), flush: wal.and_then(flusher), faults }
+    }
+
+    /// Until the last sender is gone.
+    pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while orders.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let taken = std::mem::take(&mut batch);
+            // A panic in somebody's work: those who wait see their channel close, the transaction dies unfinished.
+            if AssertUnwindSafe(self.commit_together(taken)).catch_unwind().await.is_err() {
+                tracing::error!("a write panicked");
+                self.connection = None;
+            }
+        }
+        if let Some(connection) = self.connection.take() {
+            // Closing is polite; the database is whole without it.
+            let _ = connection.close().await;
+        }
+    }
+
+    async fn commit_together(&mut self, batch: Vec<Order>) {
+        let is_durable = batch.iter().any(|order| order.is_durable);
+        let mut connection = match self.take_connection().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                let why = crate::chain(&error);
+                tracing::error!(error = why, "the database cannot be reached");
+                batch.into_iter().for_each(|order| order.work.refuse(Error::Interrupted { why: why.clone() }));
+                return;
+            }
+        };
+        let mut made = Vec::with_capacity(batch.len());
+        match self.transaction(&mut connection, batch, is_durable, &mut made).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                self.tell(made, is_durable);
+            }
+            Err(error) => {
+                // Dropping the connection undoes what was not committed.
+                drop(connection);
+                let why = crate::chain(&error);
+                tracing::warn!(error = why, "a transaction broke off");
+                made.into_iter().for_each(|(_, tell)| tell(Err(Error::Interrupted { why: why.clone() })));
+            }
+        }
+    }
+
+    async fn take_connection(&mut self) -> Result<Connection> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(connect(self.flavour, &self.options).await?),
+        }
+    }
+
+    /// Runs the batch and commits. Whoever was run is in `made`, also after an error; who was not is refused.
+    async fn transaction(
+        &mut self,
+        connection: &mut Connection,
+        batch: Vec<Order>,
+        is_durable: bool,
+        made: &mut Vec<(bool, Tell)>,
+    ) -> Result<()> {
+        let mut waiting = batch.into_iter();
+        let done = self.run_all(connection, &mut waiting, is_durable, made).await;
+        if let Err(error) = &done {
+            let why = crate::chain(error);
+            waiting.for_each(|order| order.work.refuse(Error::Interrupted { why: why.clone() }));
+        }
+        done
+    }
+
+    async fn run_all(
+        &mut self,
+        connection: &mut Connection,
+        waiting: &mut std::vec::IntoIter<Order>,
+        is_durable: bool,
+        made: &mut Vec<(bool, Tell)>,
+    ) -> Result<()> {
+        sqlx::query(begin(self.flavour)).execute(&mut *connection).await?;
+        if let Flavour::Postgres = self.flavour {
+            sqlx::query(LOCK).execute(&mut *connection).await?;
+            if !is_durable {
+                sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *connection).await?;
+            }
+        }
+        let is_shared = waiting.len() > 1;
+        let mut is_kept = true;
+        // Whoever is taken out is run: an error before that leaves them to be refused.
+        while !waiting.as_slice().is_empty() {
+            self.strike(Moment::BetweenWrites)?;
+            if is_shared {
+                sqlx::query("SAVEPOINT work").execute(&mut *connection).await?;
+            }
+            let Some(Order { is_durable, work }) = waiting.next() else { break };
+            let done = work.run(connection).await;
+            made.push((is_durable, done.tell));
+            is_kept = done.is_kept;
+            if is_shared {
+                if !is_kept {
+                    sqlx::query("ROLLBACK TO SAVEPOINT work").execute(&mut *connection).await?;
+                }
+                sqlx::query("RELEASE SAVEPOINT work").execute(&mut *connection).await?;
+            }
+        }
+        self.strike(Moment::BeforeCommit)?;
+        let end = if is_shared || is_kept { "COMMIT" } else { "ROLLBACK" };
+        sqlx::query(end).execute(&mut *connection).await?;
+        self.strike(Moment::AfterCommit)
+    }
+
+    fn strike(&self, moment: Moment) -> Result<()> {
+        match &self.faults {
+            Some(faults) if faults.strikes(moment) => Err(Error::Interrupted { why: "simulated".to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers those who do not wait for the disk, and hands the others to the thread that does.
+    fn tell(&self, made: Vec<(bool, Tell)>, is_durable: bool) {
+        let Some(flush) = &self.flush else {
+            // PostgreSQL answers a commit when it is on its disk, unless it was asked not to wait.
+            made.into_iter().for_each(|(_, tell)| tell(Ok(())));
+            return;
+        };
+        let mut wait = Vec::new();
+        for (is_durable, tell) in made {
+            if is_durable { wait.push(tell) } else { tell(Ok(())) }
+        }
+        debug_assert_eq!(is_durable, !wait.is_empty());
+        // The thread ends after us.
+        let _ = flush.send(wait);
+    }
+}
+
+/// A thread that syncs the write-ahead log: at once if somebody waits, within [`FLUSHED_WITHIN`] else. While it syncs,
+/// later commits gather and share the next sync.
+fn flusher(wal: PathBuf) -> Option<blocking::Sender<Vec<Tell>>> {
+    let (send, receive) = blocking::channel();
+    let thread = std::thread::Builder::new().name("meta-flush".to_owned());
+    let spawned = thread.spawn(move || flush_until_closed(&receive, &wal));
+    if spawned.is_err() {
+        tracing::error!("the machine gives no thread: commits are flushed by the operating system only");
+    }
+    spawned.ok().map(|_| send)
+}
+
+fn flush_until_closed(receive: &blocking::Receiver<Vec<Tell>>, wal: &std::path::Path) {
+    let mut failed = false;
+    while let Ok(mut waiting) = receive.recv() {
+        // Nobody waits: gather for a while, in steps so short that whoever comes to wait hardly notices.
+        for _ in 0..GATHERING_STEPS {
+            if !waiting.is_empty() {
+                break;
+            }
+            std::thread::sleep(FLUSHED_WITHIN / GATHERING_STEPS);
+            drain(receive, &mut waiting);
+        }
+        drain(receive, &mut waiting);
+        if let Err(error) = File::open(wal).and_then(|file| file.sync_data()) {
+            // After a failed sync nobody knows which pages are on the disk, so no later sync is believed either.
+            tracing::error!(%error, "the database's log cannot be brought to the disk");
+            failed = true;
+        }
+        for tell in waiting {
+            let why = || Error::Interrupted { why: "the disk refused to keep it".to_owned() };
+            tell(if failed { Err(why()) } else { Ok(()) });
+        }
+    }
+}
+
+fn drain(receive: &blocking::Receiver<Vec<Tell>>, waiting: &mut Vec<Tell>) {
+    while let Ok(mut more) = receive.try_recv() {
+        waiting.append(&mut more);
+    }
+}
