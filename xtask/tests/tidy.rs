@@ -86,6 +86,22 @@ fn words_that_mean_unfinished_work_are_absent() {
 }
 
 #[test]
+fn money_has_no_fractions() {
+    let mut found = Vec::new();
+    for source in tree::sources(&["rs"]).unwrap() {
+        if !source.path.starts_with("crates/ledger") {
+            continue;
+        }
+        for (index, line) in source.text.lines().enumerate() {
+            if ["f32", "f64"].iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", source.path.display(), index + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("fractions in the ledger", &found);
+}
+
+#[test]
 fn every_fixture_folder_says_where_it_came_from() {
     let folder = root().join("fixtures");
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();

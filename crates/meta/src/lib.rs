@@ -25,7 +25,8 @@ pub use identity::{Directory, FIRST, Key, NewKey, Principal, Project, SCHEMA, Sh
 pub use schema::Schema;
 pub use scope::{Permission, Role, Scopes};
 pub use secret::KEY_PREFIX;
-pub use sqlx::{AssertSqlSafe, Row, query};
+pub use sqlx::any::AnyRow;
+pub use sqlx::{AssertSqlSafe, Error as DatabaseError, Row, query};
 
 /// An error with its causes, for a log.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -290,7 +290,7 @@ fn flush_until_closed(receive: &blocking::Receiver<Vec<Tell>>, wal: &std::path::
             drain(receive, &mut waiting);
         }
         drain(receive, &mut waiting);
-        if let Err(error) = File::open(wal).and_then(|file| file.sync_data()) {
+        if let Err(error) = synced(wal) {
             // After a failed sync nobody knows which pages are on the disk, so no later sync is believed either.
             tracing::error!(%error, "the database's log cannot be brought to the disk");
             failed = true;
@@ -299,6 +299,16 @@ fn flush_until_closed(receive: &blocking::Receiver<Vec<Tell>>, wal: &std::path::
             let why = || Error::Interrupted { why: "the disk refused to keep it".to_owned() };
             tell(if failed { Err(why()) } else { Ok(()) });
         }
+    }
+}
+
+/// Brings the log to the disk. Where there is none, the last connection closed, which moved everything into the
+/// database file and synced that: it happens between a transaction that broke off and the next connection.
+fn synced(wal: &std::path::Path) -> std::io::Result<()> {
+    match File::open(wal) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,0 +1,456 @@
+//! The books in the database.
+//!
+//! A reservation is decided in a transaction that does not wait for the disk, and [`Ledger::durable`] waits for it
+//! while the work begins already. A settlement never waits for the disk. What that means when the machine loses its
+//! power: a reservation is on the disk before the first piece of an answer leaves; a settlement may be missing up to
+//! [`meta::FLUSHED_WITHIN`] later, and is then made again from what was noted with the reservation ([`Ledger::note`]),
+//! which is never less than what left. When only the process ends, no settlement that answered is missing.
+
+mod sweep;
+
+use std::sync::Arc;
+
+use base::Clock;
+use futures::FutureExt as _;
+use meta::{Connection, Database, Flavour, Row as _};
+
+use crate::account::Account;
+use crate::books::{Books, Change, Charge, Operation, Reserve, State};
+use crate::budget::{Budget, Scope};
+use crate::rows::{self, Kept};
+use crate::usage::{self, Ended, Spent, Subject};
+use crate::{Error, Result};
+
+pub use sweep::{DEAD_AFTER_MS, Swept};
+
+/// Bytes of a transaction's name.
+const NAME_BYTES_MAX: usize = 200;
+/// Bytes of a memo.
+const MEMO_BYTES_MAX: usize = 1000;
+
+/// What is booked, by whom and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its name: the same name again changes nothing.
+    pub name: String,
+    /// What.
+    pub operation: Operation,
+    /// By whom.
+    pub actor: String,
+    /// Why.
+    pub memo: String,
+}
+
+/// What is asked for before a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The reservation's name, which nobody else uses.
+    pub id: String,
+    /// Who pays.
+    pub project: String,
+    /// With which key.
+    pub key: String,
+    /// What for.
+    pub subject: Subject,
+    /// At most so much.
+    pub most: Spent,
+    /// What it is charged if its end is never told.
+    pub noted: Spent,
+}
+
+/// How the books are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What a project may owe that nobody opened an account for; `None`: any amount, it is only counted.
+    pub credit_line_micro: Option<i64>,
+}
+
+/// The books. Clones share the database.
+#[derive(Clone)]
+pub struct Ledger {
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    owner: Arc<str>,
+    options: Options,
+}
+
+impl Ledger {
+    /// The books of a database that was opened with [`crate::SCHEMA`]. `owner` names this process among all that use
+    /// the database, and is never used again.
+    #[must_use]
+    pub fn new(database: Database, clock: Arc<dyn Clock>, owner: &str, options: Options) -> Self {
+        Self { database, clock, owner: owner.into(), options }
+    }
+
+    /// Where the books are.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The clock that the books go by.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Books what a person asked for, and answers when it lies on the disk. A project's accounts are opened as needed.
+    ///
+    /// # Errors
+    /// If it may not be made; [`Error::State`] if the name was used for something else.
+    pub async fn book(&self, transaction: Transaction) -> Result<Change> {
+        check(&transaction)?;
+        let (now_ms, options) = (self.clock.now_ms(), self.options);
+        let booked = self.database.write(move |connection| {
+            async move {
+                if let Operation::Deposit { project, .. } | Operation::Refund { project, .. } = &transaction.operation {
+                    open_if_new(connection, project, options, now_ms).await?;
+                }
+                Ok(book(connection, &transaction, now_ms).await?.change)
+            }
+            .boxed()
+        });
+        booked.await
+    }
+
+    /// Sets aside what a request may use. The answer does not wait for the disk: [`Self::durable`] does.
+    ///
+    /// # Errors
+    /// [`Error::Insufficient`] or [`Error::OverBudget`].
+    pub async fn reserve(&self, wanted: Wanted) -> Result<()> {
+        let (now_ms, options, owner) = (self.clock.now_ms(), self.options, Arc::clone(&self.owner));
+        match self.database.flavour() {
+            Flavour::Sqlite => {
+                let work = self.database.write_soon(move |connection| {
+                    async move { reserve(connection, wanted, options, owner, now_ms).await }.boxed()
+                });
+                work.await
+            }
+            // A server answers when it lies on its disk, which it shares among commits by itself.
+            Flavour::Postgres => {
+                let work = self.database.write(move |connection| {
+                    async move { reserve(connection, wanted, options, owner, now_ms).await }.boxed()
+                });
+                work.await
+            }
+        }
+    }
+
+    /// Waits until every reservation that was answered lies on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub async fn durable(&self) -> Result<()> {
+        match self.database.flavour() {
+            Flavour::Sqlite => self.database.write(|_| async { Ok(()) }.boxed()).await,
+            Flavour::Postgres => Ok(()),
+        }
+    }
+
+    /// Notes that a request may have used so much by now: what it is charged if its end is never told.
+    /// Answers when it lies on the disk.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn note(&self, id: &str, noted: Spent) -> Result<()> {
+        let id = id.to_owned();
+        let written = self.database.write(move |connection| {
+            async move {
+                meta::query("UPDATE ledger_reservations SET noted = $1 WHERE id = $2 AND state = 'open'")
+                    .bind(noted.write())
+                    .bind(id)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        written.await
+    }
+
+    /// Charges what a request used, gives back the rest, and keeps its usage record. Told again, it changes nothing.
+    ///
+    /// # Errors
+    /// If the reservation does not exist or was released.
+    pub async fn settle(&self, id: &str, ended: Ended) -> Result<Charge> {
+        let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
+        let written = self
+            .database
+            .write_soon(move |connection| async move { settle(connection, &id, ended, now_ms).await }.boxed());
+        written.await
+    }
+
+    /// Gives everything back: the request was not made. Told again, it changes nothing.
+    ///
+    /// # Errors
+    /// If the reservation does not exist or was settled.
+    pub async fn release(&self, id: &str) -> Result<()> {
+        let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
+        let written = self.database.write_soon(move |connection| {
+            async move {
+                let operation = Operation::Release { reservation: id.clone() };
+                let transaction = by_itself(format!("release:{id}"), operation);
+                let booked = book(connection, &transaction, now_ms).await?;
+                close(connection, &id, &booked.change).await
+            }
+            .boxed()
+        });
+        written.await
+    }
+
+    /// Every account of a project, or of everybody and the house.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn accounts(&self, project: Option<&str>) -> Result<Vec<Account>> {
+        let mut connection = self.database.read().await?;
+        let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
+                     WHERE $1 = '' OR project = $1 ORDER BY project, id LIMIT $2";
+        let query = meta::query(query).bind(project.unwrap_or("")).bind(ACCOUNTS_LISTED_MAX);
+        query.fetch_all(&mut *connection).await?.iter().map(rows::account).collect()
+    }
+
+    /// Sets a budget; `None` takes it away. What was used in the running period before counts.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn set_budget(&self, scope: &Scope, period: crate::Period, limit_micro: Option<i64>) -> Result<()> {
+        let (scope, start_ms) = (scope.clone(), period.start(self.clock.now_ms()));
+        let written = self.database.write(move |connection| {
+            async move { budget(connection, &scope, period, start_ms, limit_micro).await }.boxed()
+        });
+        written.await
+    }
+
+    /// Every budget with what is spent of it in the running period.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn budgets(&self) -> Result<Vec<(Budget, i64)>> {
+        let mut connection = self.database.read().await?;
+        rows::budgets(&mut connection, self.clock.now_ms()).await
+    }
+
+    /// Remembers the price list, so that every usage record's version can be looked up for ever.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn remember_prices(&self, version: &str, list: &str) -> Result<()> {
+        let (version, list, now_ms) = (version.to_owned(), list.to_owned(), self.clock.now_ms());
+        let written = self.database.write(move |connection| {
+            async move {
+                let query = "INSERT INTO ledger_price_lists (version, list, first_used_ms) VALUES ($1, $2, $3)
+                             ON CONFLICT (version) DO NOTHING";
+                meta::query(query).bind(version).bind(list).bind(now_ms as i64).execute(connection).await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        written.await
+    }
+}
+
+/// Accounts of one list.
+const ACCOUNTS_LISTED_MAX: i64 = 100_000;
+
+/// A transaction that is in the books.
+struct Booked {
+    change: Change,
+    /// The row of the reservation that it is about, as it was before.
+    kept: Option<Kept>,
+}
+
+/// Books one transaction; a name that was used changes nothing.
+async fn book(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Booked> {
+    let what = what(&transaction.operation);
+    let Some(transaction_id) = begin(connection, transaction, &what, now_ms).await? else {
+        let query = meta::query("SELECT what FROM ledger_transactions WHERE name = $1").bind(transaction.name.as_str());
+        let known: String = query.fetch_one(&mut *connection).await?.try_get(0)?;
+        if known != what {
+            let name = transaction.name.clone();
+            return Err(Error::State { what: "transaction", name, state: format!("booked as {known:?}") });
+        }
+        let (_, kept) = rows::load(connection, &transaction.operation, now_ms).await?;
+        return Ok(Booked { change: Change { is_replay: true, ..Change::default() }, kept });
+    };
+    let (books, kept) = rows::load(connection, &transaction.operation, now_ms).await?;
+    let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
+    rows::persist(connection, transaction_id, &change, now_ms).await?;
+    Ok(Booked { change, kept })
+}
+
+/// The transaction's number; `None` if its name was used.
+async fn begin(connection: &mut Connection, transaction: &Transaction, what: &str, now_ms: u64) -> Result<Option<i64>> {
+    let query = "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (name) DO NOTHING RETURNING id";
+    let row = meta::query(query)
+        .bind(transaction.name.as_str())
+        .bind(what)
+        .bind(now_ms as i64)
+        .bind(transaction.actor.as_str())
+        .bind(transaction.memo.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+async fn open_if_new(connection: &mut Connection, project: &str, options: Options, now_ms: u64) -> Result<()> {
+    let account = crate::AccountId::prepaid(project);
+    let query = meta::query("SELECT id FROM ledger_accounts WHERE id = $1").bind(account.as_str());
+    if query.fetch_optional(&mut *connection).await?.is_none() {
+        let credit_line_micro = options.credit_line_micro;
+        let operation = Operation::Open { project: project.to_owned(), credit_line_micro };
+        book(connection, &by_itself(format!("open:{project}"), operation), now_ms).await?;
+    }
+    Ok(())
+}
+
+async fn reserve(
+    connection: &mut Connection,
+    wanted: Wanted,
+    options: Options,
+    owner: Arc<str>,
+    now_ms: u64,
+) -> Result<()> {
+    let Wanted { id, project, key, subject, most, noted } = wanted;
+    let asked = Reserve { id: id.clone(), project: project.clone(), key: key.clone(), most: most.used() };
+    let transaction = by_itself(format!("reserve:{id}"), Operation::Reserve(asked));
+    let Some(transaction_id) = begin(connection, &transaction, "reserve", now_ms).await? else { return Ok(()) };
+    let (mut books, _) = rows::load(connection, &transaction.operation, now_ms).await?;
+    if !books.accounts.contains_key(&crate::AccountId::prepaid(&project)) {
+        open_if_new(connection, &project, options, now_ms).await?;
+        (books, _) = rows::load(connection, &transaction.operation, now_ms).await?;
+    }
+    let change = Books::apply(&books, &transaction.name, &transaction.operation, now_ms)?;
+    rows::persist(connection, transaction_id, &change, now_ms).await?;
+    let reservation = change.reservation.as_ref().expect("reserving makes a reservation");
+    meta::query(
+        "INSERT INTO ledger_reservations (id, owner, project, key_id, tokens, cost_micro, parts, windows, subject,
+         noted, state, value_micro, written_off_micro, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', 0, 0, $11)",
+    )
+    .bind(id)
+    .bind(&*owner)
+    .bind(project)
+    .bind(key)
+    .bind(reservation.most.tokens)
+    .bind(reservation.most.cost_micro)
+    .bind(rows::write_parts(&reservation.parts))
+    .bind(rows::write_windows(&reservation.windows))
+    .bind(serde_json::to_string(&subject).expect("strings become JSON"))
+    .bind(noted.write())
+    .bind(now_ms as i64)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn settle(connection: &mut Connection, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
+    let operation = Operation::Settle { reservation: id.to_owned(), used: ended.spent.used() };
+    let booked = book(connection, &by_itself(format!("settle:{id}"), operation), now_ms).await?;
+    let kept = booked.kept.ok_or_else(|| Error::Missing { what: "reservation", name: id.to_owned() })?;
+    if booked.change.is_replay {
+        return match kept.reservation.state {
+            State::Settled(charge) => Ok(charge),
+            State::Open | State::Released => {
+                Err(Error::row("a reservation", "its settlement is booked, it is not settled"))
+            }
+        };
+    }
+    close(connection, id, &booked.change).await?;
+    match booked.change.reservation.map(|reservation| reservation.state) {
+        Some(State::Settled(charge)) => {
+            usage::record(connection, &kept, &ended, &charge, now_ms).await?;
+            Ok(charge)
+        }
+        _ => unreachable!("settling leaves a settled reservation"),
+    }
+}
+
+/// Writes what became of a reservation.
+async fn close(connection: &mut Connection, id: &str, change: &Change) -> Result<()> {
+    let Some(reservation) = &change.reservation else { return Ok(()) };
+    let (state, charge) = match reservation.state {
+        State::Open => ("open", Charge::default()),
+        State::Settled(charge) => ("settled", charge),
+        State::Released => ("released", Charge::default()),
+    };
+    let query = "UPDATE ledger_reservations SET state = $1, value_micro = $2, written_off_micro = $3 WHERE id = $4";
+    meta::query(query)
+        .bind(state)
+        .bind(charge.value_micro)
+        .bind(charge.written_off_micro)
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn budget(
+    connection: &mut Connection,
+    scope: &Scope,
+    period: crate::Period,
+    start_ms: u64,
+    limit_micro: Option<i64>,
+) -> Result<()> {
+    let Some(limit_micro) = limit_micro else {
+        let query = "DELETE FROM ledger_budgets WHERE scope = $1 AND period = $2";
+        meta::query(query).bind(scope.as_str()).bind(period.name()).execute(connection).await?;
+        return Ok(());
+    };
+    let query = "INSERT INTO ledger_budgets (scope, period, limit_micro) VALUES ($1, $2, $3)
+                 ON CONFLICT (scope, period) DO UPDATE SET limit_micro = excluded.limit_micro";
+    meta::query(query).bind(scope.as_str()).bind(period.name()).bind(limit_micro).execute(&mut *connection).await?;
+    let column = if scope.as_str().starts_with("key:") { "key_id" } else { "project" };
+    let id = scope.as_str().split_once(':').map_or("", |(_, id)| id);
+    // A budget that was there before knows better: it counts what is reserved, too.
+    let query = format!(
+        "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro)
+         SELECT $1, $2, $3, CAST(COALESCE(SUM(price_micro), 0) AS BIGINT) FROM usage_hours
+         WHERE hour_ms >= $3 AND {column} = $4 ON CONFLICT (scope, period, start_ms) DO NOTHING"
+    );
+    meta::query(meta::AssertSqlSafe(query))
+        .bind(scope.as_str())
+        .bind(period.name())
+        .bind(start_ms as i64)
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What the books do of themselves.
+fn by_itself(name: String, operation: Operation) -> Transaction {
+    Transaction { name, operation, actor: "ledger".to_owned(), memo: String::new() }
+}
+
+/// An operation in words: what is compared when a name comes again. A settlement is one, whatever it says was used.
+fn what(operation: &Operation) -> String {
+    match operation {
+        Operation::Open { project, credit_line_micro } => match credit_line_micro {
+            Some(line) => format!("open {project} {line}"),
+            None => format!("open {project} unlimited"),
+        },
+        Operation::Deposit { project, amount_micro } => format!("deposit {project} {amount_micro}"),
+        Operation::Refund { project, amount_micro } => format!("refund {project} {amount_micro}"),
+        Operation::Grant { account, project, amount, .. } => format!("grant {account} {project} {amount}"),
+        Operation::Reserve(_) => "reserve".to_owned(),
+        Operation::Settle { .. } => "settle".to_owned(),
+        Operation::Release { .. } => "release".to_owned(),
+        Operation::Expire { account } => format!("expire {account}"),
+        Operation::ClawBack { account } => format!("claw back {account}"),
+    }
+}
+
+fn check(transaction: &Transaction) -> Result<()> {
+    let texts =
+        [("the name", &transaction.name, 1, NAME_BYTES_MAX), ("the memo", &transaction.memo, 0, MEMO_BYTES_MAX)];
+    for (field, text, least, most) in texts {
+        let is_plain = !text.chars().any(|character| character.is_control() && character != '\n');
+        if !(least..=most).contains(&text.len()) || !is_plain {
+            let allowed = format!("{least} to {most} bytes without control characters");
+            return Err(Error::Wrong { field, value: text.clone(), allowed });
+        }
+    }
+    Ok(())
+}
