@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use base::{Clock, RequestId, Rng};
+use base::{Clock, Entropy, RequestId, Rng, SeededEntropy};
 use chat::{Embed, Generate, Manage, ModelCard};
+use meta::Directory;
 use store::Store;
 
+use crate::auth::OnBehalf;
 use crate::buckets::Buckets;
 use crate::{
-    Shelf, anthropic, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner, residents,
+    Shelf, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner, residents,
     s3vectors, shelf,
 };
 
@@ -25,6 +27,8 @@ pub struct App {
     pub generate: Arc<dyn Generate>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Who may come in; `None`: everybody on this machine.
+    pub(crate) directory: Option<Directory>,
     /// Who embeds and ranks, if anybody does.
     pub(crate) embed: Option<Arc<dyn Embed>>,
     /// Vector buckets, if there are any.
@@ -37,23 +41,28 @@ pub struct App {
     pub(crate) objects: Arc<dyn Store>,
     /// Responses that nobody waits for.
     pub(crate) background: openai::Background,
+    /// What nobody may guess.
+    entropy: Arc<dyn Entropy>,
     ids: Mutex<Rng>,
     ready: AtomicBool,
 }
 
 impl App {
-    /// An app that is ready to serve. `seed` makes request ids; it must differ between processes.
+    /// An app that is ready to serve. `seed` makes request ids; it must differ between processes. Secrets come from it
+    /// as well, which is for tests only: see [`Self::with_entropy`].
     #[must_use]
     pub fn new(generate: Arc<dyn Generate>, clock: Arc<dyn Clock>, seed: u64) -> Self {
         Self {
-            generate,
+            generate: Arc::new(OnBehalf(generate)),
             clock,
+            directory: None,
             embed: None,
             buckets: None,
             manage: None,
             shelf: None,
             objects: Arc::new(store::Memory::new()),
             background: openai::Background::default(),
+            entropy: Arc::new(SeededEntropy::new(seed)),
             ids: Mutex::new(Rng::seeded(seed)),
             ready: AtomicBool::new(true),
         }
@@ -62,7 +71,13 @@ impl App {
     /// The same with somebody who loads and unloads models.
     #[must_use]
     pub fn with_manage(self, manage: Arc<dyn Manage>) -> Self {
-        Self { manage: Some(manage), ..self }
+        Self { manage: Some(Arc::new(OnBehalf(manage))), ..self }
+    }
+
+    /// The same with secrets that nobody can guess.
+    #[must_use]
+    pub fn with_entropy(self, entropy: Arc<dyn Entropy>) -> Self {
+        Self { entropy, ..self }
     }
 
     /// The same with a look at the files of models.
@@ -81,7 +96,13 @@ impl App {
     /// The same with somebody who embeds texts and ranks documents.
     #[must_use]
     pub fn with_embed(self, embed: Arc<dyn Embed>) -> Self {
-        Self { embed: Some(embed), ..self }
+        Self { embed: Some(Arc::new(OnBehalf(embed))), ..self }
+    }
+
+    /// The same with accounts: whoever has no key of this directory is not let in.
+    #[must_use]
+    pub fn with_accounts(self, directory: Directory) -> Self {
+        Self { directory: Some(directory), ..self }
     }
 
     /// The same with vector buckets.
@@ -107,6 +128,13 @@ impl App {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst)
+    }
+
+    /// 128 bits that nobody guesses, in hexadecimal.
+    pub(crate) fn secret_digits(&self) -> String {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        format!("{:032x}", u128::from_be_bytes(bytes))
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
@@ -136,9 +164,10 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(planner::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ossvectors::taken))
-        .layer(axum::middleware::from_fn(guard::only_local_names))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard::only_local_names))
         .with_state(app)
 }
 

@@ -1,16 +1,24 @@
-//! Until there are accounts, only programs on this machine may talk to us, and no web page in their name.
+//! Without accounts, only programs on this machine may talk to us, and no web page in their name. With accounts a key
+//! decides, which no foreign page has.
 //!
 //! The listener is bound to loopback, but a browser will reach loopback for any page: either by a cross-origin request,
 //! or after the page's own host name was made to point here (DNS rebinding). The first carries a foreign `Origin`, the
 //! second a foreign `Host`. Both are refused.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-pub(crate) async fn only_local_names(request: Request, next: Next) -> Response {
+use crate::App;
+
+pub(crate) async fn only_local_names(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.directory.is_some() {
+        return next.run(request).await;
+    }
     let headers = request.headers();
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let foreign_host = host.or_else(|| text(headers, &HOST)).filter(|host| !is_local(host));

@@ -2,14 +2,15 @@
 //! and `chat::Event`s back into its wire forms.
 //!
 //! No dialect imports another. What two share lives in `chat` (meaning) or here (transport): `fields` (what a body may
-//! hold), `answer` (streams that tell the truth), `sse`, `error`, `guard`. Nothing here sees an engine or a model;
-//! everything goes through [`chat::Generate`] and [`chat::Embed`].
+//! hold), `answer` (streams that tell the truth), `sse`, `error`, `auth`, `guard`. Nothing here sees an engine or a
+//! model; everything goes through [`chat::Generate`] and [`chat::Embed`].
 
 #![warn(missing_docs)]
 
 mod answer;
 mod anthropic;
 mod app;
+mod auth;
 pub mod buckets;
 mod cohere;
 mod console;

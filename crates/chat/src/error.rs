@@ -12,6 +12,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("model {model:?} is not known here")]
     UnknownModel { model: String },
+    #[error("this key is not good for the model {model:?}")]
+    ModelNotAllowed { model: String },
     #[error("the prompt has {prompt_tokens} tokens, the context of this model {context_tokens}")]
     PromptTooLong { prompt_tokens: usize, context_tokens: usize },
     #[error("the prompt is empty")]
@@ -46,6 +48,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::UnknownModel { .. } => Kind::NotFound,
+            Self::ModelNotAllowed { .. } => Kind::Forbidden,
             Self::PromptTooLong { .. }
             | Self::EmptyPrompt
             | Self::OutOfRange { .. }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use base::Clock;
+use base::{Clock, Entropy};
 use kernels::{Cpu, CpuOptions};
 
 use crate::args::{Data, Processor};
@@ -41,6 +41,16 @@ pub(crate) fn random_seed() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("read randomness from the operating system")?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// The operating system's randomness, for secrets.
+pub(crate) struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        // A system without randomness can keep no secret: there is nothing to go on with.
+        getrandom::fill(bytes).expect("the operating system has randomness");
+    }
 }
 
 /// The folder of everything that is kept.

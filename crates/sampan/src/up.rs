@@ -51,6 +51,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
     let app = App::new(Arc::new(fleet), clock, machine::random_seed()?).with_buckets(served.buckets);
+    let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let app = app.with_shelf(model::shelf(&data));
     // Stored responses: what the API keeps for its callers.
     let folder = data.join("api");

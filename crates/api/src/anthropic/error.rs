@@ -43,6 +43,16 @@ impl Failure {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, kind: "invalid_request_error", message }
     }
 
+    /// A caller who is not let in.
+    pub(crate) fn not_let_in(kind: Kind, message: String) -> Self {
+        let name = match kind {
+            Kind::Unauthenticated => "authentication_error",
+            Kind::Forbidden => "permission_error",
+            _ => "api_error",
+        };
+        Self { status: status(kind), kind: name, message }
+    }
+
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
     pub(super) fn of(error: &chat::Error, id: RequestId) -> Self {
         let kind = error.kind();

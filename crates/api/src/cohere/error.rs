@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use base::RequestId;
+use base::{Kind, RequestId};
 use serde_json::json;
 
 use crate::error::{chain, retry_after, status};
@@ -18,6 +18,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(super) fn invalid(message: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message }
+    }
+
+    /// A caller who is not let in.
+    pub(crate) fn not_let_in(kind: Kind, message: String) -> Self {
+        Self { status: status(kind), message }
     }
 
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.

@@ -33,6 +33,16 @@ impl Failure {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "MethodNotAllowed", message }
     }
 
+    /// A caller who is not let in.
+    pub(crate) fn not_let_in(kind: Kind, message: String) -> Self {
+        let code = match kind {
+            Kind::Unauthenticated => "InvalidApiKey",
+            Kind::Forbidden => "AccessDenied",
+            _ => "InternalError",
+        };
+        Self { status: status(kind), code, message }
+    }
+
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
     pub(super) fn of(error: &chat::Error, id: RequestId) -> Self {
         let kind = error.kind();

@@ -2,7 +2,7 @@
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use base::RequestId;
+use base::{Kind, RequestId};
 use serde_json::json;
 
 use crate::error::{chain, retry_after, status};
@@ -30,6 +30,11 @@ impl Failure {
 
     pub(crate) fn wrong_method(method: &Method, path: &str) -> Self {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, message: format!("{method} is not allowed on {path}") }
+    }
+
+    /// A caller who is not let in.
+    pub(crate) fn not_let_in(kind: Kind, message: String) -> Self {
+        Self { status: status(kind), message }
     }
 
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.

@@ -73,6 +73,16 @@ impl Failure {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code, ..Self::invalid(message, None) }
     }
 
+    /// A caller who is not let in.
+    pub(crate) fn not_let_in(kind: Kind, message: String) -> Self {
+        let (name, code) = match kind {
+            Kind::Unauthenticated => ("invalid_request_error", Some("invalid_api_key")),
+            Kind::Forbidden => ("permission_error", None),
+            _ => ("service_unavailable_error", None),
+        };
+        Self { status: status(kind), message, kind: name, param: None, code }
+    }
+
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
     pub(super) fn of(error: &chat::Error, id: RequestId) -> Self {
         let kind = error.kind();

@@ -61,7 +61,7 @@ async fn prepared(
     body: Body,
 ) -> Result<(Prepared, GenerateRequest), Failure> {
     let now_ms = app.clock.now_ms();
-    let call = from_wire::create(&whole(body)?, id, shelf::new_id(now_ms, id), now_ms / 1000)?;
+    let call = from_wire::create(&whole(body)?, id, shelf::new_id(app, now_ms), now_ms / 1000)?;
     let mut context = match &call.response.previous_response_id {
         Some(previous) => conversation(app, id, caller.as_ref(), previous).await?,
         None => Vec::new(),

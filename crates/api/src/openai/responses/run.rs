@@ -13,6 +13,7 @@ use super::builder::Builder;
 use super::shelf::{self, Record};
 use super::types::Status;
 use crate::App;
+use crate::auth::carried;
 use crate::openai::Failure;
 
 /// Responses that run in the background at once.
@@ -127,7 +128,7 @@ impl Background {
             running.insert(id.clone(), Arc::clone(&handle));
         }
         // It ends by itself, is cancelled through its handle, or dies with the process.
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             let cancelled = tokio::select! {
                 biased;
                 () = handle.cancel.notified() => true,
@@ -143,7 +144,7 @@ impl Background {
             }
             run.app.background.lock().remove(&id);
             handle.done.send_replace(true);
-        });
+        }));
         Ok(())
     }
 

@@ -3,13 +3,13 @@
 //! Ids begin with the time, so a listing has the oldest first: with every new response some of those whose time is over
 //! are thrown away.
 
-use base::{Clock, RequestId};
+use base::Clock;
 use chat::Caller;
 use serde::{Deserialize, Serialize};
 use store::{Name, Store};
 
 use super::types::{Item, WireResponse};
-use crate::kept;
+use crate::{App, kept};
 
 /// How long a response is kept: thirty days, as the vendor does.
 pub(super) const KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -29,9 +29,9 @@ pub(super) struct Record {
     pub(super) response: WireResponse,
 }
 
-/// A new id.
-pub(super) fn new_id(now_ms: u64, random: RequestId) -> String {
-    format!("resp_{now_ms:0TIME_DIGITS$x}{random}")
+/// A new id, which nobody guesses.
+pub(super) fn new_id(app: &App, now_ms: u64) -> String {
+    format!("resp_{now_ms:0TIME_DIGITS$x}{}", app.secret_digits())
 }
 
 /// The response, unless its time is over.
