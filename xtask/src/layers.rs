@@ -8,7 +8,7 @@ pub const LAYERS: [&[&str]; 6] = [
     &["base", "kernels"],
     &["store", "meta", "chat", "netplan"],
     &["models", "vectors", "ledger", "jobs", "physical"],
-    &["engine", "pools", "video", "agents", "fabric", "train"],
+    &["engine", "route", "video", "agents", "fabric", "train"],
     &["api"],
     &["sampan"],
 ];

@@ -56,7 +56,10 @@ impl Collector {
             Event::ToolCallStarted { .. } => return Err(out_of_place(&event)),
             Event::Logprobs(tokens) => self.logprobs.extend(tokens),
             Event::Warning(warning) => self.warnings.push(warning),
-            Event::Finished(finish) => self.finish = Some(finish),
+            Event::Finished(finish) => {
+                self.prompt_tokens = Some(finish.usage.prompt_tokens);
+                self.finish = Some(finish);
+            }
         }
         Ok(())
     }
@@ -101,7 +104,8 @@ mod tests {
     use crate::{Content, Event, Finish, FinishReason, Usage};
 
     fn finished() -> Event {
-        Event::Finished(Finish { reason: FinishReason::Stop, stop: None, usage: Usage::default() })
+        let usage = Usage { prompt_tokens: 3, ..Usage::default() };
+        Event::Finished(Finish { reason: FinishReason::Stop, stop: None, usage })
     }
 
     fn started() -> Event {

@@ -36,6 +36,10 @@ pub enum Error {
     Overloaded { waiting: usize, limit: usize },
     #[error("{tries} answers were generated, and none has the form that was asked for: {reason}")]
     FormMissed { tries: u32, output_tokens: u32, reason: String },
+    #[error("pool {pool}: {reason}")]
+    Upstream { pool: String, kind: Kind, reason: String },
+    #[error("nobody may or can answer for model {model:?}: {reason}")]
+    NoRoute { model: String, kind: Kind, reason: String },
     #[error("the engine is shutting down")]
     ShuttingDown,
     #[error("the engine stopped in the middle of this answer: {reason}")]
@@ -58,6 +62,7 @@ impl Error {
             | Self::UnknownToken { .. } => Kind::Invalid,
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
             Self::Overloaded { .. } => Kind::Exhausted,
+            Self::Upstream { kind, .. } | Self::NoRoute { kind, .. } => *kind,
             Self::ShuttingDown | Self::FormMissed { .. } => Kind::Unavailable,
             Self::Interrupted { .. } => Kind::Internal,
         }

@@ -74,7 +74,8 @@ pub struct Finish {
 pub enum Event {
     /// The prompt was accepted.
     Started {
-        /// Its length in tokens.
+        /// Its length in tokens; where only the end of an answer tells it, an estimate. What counts is
+        /// [`Finish::usage`].
         prompt_tokens: u32,
     },
     /// A piece of reasoning.

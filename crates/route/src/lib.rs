@@ -1,0 +1,34 @@
+//! Upstream pools, and who answers which request.
+//!
+//! Everything here stands behind [`chat::Generate`], so every dialect uses it without knowing.
+//!
+//! * `upstream`: a server in OpenAI's, Anthropic's or DashScope's form as a [`chat::Generate`]. A cut stream never
+//!   looks finished, every wait and every buffer has a limit, and a whole answer has exactly one usage.
+//! * `fault`: what can go wrong with an upstream, and what follows from it.
+//! * `limits`, `secret`: how long an upstream is waited for, and what only it may see.
+//! * `breaker`: a pool that fails is left alone for a while.
+//! * `region`, `residency`: where machines stand, and where data may be kept and computed on.
+//! * `testing`: an upstream that misbehaves on demand.
+//!
+//! Deliberately absent: a database, prices in money, accounts. Configuration comes as text, secrets through a function.
+
+#![warn(missing_docs)]
+
+mod breaker;
+mod error;
+mod fault;
+mod limits;
+mod region;
+mod residency;
+mod secret;
+pub mod testing;
+mod upstream;
+
+pub use breaker::{Breaker, BreakerState, FAILURES_IN_A_ROW};
+pub use error::{Error, Result};
+pub use fault::{Fault, Waiting};
+pub use limits::TimeLimits;
+pub use region::{CARBON_G_PER_KWH_UNKNOWN, Region};
+pub use residency::{Bound, Keeps, Level, Place, Places, Residency};
+pub use secret::Secret;
+pub use upstream::{Form, Server, Upstream, UpstreamModel, UpstreamOptions};

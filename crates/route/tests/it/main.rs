@@ -1,0 +1,6 @@
+//! Pools and routes against upstreams that misbehave.
+#![expect(clippy::unwrap_used, reason = "a test that fails here says so by panicking")]
+
+mod faults;
+mod forms;
+mod support;
