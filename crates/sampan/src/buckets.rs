@@ -13,7 +13,7 @@ use base::Clock;
 use clap::Args;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use store::Folder;
+use store::{CacheSettings, Cached, Credentials, Folder, Location, Remote, Service, Store};
 use tokio::sync::oneshot;
 use vectors::{Catalogue, Config, MetadataLimits};
 
@@ -26,9 +26,27 @@ const REST: Duration = Duration::from_secs(5);
 /// Who signs with the pair that is made here, in policies.
 const USER: &str = "local";
 
+/// Where the buckets lie if not in the data folder, and what of them is kept here.
+#[derive(Args, Clone)]
+pub(crate) struct StoreOptions {
+    /// Keep vector buckets in object storage: s3://BUCKET/PREFIX?endpoint=URL&region=NAME or oss://…?endpoint=URL. Key
+    /// pairs come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or
+    /// from the machine's role.
+    #[arg(long, global = true, value_name = "URL", env = "SAMPAN_VECTORS_STORE")]
+    pub(crate) vectors_store: Option<String>,
+    /// Memory for blocks of that storage, in MiB.
+    #[arg(long, global = true, value_name = "MIB", env = "SAMPAN_VECTORS_CACHE_MIB", default_value_t = 64)]
+    pub(crate) vectors_cache_mib: u64,
+    /// Disk for blocks of that storage, in MiB, in DIR/vectors/cache; 0 uses none.
+    #[arg(long, global = true, value_name = "MIB", env = "SAMPAN_VECTORS_DISK_MIB", default_value_t = 4096)]
+    pub(crate) vectors_disk_mib: u64,
+}
+
 /// How vector buckets are served.
 #[derive(Args)]
 pub(crate) struct VectorOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
     /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json.
     #[arg(long, env = "SAMPAN_VECTORS_SIGNED")]
     pub(crate) vectors_signed: bool,
@@ -51,11 +69,39 @@ pub(crate) fn folder(data: &Path) -> PathBuf {
     data.join("vectors")
 }
 
-/// Opens the catalogue of a folder; blocks on the file system.
-pub(crate) fn catalogue(folder: &Path, clock: Arc<dyn Clock>, limits: MetadataLimits) -> anyhow::Result<Catalogue> {
-    let store = Folder::open(folder).with_context(|| format!("open the vector buckets in {}", folder.display()))?;
+/// Opens the catalogue; blocks on the file system.
+pub(crate) fn catalogue(
+    folder: &Path,
+    options: &StoreOptions,
+    clock: Arc<dyn Clock>,
+    limits: MetadataLimits,
+) -> anyhow::Result<Catalogue> {
+    let store: Arc<dyn Store> = match &options.vectors_store {
+        None => {
+            let store = Folder::open(folder);
+            Arc::new(store.with_context(|| format!("open the vector buckets in {}", folder.display()))?)
+        }
+        Some(place) => {
+            let location = Location::parse(place).context("--vectors-store")?;
+            let remote = Remote::open(&location, credentials(location.service).as_ref())?;
+            let disk = (options.vectors_disk_mib > 0).then(|| (folder.join("cache"), options.vectors_disk_mib << 20));
+            let settings = CacheSettings { memory_bytes: options.vectors_cache_mib << 20, disk };
+            let cached = Cached::open(Arc::new(remote), &settings, vectors::is_fixed);
+            Arc::new(cached.with_context(|| format!("open the cache of {location}"))?)
+        }
+    };
     let config = Config { metadata: limits, ..Config::default() };
-    Ok(Catalogue::new(Arc::new(store), clock, config, OPEN_MAX, machine::random_seed()?))
+    Ok(Catalogue::new(store, clock, config, OPEN_MAX, machine::random_seed()?))
+}
+
+/// The key pair of the environment; the vendors' names for it.
+fn credentials(service: Service) -> Option<Credentials> {
+    let [key, secret, token] = match service {
+        Service::S3 => ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
+        Service::Oss => ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"],
+    };
+    let (access_key, secret) = (machine::variable(key)?, machine::variable(secret)?);
+    Some(Credentials { access_key, secret, session_token: machine::variable(token) })
 }
 
 /// Limits of metadata, with a larger share for filters.
@@ -79,7 +125,8 @@ pub(crate) struct Served {
 /// Opens what is served.
 pub(crate) fn serve(data: &Path, options: &VectorOptions, clock: &Arc<dyn Clock>) -> anyhow::Result<Served> {
     let folder = folder(data);
-    let catalogue = Arc::new(catalogue(&folder, Arc::clone(clock), limits(options.filterable_bytes)?)?);
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let catalogue = Arc::new(catalogue(&folder, &options.store, Arc::clone(clock), limits(options.filterable_bytes)?)?);
     let keys = Arc::new(OnePair(pair(&folder)?));
     let access = if options.vectors_signed { Access::Signed } else { Access::Open };
     let compactor = Compactor::start(Arc::clone(&catalogue))?;
@@ -132,10 +179,9 @@ pub(crate) struct Compactor {
 
 impl Compactor {
     fn start(catalogue: Arc<Catalogue>) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .context("start the compactor's runtime")?;
+        // The server's runtime: a connection that a runtime of this thread's own had opened would stand still for
+        // everybody who shares it while the thread computes.
+        let runtime = tokio::runtime::Handle::current();
         let (stop, stopped) = oneshot::channel();
         let work = move || {
             runtime.block_on(async move {

@@ -53,6 +53,12 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// A variable of the environment that says something.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The folder of everything that is kept.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
 pub(crate) fn data_folder(data: &Data) -> PathBuf {

@@ -24,6 +24,8 @@ use args::{Arguments, Command, ModelCommand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // The first to install one: nothing has run yet.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     machine::start_log(&arguments.log);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

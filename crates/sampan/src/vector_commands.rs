@@ -30,7 +30,9 @@ pub(crate) fn run(place: &Place, command: &VectorsCommand) -> anyhow::Result<()>
     }
     let folder = crate::buckets::folder(&machine::data_folder(&place.data));
     let limits = crate::buckets::limits(place.filterable_bytes)?;
-    let catalogue = crate::buckets::catalogue(&folder, SystemClock::start(), limits)?;
+    // A server may be using the folder's cache.
+    let options = crate::buckets::StoreOptions { vectors_disk_mib: 0, ..place.store.clone() };
+    let catalogue = crate::buckets::catalogue(&folder, &options, SystemClock::start(), limits)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         match command {

@@ -103,6 +103,10 @@ async fn answers_ranges(store: &dyn Store) {
     assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
     let short = retried!(store.get_ranges(&object, &[0..2, 9..11]));
     assert!(matches!(short, Err(Error::Short { size_bytes: 10, end: 11, .. })), "{short:?}");
+    let clipped = retried!(store.get_clipped(&object, &[8..12, 0..2, 10..11, 70..90])).expect("clipped ranges");
+    assert_eq!(clipped, [&b"89"[..], b"01", b"", b""]);
+    let absent = retried!(store.get_clipped(&name("ranges/none"), &ranges(&[(0, 1)])));
+    assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
     let absent = retried!(store.get_ranges(&name("ranges/none"), &[0..1, 0..2]));
     assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
 }

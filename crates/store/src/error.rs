@@ -46,6 +46,14 @@ pub enum Error {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// Text that says no place of a store.
+    #[error("{text:?} is no place of a store: {why}")]
+    BadLocation {
+        /// The text.
+        text: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
     /// The store could not be reached or gave up. A write may have happened nevertheless.
     #[error("{action} {name}: the store is not available")]
     Unavailable {
@@ -54,14 +62,14 @@ pub enum Error {
         /// The object.
         name: Name,
     },
-    /// The operating system refused. A write may have happened nevertheless.
+    /// The operating system or the service refused. A write may have happened nevertheless.
     #[error("{action} {what}")]
     Io {
         /// What was tried, a verb.
         action: &'static str,
         /// The object or folder.
         what: String,
-        /// What the operating system said.
+        /// What it said.
         #[source]
         source: std::io::Error,
     },
@@ -78,7 +86,7 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::Exists { .. } => Kind::Conflict,
             Self::Short { .. } => Kind::Corrupt,
-            Self::TooLarge { .. } | Self::BadName { .. } => Kind::Invalid,
+            Self::TooLarge { .. } | Self::BadName { .. } | Self::BadLocation { .. } => Kind::Invalid,
             Self::Unavailable { .. } | Self::Io { .. } => Kind::Unavailable,
         }
     }

@@ -10,7 +10,8 @@
 //! * [`Store`]: the trait. Asynchronous, so that S3 fits and so that a simulation can interleave tasks by a seed
 //!   (`docs/decisions/0020-store.md`).
 //! * [`Name`]: a name that is valid on every store.
-//! * [`Memory`]: for tests. [`Folder`]: a local folder, every write fsync'd.
+//! * [`Memory`]: for tests. [`Folder`]: a local folder, every write fsync'd. [`Remote`]: a bucket of S3 or OSS, where
+//!   [`Location`] says. [`Cached`]: any of them, with objects that never change kept in memory and on the local disk.
 //! * `sim` and `conformance`, with the feature `testing`: a store that fails by a seed, an executor that orders tasks
 //!   by a seed, and the suite that every store passes.
 //!
@@ -18,18 +19,24 @@
 
 #![warn(missing_docs)]
 
+mod cached;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod error;
 mod folder;
+mod location;
 mod memory;
 mod name;
+mod remote;
 #[cfg(feature = "testing")]
 pub mod sim;
 mod traits;
 
+pub use cached::{CacheSettings, Cached};
 pub use error::{Error, Result};
 pub use folder::Folder;
+pub use location::{Location, Service};
 pub use memory::Memory;
 pub use name::Name;
+pub use remote::{Credentials, Remote};
 pub use traits::{Entry, OBJECT_BYTES_MAX, Store};

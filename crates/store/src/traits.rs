@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
 
-use crate::{Name, Result};
+use crate::{Error, Name, Result};
 
 /// The largest object. Larger things are several objects: no caller then needs more memory than this, and an upload to
 /// S3 needs no parts.
@@ -44,6 +44,20 @@ pub trait Store: Send + Sync + Debug {
     /// One call is one trip to a thread, or one round trip where each object is a request of its own.
     fn get_many<'a>(&'a self, wanted: &'a [(Name, Vec<Range<u64>>)]) -> BoxFuture<'a, Result<Vec<Vec<Bytes>>>> {
         try_join_all(wanted.iter().map(|(name, ranges)| self.get_ranges(name, ranges))).boxed()
+    }
+
+    /// [`Self::get_ranges`], but of a range that reaches beyond the end of the object there comes what there is. What
+    /// keeps blocks of objects asks so, since it does not know how long they are.
+    fn get_clipped<'a>(&'a self, name: &'a Name, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>>> {
+        async move {
+            let size_bytes = match self.get_ranges(name, ranges).await {
+                Err(Error::Short { size_bytes, .. }) => size_bytes,
+                answer => return answer,
+            };
+            let clip = |range: &Range<u64>| range.start.min(size_bytes)..range.end.min(size_bytes);
+            self.get_ranges(name, &ranges.iter().map(clip).collect::<Vec<_>>()).await
+        }
+        .boxed()
     }
 
     /// Creates the object if its name is free, and is durable when it answers `Ok`.

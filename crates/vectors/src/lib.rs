@@ -44,4 +44,5 @@ pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
 pub use index::{Damaged, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
+pub use segment::is_fixed;
 pub use types::{BATCH_ROWS_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape};

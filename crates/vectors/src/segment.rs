@@ -35,6 +35,12 @@ use crate::{Error, Result};
 /// The most rows of one segment; of many dimensions it has fewer, see [`rows_max`].
 pub(crate) const ROWS_MAX: u32 = 262_144;
 
+/// Whether an object is written once and never again, so that what was read of it may be kept: those of segments are.
+#[must_use]
+pub fn is_fixed(name: &Name) -> bool {
+    name.as_str().contains("/segments/")
+}
+
 /// A segment, open for reading.
 #[derive(Debug)]
 pub(crate) struct Segment {

@@ -58,7 +58,21 @@ pub(crate) struct View {
     pub(crate) tail: TailView,
 }
 
+/// How far a state goes: what is newer is what it does not know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// The number of the next log entry.
+    pub(crate) next: u64,
+    /// The highest number of a manifest that was looked at.
+    pub(crate) seen: u64,
+}
+
 impl State {
+    /// How far it goes.
+    pub(crate) fn known(&self) -> Known {
+        Known { next: self.next, seen: self.seen }
+    }
+
     /// The state that a manifest describes, with its segments opened.
     pub(crate) fn of_manifest(manifest: Manifest, segments: Vec<Live>) -> Self {
         Self {

@@ -12,6 +12,8 @@ use crate::args::Data;
 pub(crate) struct Place {
     #[command(flatten)]
     pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) store: crate::buckets::StoreOptions,
     /// Ask this server instead of opening the data folder: http://127.0.0.1:8420.
     #[arg(long, global = true, value_name = "URL", env = "SAMPAN_SERVER")]
     pub(crate) server: Option<String>,

@@ -4,3 +4,5 @@
 mod engine;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod trips;
