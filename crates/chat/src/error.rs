@@ -40,6 +40,10 @@ pub enum Error {
     Upstream { pool: String, kind: Kind, reason: String },
     #[error("nobody may or can answer for model {model:?}: {reason}")]
     NoRoute { model: String, kind: Kind, reason: String },
+    #[error("{reason}")]
+    OutOfCredit { reason: String },
+    #[error("the request cannot be booked at the moment")]
+    BooksClosed,
     #[error("the engine is shutting down")]
     ShuttingDown,
     #[error("the engine stopped in the middle of this answer: {reason}")]
@@ -61,9 +65,9 @@ impl Error {
             | Self::TemplateRefused { .. }
             | Self::UnknownToken { .. } => Kind::Invalid,
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
-            Self::Overloaded { .. } => Kind::Exhausted,
             Self::Upstream { kind, .. } | Self::NoRoute { kind, .. } => *kind,
-            Self::ShuttingDown | Self::FormMissed { .. } => Kind::Unavailable,
+            Self::Overloaded { .. } | Self::OutOfCredit { .. } => Kind::Exhausted,
+            Self::ShuttingDown | Self::BooksClosed | Self::FormMissed { .. } => Kind::Unavailable,
             Self::Interrupted { .. } => Kind::Internal,
         }
     }

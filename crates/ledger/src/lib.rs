@@ -9,6 +9,7 @@
 //! * `price`: lists by model, direction, region and day.
 //! * `ledger`: the books in the database: reserve, settle, release, each one transaction that can be told again.
 //! * `audit`: every rule computed again from the entries.
+//! * `metered`: a bill for every request, around whatever answers it.
 //! * `usage`: one record a request, sums by hour and day.
 
 #![warn(missing_docs)]
@@ -20,6 +21,7 @@ mod budget;
 pub mod calendar;
 mod error;
 mod ledger;
+mod metered;
 pub mod money;
 mod price;
 mod rows;
@@ -32,5 +34,6 @@ pub use books::{Books, Change, Charge, OVERRUN_PERCENT, Operation, Part, Reserva
 pub use budget::{Budget, Period, Scope, Window};
 pub use error::{Error, Result};
 pub use ledger::{DEAD_AFTER_MS, Ledger, Options, Swept, Transaction, Wanted};
+pub use metered::{Meter, MeterOptions, Metered, NOTED_AHEAD};
 pub use price::{Direction, Price, PriceList, Quantities, Tariff};
 pub use schema::SCHEMA;

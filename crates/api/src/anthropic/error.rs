@@ -62,6 +62,11 @@ impl Failure {
         if let chat::Error::UnknownModel { model } = error {
             return Self::unknown_model(model);
         }
+        if let chat::Error::OutOfCredit { reason } = error {
+            // https://docs.anthropic.com/en/api/errors
+            let status = StatusCode::PAYMENT_REQUIRED;
+            return Self { status, kind: "billing_error", message: reason.clone() };
+        }
         let (status, name) = match kind {
             Kind::Invalid | Kind::Conflict => (status(kind), "invalid_request_error"),
             Kind::Unauthenticated => (status(kind), "authentication_error"),

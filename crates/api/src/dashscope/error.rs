@@ -50,6 +50,7 @@ impl Failure {
             tracing::error!(request.id = %id, error = chain(error), "a request failed");
         }
         let code = match (error, kind) {
+            (chat::Error::OutOfCredit { .. }, _) => "Throttling.AllocationQuota",
             (chat::Error::UnknownModel { .. }, _) => "ModelNotFound",
             (_, Kind::Invalid | Kind::Conflict) => "InvalidParameter",
             (_, Kind::NotFound) => "NotFound",

@@ -45,6 +45,9 @@ impl Failure {
         }
         match error {
             chat::Error::UnknownModel { model } => Self::unknown_model(model),
+            chat::Error::OutOfCredit { reason } => {
+                Self { status: StatusCode::PAYMENT_REQUIRED, message: reason.clone() }
+            }
             // The vendor's server answers 503 when its queue is full.
             chat::Error::Overloaded { .. } => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, message: error.to_string() }

@@ -91,6 +91,8 @@ impl Failure {
         }
         let (name, code) = match (error, kind) {
             (chat::Error::PromptTooLong { .. }, _) => ("invalid_request_error", Some("context_length_exceeded")),
+            // What the vendor answers to an account without credit: 429, of a type of its own.
+            (chat::Error::OutOfCredit { .. }, _) => ("insufficient_quota", Some("insufficient_quota")),
             (chat::Error::UnknownModel { model }, _) => return Self::unknown_model(model),
             (_, Kind::Invalid | Kind::NotFound | Kind::Conflict) => ("invalid_request_error", None),
             (_, Kind::Unauthenticated) => ("invalid_request_error", Some("invalid_api_key")),

@@ -3,5 +3,6 @@
 
 mod crash;
 mod ledger;
+mod metered;
 mod pure;
 mod support;
