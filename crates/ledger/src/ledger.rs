@@ -254,14 +254,14 @@ impl Ledger {
 const ACCOUNTS_LISTED_MAX: i64 = 100_000;
 
 /// A transaction that is in the books.
-struct Booked {
-    change: Change,
+pub(crate) struct Booked {
+    pub(crate) change: Change,
     /// The row of the reservation that it is about, as it was before.
     kept: Option<Kept>,
 }
 
 /// Books one transaction; a name that was used changes nothing.
-async fn book(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Booked> {
+pub(crate) async fn book(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Booked> {
     let what = what(&transaction.operation);
     let Some(transaction_id) = begin(connection, transaction, &what, now_ms).await? else {
         let query = meta::query("SELECT what FROM ledger_transactions WHERE name = $1").bind(transaction.name.as_str());

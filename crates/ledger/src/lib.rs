@@ -10,6 +10,7 @@
 //! * `ledger`: the books in the database: reserve, settle, release, each one transaction that can be told again.
 //! * `audit`: every rule computed again from the entries.
 //! * `metered`: a bill for every request, around whatever answers it.
+//! * `programme`: grants to young companies, from the application to the last day.
 //! * `usage`: one record a request, sums by hour and day.
 
 #![warn(missing_docs)]
@@ -24,6 +25,7 @@ mod ledger;
 mod metered;
 pub mod money;
 mod price;
+pub mod programme;
 mod rows;
 mod schema;
 pub mod usage;

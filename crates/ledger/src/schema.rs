@@ -8,7 +8,8 @@ use meta::Schema;
 /// entries sum to, kept beside them so that a reservation reads one row; `audit` compares the two.
 pub const SCHEMA: Schema = Schema {
     component: "ledger",
-    steps: &["
+    steps: &[
+        "
     CREATE TABLE ledger_accounts (
         id TEXT PRIMARY KEY, project TEXT, balance BIGINT NOT NULL, floor BIGINT, starts_ms BIGINT NOT NULL,
         expires_ms BIGINT, closed_ms BIGINT, CHECK (floor IS NULL OR balance >= floor)
@@ -61,5 +62,32 @@ pub const SCHEMA: Schema = Schema {
         tokens_cached BIGINT NOT NULL, tokens_out BIGINT NOT NULL, units BIGINT NOT NULL, price_micro BIGINT NOT NULL,
         PRIMARY KEY (hour_ms, project, key_id, model, region, activity)
     );
-    "],
+    ",
+        "
+    CREATE TABLE programmes (name TEXT PRIMARY KEY, definition TEXT NOT NULL);
+    CREATE TABLE programme_applications (
+        id TEXT PRIMARY KEY, programme TEXT NOT NULL, project TEXT NOT NULL, company TEXT NOT NULL,
+        company_name TEXT NOT NULL, tokens BIGINT NOT NULL, micro BIGINT NOT NULL, note TEXT NOT NULL,
+        state TEXT NOT NULL, reviewer TEXT NOT NULL, reason TEXT NOT NULL, created_ms BIGINT NOT NULL
+    );
+    CREATE TABLE programme_grants (
+        id TEXT PRIMARY KEY, application_id TEXT NOT NULL UNIQUE, programme TEXT NOT NULL, project TEXT NOT NULL,
+        tokens BIGINT NOT NULL, micro BIGINT NOT NULL, state TEXT NOT NULL, created_ms BIGINT NOT NULL
+    );
+    CREATE TABLE programme_tranches (
+        grant_id TEXT NOT NULL, number BIGINT NOT NULL, tokens BIGINT NOT NULL, micro BIGINT NOT NULL,
+        milestone TEXT NOT NULL, valid_days BIGINT NOT NULL, state TEXT NOT NULL, released_ms BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL, PRIMARY KEY (grant_id, number)
+    );
+    CREATE TABLE programme_alerts (
+        grant_id TEXT NOT NULL, unit TEXT NOT NULL, percent BIGINT NOT NULL, released BIGINT NOT NULL,
+        at_ms BIGINT NOT NULL, PRIMARY KEY (grant_id, unit, percent, released)
+    );
+    CREATE TABLE programme_trail (
+        id {id}, at_ms BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL,
+        detail TEXT NOT NULL
+    );
+    CREATE INDEX programme_trail_of_subject ON programme_trail (subject);
+    ",
+    ],
 };

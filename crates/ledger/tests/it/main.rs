@@ -4,5 +4,6 @@
 mod crash;
 mod ledger;
 mod metered;
+mod programme;
 mod pure;
 mod support;
