@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /v1/messages` | text, streaming, system blocks, tools and their results, thinking, stop sequences |
 //! | `POST /v1/messages/count_tokens` | whole |
+//! | `/v1/messages/batches` | see `batches` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole; where the header `anthropic-version` is present |
 //!
 //! Refused by name: documents and search results, server tools and their blocks, `container`, `mcp_servers`,
@@ -15,6 +16,7 @@
 //! target to the vendor as well. Thinking carries no signature, and none is checked. A tool result with `is_error`
 //! begins with `Error: `, since chat templates have no other way to say so. `cache_control` asks for nothing here.
 
+mod batches;
 mod blocks;
 mod error;
 mod from_wire;
@@ -29,6 +31,7 @@ use axum::routing::{get, post};
 
 use crate::App;
 
+pub(crate) use batches::AnthropicLines;
 pub(crate) use error::Failure;
 pub(crate) use handlers::{list_models, show_model};
 pub(crate) use types::PageQuery;
@@ -40,6 +43,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/messages", post(handlers::messages))
         .route("/v1/messages/count_tokens", post(handlers::count_tokens))
+        .merge(batches::routes())
 }
 
 /// The list of models in this dialect, for a place where no other dialect has one.

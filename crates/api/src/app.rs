@@ -12,6 +12,7 @@ use meta::Directory;
 use store::Store;
 
 use crate::auth::OnBehalf;
+use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::Buckets;
 use crate::{
     Shelf, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner, residents,
@@ -39,11 +40,14 @@ pub struct App {
     pub(crate) shelf: Option<Shelf>,
     /// Where the API keeps what outlives a request.
     pub(crate) objects: Arc<dyn Store>,
+    /// Batches that are not over.
+    pub(crate) desk: Arc<Desk>,
     /// Responses that nobody waits for.
     pub(crate) background: openai::Background,
     /// What nobody may guess.
     entropy: Arc<dyn Entropy>,
     ids: Mutex<Rng>,
+    seed: u64,
     ready: AtomicBool,
 }
 
@@ -52,6 +56,8 @@ impl App {
     /// as well, which is for tests only: see [`Self::with_entropy`].
     #[must_use]
     pub fn new(generate: Arc<dyn Generate>, clock: Arc<dyn Clock>, seed: u64) -> Self {
+        let objects: Arc<dyn Store> = Arc::new(store::Memory::new());
+        let desk = Arc::new(Desk::new(Arc::clone(&objects), Arc::clone(&clock), seed));
         Self {
             generate: Arc::new(OnBehalf(generate)),
             clock,
@@ -60,10 +66,12 @@ impl App {
             buckets: None,
             manage: None,
             shelf: None,
-            objects: Arc::new(store::Memory::new()),
+            objects,
+            desk,
             background: openai::Background::default(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             ids: Mutex::new(Rng::seeded(seed)),
+            seed,
             ready: AtomicBool::new(true),
         }
     }
@@ -90,7 +98,22 @@ impl App {
     /// kept in memory.
     #[must_use]
     pub fn with_objects(self, objects: Arc<dyn Store>) -> Self {
-        Self { objects, ..self }
+        let desk = Arc::new(Desk::new(Arc::clone(&objects), Arc::clone(&self.clock), self.seed));
+        Self { objects, desk, ..self }
+    }
+
+    /// Takes up the batches that an earlier process left; says how many there were. Once, before the first request.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn resume_batches(self: &Arc<Self>) -> store::Result<usize> {
+        let lines = |record: &Record| -> Arc<dyn Lines> {
+            match record.dialect {
+                Dialect::OpenAi => Arc::new(openai::OpenAiLines::of(self)),
+                Dialect::Anthropic => Arc::new(anthropic::AnthropicLines::of(self)),
+            }
+        };
+        self.desk.resume(lines).await
     }
 
     /// The same with somebody who embeds texts and ranks documents.
@@ -114,6 +137,7 @@ impl App {
     /// Says on `/readyz` that no new requests should be sent here; running ones go on.
     pub fn begin_shutdown(&self) {
         self.ready.store(false, Ordering::SeqCst);
+        self.desk.stop();
     }
 
     /// Every model that a request may name, those that generate first.

@@ -40,12 +40,14 @@ pub(crate) fn principal() -> Option<Arc<Principal>> {
 
 /// The same work, for whoever this task works for, wherever it is run: a spawned task does not know its parent.
 pub(crate) fn carried<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-    let principal = principal();
-    async move {
-        match principal {
-            Some(principal) => PRINCIPAL.scope(principal, work).await,
-            None => work.await,
-        }
+    working_for(principal(), work)
+}
+
+/// The same work, for this one.
+pub(crate) async fn working_for<T>(principal: Option<Arc<Principal>>, work: impl Future<Output = T>) -> T {
+    match principal {
+        Some(principal) => PRINCIPAL.scope(principal, work).await,
+        None => work.await,
     }
 }
 

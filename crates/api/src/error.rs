@@ -26,6 +26,15 @@ pub(crate) fn retry_after(response: &mut Response) {
     }
 }
 
+/// Whether the same request may succeed a little later, though nothing about it changes.
+pub(crate) fn is_passing(error: &chat::Error) -> bool {
+    match error {
+        // The model was tried often enough.
+        chat::Error::FormMissed { .. } => false,
+        _ => matches!(error.kind(), Kind::Exhausted | Kind::Unavailable),
+    }
+}
+
 /// The whole chain of an error for the log; what is shown to callers never goes through here.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

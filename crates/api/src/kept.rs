@@ -1,5 +1,6 @@
 //! JSON objects on a store: what the API keeps for its callers, each project's in a folder of its own.
 
+use axum::Extension;
 use axum::body::Bytes;
 use chat::Caller;
 use serde::Serialize;
@@ -28,6 +29,14 @@ pub(crate) fn folder(kind: &str, caller: Option<&Caller>) -> Name {
     }
     let part = if part.is_empty() { "_" } else { &part };
     Name::parse(&format!("{kind}/{part}")).expect("letters, digits, underscores, dots and hyphens")
+}
+
+/// Who asks, where there are accounts.
+pub(crate) type Who = Option<Extension<Caller>>;
+
+/// Whose things a request may see.
+pub(crate) fn owner_of(who: Who) -> Option<Caller> {
+    who.map(|Extension(caller)| caller)
 }
 
 /// Reads an object. `None` if it is not there.
@@ -60,6 +69,21 @@ pub(crate) async fn write(
         return Err(Error::TooLarge { name, size_bytes, limit_bytes: bytes_max });
     }
     objects.put(name, Bytes::from(bytes)).await
+}
+
+/// Removes every object below a folder.
+pub(crate) async fn delete_below(objects: &dyn Store, folder: &Name) -> store::Result<()> {
+    const PAGE: usize = 256;
+    // Ends: every round removes what it found.
+    loop {
+        let entries = objects.list_after(folder, None, PAGE).await?;
+        for entry in &entries {
+            objects.delete(&entry.name).await?;
+        }
+        if entries.len() < PAGE {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `POST /v1/chat/completions` | text, streaming, `n`, tools, log probabilities, sampling, stop, seed |
 //! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
 //! | `/v1/responses` | see `responses` |
+//! | `/v1/files`, `/v1/batches` | see `files` and `batches` |
 //! | `POST /v1/completions` | text or token prompts, several prompts, streaming, `n`, `echo`, log probabilities |
 //!
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
@@ -14,8 +15,10 @@
 //! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs` and the message field
 //! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them.
 
+mod batches;
 mod embeddings;
 mod error;
+mod files;
 mod format;
 mod from_wire;
 mod handlers;
@@ -30,6 +33,7 @@ use axum::routing::{get, post};
 
 use crate::App;
 
+pub(crate) use batches::OpenAiLines;
 pub(crate) use error::Failure;
 pub(crate) use handlers::{list_models, show_model};
 pub(crate) use responses::Background;
@@ -40,6 +44,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/embeddings", post(embeddings::handle))
         .merge(responses::routes())
+        .merge(files::routes())
+        .merge(batches::routes())
 }
 
 /// The list of models in this dialect, for a place where no other dialect has one.

@@ -59,6 +59,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .with_context(|| format!("open the folder {}", folder.display()))?;
     let app = app.with_objects(Arc::new(objects));
     let app = Arc::new(app);
+    let resumed = app.resume_batches().await.context("take up the batches of the last start")?;
+    if resumed > 0 {
+        say(&format!("{resumed} batches go on where the last start left them"));
+    }
 
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &crate::buckets::folder(&data).join("access-key.json"));

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use base::{Kind, RequestId};
 
 use super::types::{ErrorBody, ErrorDetail};
-use crate::error::{chain, retry_after, status};
+use crate::error::{chain, is_passing, retry_after, status};
 use crate::fields::Fault;
 
 /// The header by which a caller and our log speak of the same request.
@@ -17,11 +17,13 @@ pub(crate) struct Failure {
     status: StatusCode,
     kind: &'static str,
     message: String,
+    /// The same request may succeed a little later.
+    is_passing: bool,
 }
 
 impl Failure {
     pub(super) fn invalid(message: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, kind: "invalid_request_error", message }
+        Self { status: StatusCode::BAD_REQUEST, kind: "invalid_request_error", message, is_passing: false }
     }
 
     /// A field that the vendor documents and we do not support.
@@ -30,17 +32,32 @@ impl Failure {
     }
 
     pub(super) fn unknown_model(model: &str) -> Self {
-        Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", message: format!("model: {model}") }
+        Self::not_found(format!("model: {model}"))
+    }
+
+    pub(super) fn not_found(message: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", ..Self::invalid(message) }
+    }
+
+    /// What the caller may see of a failure to store or to find something.
+    pub(super) fn of_store(error: &store::Error, id: RequestId) -> Self {
+        tracing::error!(request.id = %id, error = chain(error), "the store failed");
+        let message = format!("Internal server error, request {id}");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "api_error", ..Self::invalid(message) }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.is_passing
     }
 
     pub(crate) fn no_such_route(method: &Method, path: &str) -> Self {
-        let message = format!("Not Found: {method} {path}");
-        Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", message }
+        Self::not_found(format!("Not Found: {method} {path}"))
     }
 
     pub(crate) fn wrong_method(method: &Method, path: &str) -> Self {
         let message = format!("Method Not Allowed: {method} {path}");
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, kind: "invalid_request_error", message }
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, ..Self::invalid(message) }
     }
 
     /// A caller who is not let in.
@@ -50,7 +67,7 @@ impl Failure {
             Kind::Forbidden => "permission_error",
             _ => "api_error",
         };
-        Self { status: status(kind), kind: name, message }
+        Self { status: status(kind), kind: name, message, is_passing: false }
     }
 
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
@@ -65,7 +82,8 @@ impl Failure {
         if let chat::Error::OutOfCredit { reason } = error {
             // https://docs.anthropic.com/en/api/errors
             let status = StatusCode::PAYMENT_REQUIRED;
-            return Self { status, kind: "billing_error", message: reason.clone() };
+            let (kind, message) = ("billing_error", reason.clone());
+            return Self { status, kind, message, is_passing: is_passing(error) };
         }
         let (status, name) = match kind {
             Kind::Invalid | Kind::Conflict => (status(kind), "invalid_request_error"),
@@ -85,7 +103,7 @@ impl Failure {
             _ if kind.is_public() => error.to_string(),
             _ => format!("Internal server error, request {id}"),
         };
-        Self { status, kind: name, message }
+        Self { status, kind: name, message, is_passing: is_passing(error) }
     }
 
     /// The body, as one line of JSON.
@@ -113,7 +131,7 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unread(message) => {
-                Self { status: StatusCode::PAYLOAD_TOO_LARGE, kind: "request_too_large", message }
+                Self { status: StatusCode::PAYLOAD_TOO_LARGE, kind: "request_too_large", ..Self::invalid(message) }
             }
             Fault::NotJson(why) => Self::invalid(format!("The request body is not valid JSON: {why}")),
             Fault::NotAnObject => Self::invalid("The request body is not a JSON object".to_owned()),

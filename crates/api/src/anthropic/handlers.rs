@@ -6,11 +6,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::ModelCard;
+use chat::{Caller, ModelCard};
 
 use super::Failure;
 use super::error::{REQUEST_ID, header};
-use super::from_wire::{self, Call};
+use super::from_wire;
 use super::to_wire::{self, Head, MessageStream};
 use super::types::{ModelPage, PageQuery, TokenCount, WireModel};
 use crate::fields::{Body, whole};
@@ -25,14 +25,19 @@ const PAGE_MAX: i64 = 1000;
 
 pub(super) async fn messages(State(app): State<Arc<App>>, body: Body) -> Response {
     let id = app.request_id();
-    let answered = match whole(body).map_err(Failure::from).and_then(|body| from_wire::message(&body, id)) {
-        Ok(call) => answer_message(&app, id, call).await,
-        Err(failure) => Err(failure),
-    };
-    named(id, answered)
+    let answered = async { message(&app, id, None, &whole(body)?).await };
+    named(id, answered.await)
 }
 
-async fn answer_message(app: &App, id: RequestId, call: Call) -> Result<Response, Failure> {
+/// Answers a message, on somebody's behalf where this is not said by the way it came.
+pub(super) async fn message(
+    app: &App,
+    id: RequestId,
+    caller: Option<Caller>,
+    body: &[u8],
+) -> Result<Response, Failure> {
+    let mut call = from_wire::message(body, id)?;
+    call.request.caller = caller;
     let failed = |error: chat::Error| Failure::of(&error, id);
     let max_tokens = call.request.max_tokens.unwrap_or(u32::MAX);
     let head = Head { request: id, id: format!("msg_{id}"), model: call.request.model.clone(), max_tokens };
@@ -104,7 +109,7 @@ fn json(text: String) -> Response {
     ([("content-type", "application/json")], text).into_response()
 }
 
-fn named(id: RequestId, answered: Result<Response, Failure>) -> Response {
+pub(super) fn named(id: RequestId, answered: Result<Response, Failure>) -> Response {
     let mut response = answered.unwrap_or_else(|failure| failure.response(id));
     response.headers_mut().insert(REQUEST_ID, header(id));
     response

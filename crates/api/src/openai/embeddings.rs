@@ -7,7 +7,7 @@ use axum::response::Response;
 use base::RequestId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chat::{EMBED_INPUTS_MAX, EmbedInput, EmbedRequest, Embeddings};
+use chat::{Caller, EMBED_INPUTS_MAX, EmbedInput, EmbedRequest, Embeddings};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
@@ -79,11 +79,19 @@ struct WireUsage {
 
 pub(super) async fn handle(State(app): State<Arc<App>>, body: Body) -> Response {
     let id = app.request_id();
-    named(id, answer(&app, id, body).await)
+    let answered = async { embedded(&app, id, None, &whole(body)?).await };
+    named(id, answered.await)
 }
 
-async fn answer(app: &App, id: RequestId, body: Body) -> Result<Response, Failure> {
-    let (request, encoding) = from_wire(&whole(body)?, id)?;
+/// Embeds, on somebody's behalf where this is not said by the way it came.
+pub(super) async fn embedded(
+    app: &App,
+    id: RequestId,
+    caller: Option<Caller>,
+    body: &[u8],
+) -> Result<Response, Failure> {
+    let (mut request, encoding) = from_wire(body, id)?;
+    request.caller = caller;
     let model = request.model.clone();
     let embeddings = embed::embed(app, request).await.map_err(|error| Failure::of(&error, id))?;
     Ok(json(to_wire(&model, encoding, embeddings)))

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use base::{Kind, RequestId};
 
 use super::types::{ErrorBody, ErrorDetail};
-use crate::error::{chain, retry_after, status};
+use crate::error::{chain, is_passing, retry_after, status};
 use crate::fields::Fault;
 
 /// A failure as OpenAI words it.
@@ -16,11 +16,14 @@ pub(crate) struct Failure {
     kind: &'static str,
     param: Option<String>,
     code: Option<&'static str>,
+    /// The same request may succeed a little later.
+    is_passing: bool,
 }
 
 impl Failure {
     pub(super) fn invalid(message: String, param: Option<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message, kind: "invalid_request_error", param, code: None }
+        let kind = "invalid_request_error";
+        Self { status: StatusCode::BAD_REQUEST, message, kind, param, code: None, is_passing: false }
     }
 
     /// The same, about this parameter.
@@ -32,10 +35,28 @@ impl Failure {
         Self { status: StatusCode::NOT_FOUND, ..Self::invalid(message, None) }
     }
 
+    pub(super) fn conflict(message: String) -> Self {
+        Self { status: StatusCode::CONFLICT, ..Self::invalid(message, None) }
+    }
+
+    pub(super) fn too_large(message: String) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::invalid(message, None) }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// Our fault, in words that may be shown.
     pub(super) fn internal(message: String) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { status, message, kind: "server_error", param: None, code: Some("server_error") }
+        let (kind, code) = ("server_error", Some("server_error"));
+        Self { status, message, kind, param: None, code, is_passing: false }
     }
 
     /// What the caller may see of a failure to store or to find something.
@@ -80,7 +101,7 @@ impl Failure {
             Kind::Forbidden => ("permission_error", None),
             _ => ("service_unavailable_error", None),
         };
-        Self { status: status(kind), message, kind: name, param: None, code }
+        Self { status: status(kind), message, kind: name, param: None, code, is_passing: false }
     }
 
     /// What the caller may see of an error. Causes on our side are logged, and hidden behind the request id.
@@ -102,7 +123,8 @@ impl Failure {
             (_, Kind::Corrupt | Kind::Internal) => ("server_error", None),
         };
         let message = if kind.is_public() { error.to_string() } else { format!("internal error, request {id}") };
-        Self { status: status(kind), message, kind: name, param: param_of(error), code }
+        let is_passing = is_passing(error);
+        Self { status: status(kind), message, kind: name, param: param_of(error), code, is_passing }
     }
 
     /// The body, as one line of JSON.
@@ -123,7 +145,7 @@ impl Failure {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unread(why) => Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::invalid(why, None) },
+            Fault::Unread(why) => Self::too_large(why),
             Fault::NotJson(why) => Self::invalid(format!("the body is not JSON: {why}"), None),
             Fault::NotAnObject => Self::invalid("the body is not a JSON object".to_owned(), None),
             Fault::Unsupported { field, why } => {

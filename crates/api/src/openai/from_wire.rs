@@ -2,8 +2,8 @@
 
 use base::RequestId;
 use chat::{
-    Content, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool, ToolCall,
-    ToolChoice, limits,
+    Caller, Content, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool,
+    ToolCall, ToolChoice, limits,
 };
 use serde_json::{Map, Value};
 
@@ -54,6 +54,13 @@ pub(super) struct Call {
     pub(super) include_usage: bool,
     /// Whether log probabilities were asked for.
     pub(super) logprobs: bool,
+}
+
+impl Call {
+    pub(super) fn on_behalf_of(mut self, caller: Option<&Caller>) -> Self {
+        self.requests.iter_mut().for_each(|request| request.caller = caller.cloned());
+        self
+    }
 }
 
 /// Parses a chat request.

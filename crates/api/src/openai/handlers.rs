@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::{Answer, EventStream, ModelCard};
+use chat::{Answer, Caller, EventStream, ModelCard};
 
 use super::Failure;
 use super::from_wire::{self, Call};
@@ -32,23 +32,19 @@ pub(crate) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<Strin
 
 pub(super) async fn chat_completions(State(app): State<Arc<App>>, body: Body) -> Response {
     let id = app.request_id();
-    let answered = match whole(body).map_err(Failure::from).and_then(|body| from_wire::chat(&body, id)) {
-        Ok(call) => answer_chat(&app, id, call).await,
-        Err(failure) => Err(failure),
-    };
-    named(id, answered)
+    let answered = async { chat(&app, id, None, &whole(body)?).await };
+    named(id, answered.await)
 }
 
 pub(super) async fn completions(State(app): State<Arc<App>>, body: Body) -> Response {
     let id = app.request_id();
-    let answered = match whole(body).map_err(Failure::from).and_then(|body| from_wire::completion(&body, id)) {
-        Ok(call) => answer_completion(&app, id, call).await,
-        Err(failure) => Err(failure),
-    };
-    named(id, answered)
+    let answered = async { completion(&app, id, None, &whole(body)?).await };
+    named(id, answered.await)
 }
 
-async fn answer_chat(app: &App, id: RequestId, call: Call) -> Result<Response, Failure> {
+/// Answers a chat, on somebody's behalf where this is not said by the way it came.
+pub(super) async fn chat(app: &App, id: RequestId, caller: Option<&Caller>, body: &[u8]) -> Result<Response, Failure> {
+    let call = from_wire::chat(body, id)?.on_behalf_of(caller);
     let head = head(app, "chatcmpl", id, &call);
     let streams = start(app, id, &call).await?;
     if call.stream {
@@ -59,7 +55,14 @@ async fn answer_chat(app: &App, id: RequestId, call: Call) -> Result<Response, F
     Ok(json(to_wire::chat_completion(&head, answers, call.logprobs)))
 }
 
-async fn answer_completion(app: &App, id: RequestId, call: Call) -> Result<Response, Failure> {
+/// Continues a text, on somebody's behalf where this is not said by the way it came.
+pub(super) async fn completion(
+    app: &App,
+    id: RequestId,
+    caller: Option<&Caller>,
+    body: &[u8],
+) -> Result<Response, Failure> {
+    let call = from_wire::completion(body, id)?.on_behalf_of(caller);
     let head = head(app, "cmpl", id, &call);
     let streams = start(app, id, &call).await?;
     if call.stream {

@@ -30,6 +30,7 @@ use axum::routing::{get, post};
 
 use crate::App;
 
+pub(super) use handlers::respond;
 pub(crate) use run::Background;
 
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -220,7 +220,7 @@ async fn errors_have_their_status_and_type() {
         assert_eq!((reply.status.as_u16(), &reply.json()["type"]), (400, &json!("error")));
     }
     assert_eq!(server.get("/v1/messages").await.json()["error"]["type"], "invalid_request_error");
-    assert_eq!(server.get("/v1/messages/batches").await.json()["error"]["type"], "not_found_error");
+    assert_eq!(server.get("/v1/messages/none").await.json()["error"]["type"], "not_found_error");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! OpenAI's dialect.
 
+mod batches;
 mod refused;
 mod responses;
 mod streams;

@@ -28,6 +28,7 @@ const NOW_S: u64 = 1_700_000_123;
 /// All routes over a script.
 pub(crate) struct Server {
     router: Router,
+    app: Arc<App>,
     scripted: Arc<Watched>,
 }
 
@@ -46,11 +47,16 @@ impl Server {
 
     /// One whose app has more than a script.
     pub(crate) fn built(scripts: Vec<Script>, build: impl FnOnce(App) -> App) -> Self {
+        Self::seeded(1, scripts, build)
+    }
+
+    /// One that draws other numbers than the first.
+    pub(crate) fn seeded(seed: u64, scripts: Vec<Script>, build: impl FnOnce(App) -> App) -> Self {
         let scripted = Arc::new(Watched { inner: Scripted::new(MODEL, scripts), running: Arc::default() });
         let generate = Arc::clone(&scripted);
         let clock = Arc::new(ManualClock::starting_at(NOW_S * 1000));
-        let router = router(Arc::new(build(App::new(generate, clock, 1))));
-        Self { router, scripted }
+        let app = Arc::new(build(App::new(generate, clock, seed)));
+        Self { router: router(Arc::clone(&app)), app, scripted }
     }
 
     /// One with models that embed and rank; the fake tells what it was asked.
@@ -88,6 +94,16 @@ impl Server {
         String::from_utf8(first.to_vec()).unwrap()
     }
 
+    /// What the program calls when it is told to end.
+    pub(crate) fn begin_shutdown(&self) {
+        self.app.begin_shutdown();
+    }
+
+    /// What the program calls when it starts.
+    pub(crate) async fn resume_batches(&self) -> usize {
+        self.app.resume_batches().await.unwrap()
+    }
+
     /// Generations that have begun and are neither over nor cancelled.
     pub(crate) fn running(&self) -> usize {
         self.scripted.running.load(Ordering::SeqCst)
@@ -116,7 +132,10 @@ impl Reply {
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Body> {
-    let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/json");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -74,10 +74,14 @@ impl Server {
 
     /// Sends a request and returns the open connection, which the server closes behind its answer.
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        self.send_as("application/json", method, path, body)
+    }
+
+    fn send_as(&self, content_type: &str, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
              content-length: {length}\r\n\r\n",
             self.address
         );
@@ -88,8 +92,13 @@ impl Server {
 
     /// Status and everything behind it, headers too.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.ask_as("application/json", method, path, body)
+    }
+
+    /// The same with a body of another type.
+    pub(crate) fn ask_as(&self, content_type: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut answer = String::new();
-        self.send(method, path, body).read_to_string(&mut answer).unwrap();
+        self.send_as(content_type, method, path, body).read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (status, answer)
     }

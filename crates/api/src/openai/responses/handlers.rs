@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
@@ -16,6 +15,7 @@ use super::run::Run;
 use super::shelf::{self, Record};
 use super::types::{Item, ItemsQuery, Status, WireError, WireResponse};
 use crate::fields::{Body, whole};
+use crate::kept::{Who, owner_of};
 use crate::openai::Failure;
 use crate::openai::handlers::named;
 use crate::{App, sse};
@@ -25,22 +25,16 @@ const PAGE_DEFAULT: usize = 20;
 /// Items of a page at most.
 const PAGE_MAX: usize = 100;
 
-/// Who asks, where there are accounts.
-type Who = Option<Extension<Caller>>;
-
-fn caller_of(who: Who) -> Option<Caller> {
-    who.map(|Extension(caller)| caller)
-}
-
 pub(super) async fn create(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
     let id = app.request_id();
-    named(id, created(&app, id, caller_of(who), body).await)
+    let answered = async { respond(&app, id, owner_of(who), &whole(body)?).await };
+    named(id, answered.await)
 }
 
 pub(super) async fn count(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
     let id = app.request_id();
     let counted = async {
-        let (_, request) = prepared(&app, id, caller_of(who), body).await?;
+        let (_, request) = prepared(&app, id, owner_of(who), &whole(body)?).await?;
         let counted = app.generate.count_tokens(request).await.map_err(|error| Failure::of(&error, id))?;
         Ok(axum::Json(json!({"object": "response.input_tokens", "input_tokens": counted})).into_response())
     };
@@ -58,10 +52,10 @@ async fn prepared(
     app: &App,
     id: RequestId,
     caller: Option<Caller>,
-    body: Body,
+    body: &[u8],
 ) -> Result<(Prepared, GenerateRequest), Failure> {
     let now_ms = app.clock.now_ms();
-    let call = from_wire::create(&whole(body)?, id, shelf::new_id(app, now_ms), now_ms / 1000)?;
+    let call = from_wire::create(body, id, shelf::new_id(app, now_ms), now_ms / 1000)?;
     let mut context = match &call.response.previous_response_id {
         Some(previous) => conversation(app, id, caller.as_ref(), previous).await?,
         None => Vec::new(),
@@ -73,7 +67,13 @@ async fn prepared(
     Ok((Prepared { context, response: call.response, stream: call.stream }, request))
 }
 
-async fn created(app: &Arc<App>, id: RequestId, caller: Option<Caller>, body: Body) -> Result<Response, Failure> {
+/// Makes a response, on somebody's behalf.
+pub(in crate::openai) async fn respond(
+    app: &Arc<App>,
+    id: RequestId,
+    caller: Option<Caller>,
+    body: &[u8],
+) -> Result<Response, Failure> {
     let failed = |error: chat::Error| Failure::of(&error, id);
     let not_kept = |error: store::Error| Failure::of_store(&error, id);
     let (Prepared { context, response, stream }, request) = prepared(app, id, caller.clone(), body).await?;
@@ -145,13 +145,13 @@ async fn found(app: &App, id: RequestId, caller: Option<&Caller>, response: &str
 
 pub(super) async fn show(State(app): State<Arc<App>>, who: Who, Path(response): Path<String>) -> Response {
     let id = app.request_id();
-    let record = found(&app, id, caller_of(who).as_ref(), &response).await;
+    let record = found(&app, id, owner_of(who).as_ref(), &response).await;
     named(id, record.map(|record| axum::Json(record.response).into_response()))
 }
 
 pub(super) async fn delete(State(app): State<Arc<App>>, who: Who, Path(response): Path<String>) -> Response {
     let id = app.request_id();
-    let caller = caller_of(who);
+    let caller = owner_of(who);
     let deleted = async {
         found(&app, id, caller.as_ref(), &response).await?;
         app.background.cancel(&response).await;
@@ -164,7 +164,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, who: Who, Path(response)
 
 pub(super) async fn cancel(State(app): State<Arc<App>>, who: Who, Path(response): Path<String>) -> Response {
     let id = app.request_id();
-    let caller = caller_of(who);
+    let caller = owner_of(who);
     let cancelled = async {
         let record = found(&app, id, caller.as_ref(), &response).await?;
         if !record.response.background {
@@ -187,7 +187,7 @@ pub(super) async fn input_items(
     let id = app.request_id();
     let page = async {
         let Query(query) = query.map_err(|why| Failure::invalid(why.body_text(), None))?;
-        let record = found(&app, id, caller_of(who).as_ref(), &response).await?;
+        let record = found(&app, id, owner_of(who).as_ref(), &response).await?;
         page(record.context, &query)
     };
     named(id, page.await)
