@@ -49,6 +49,7 @@ pub struct Tokenizer {
     pieces: Pieces,
     table: TokenTable,
     added: AddedTokens,
+    ending: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -132,6 +133,13 @@ impl Tokenizer {
         self.table.is_special(id)
     }
 
+    /// What the file puts behind a whole text (Qwen3-Embedding: the end of the text). Encoding adds nothing; who reads
+    /// the model at its last token adds this.
+    #[must_use]
+    pub fn ending(&self) -> &[u32] {
+        &self.ending
+    }
+
     /// The id of the token that is spelled so, an added one first.
     #[must_use]
     pub fn token_id(&self, text: &str) -> Option<u32> {
@@ -202,6 +210,8 @@ struct Parts {
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: PreTokenizerWrapper,
     added: Vec<AddedToken>,
+    /// Put behind a whole text.
+    ending: Vec<u32>,
 }
 
 /// A token that is cut out of the text before everything else.
@@ -224,7 +234,7 @@ fn assemble(parts: Parts) -> Result<Tokenizer> {
     pieces.with_pre_tokenizer(Some(parts.pre_tokenizer));
     let (names, ids): (Vec<String>, Vec<u32>) = parts.added.into_iter().map(|token| (token.name, token.id)).unzip();
     let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&names).map_err(broken)?;
-    Ok(Tokenizer { pieces, table, added: AddedTokens { names, ids, finder } })
+    Ok(Tokenizer { pieces, table, added: AddedTokens { names, ids, finder }, ending: parts.ending })
 }
 
 fn broken(cause: impl std::fmt::Display) -> Error {

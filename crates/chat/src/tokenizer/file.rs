@@ -1,8 +1,8 @@
 //! Reading `tokenizer.json`, Hugging Face's format.
 //!
-//! Only what is encoded exactly is accepted: byte-level BPE without unknown token, byte fallback, dropout or a
-//! post-processor that adds tokens. All of Qwen's are so, and a tokenizer that would be read wrongly is refused by the
-//! name of the field.
+//! Only what is encoded exactly is accepted: byte-level BPE without unknown token, byte fallback or dropout. A
+//! post-processor may put tokens behind a text ([`Tokenizer::ending`]), not before it. All of Qwen's are so, and a
+//! tokenizer that would be read wrongly is refused by the name of the field.
 
 use std::collections::HashMap;
 
@@ -78,6 +78,7 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
     }
     let file: File = serde_json::from_slice(json).map_err(broken)?;
     require_supported(&file)?;
+    let ending = ending(&file.post_processor)?;
     let pre_tokenizer = file.pre_tokenizer.ok_or_else(|| unsupported("pre_tokenizer", "null"))?;
     let added = file.added_tokens.into_iter().map(added_token).collect::<Result<Vec<_>>>()?;
     let merges = file.model.merges.into_iter().map(merge).collect::<Result<Vec<_>>>()?;
@@ -88,6 +89,7 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
         normalizer: file.normalizer,
         pre_tokenizer,
         added,
+        ending,
     })
 }
 
@@ -99,9 +101,6 @@ fn require_supported(file: &File) -> Result<()> {
         return Err(unsupported("model.type", kind));
     }
     require_byte_level("decoder", &file.decoder)?;
-    if !file.post_processor.is_null() {
-        require_byte_level("post_processor", &file.post_processor)?;
-    }
     for (field, value) in [("model.dropout", &model.dropout), ("model.unk_token", &model.unk_token)] {
         if !value.is_null() {
             return Err(unsupported(field, &value.to_string()));
@@ -127,6 +126,38 @@ fn require_byte_level(field: &str, part: &Value) -> Result<()> {
         Some("ByteLevel") => Ok(()),
         other => Err(unsupported(field, other.unwrap_or("null"))),
     }
+}
+
+/// The tokens that the post-processor puts behind a text.
+fn ending(processor: &Value) -> Result<Vec<u32>> {
+    let mut ending = Vec::new();
+    let parts = match processor.get("processors").and_then(Value::as_array) {
+        Some(parts) if processor["type"] == "Sequence" => parts.as_slice(),
+        Some(_) | None if processor.is_null() => &[],
+        Some(_) | None => std::slice::from_ref(processor),
+    };
+    for part in parts {
+        if part["type"] == "TemplateProcessing" {
+            ending.extend(behind(part).ok_or_else(|| unsupported("post_processor", &part.to_string()))?);
+        } else {
+            require_byte_level("post_processor", part)?;
+        }
+    }
+    Ok(ending)
+}
+
+/// The tokens of a template for one text that begins with the text.
+fn behind(template: &Value) -> Option<Vec<u32>> {
+    let (text, tokens) = template["single"].as_array()?.split_first()?;
+    let mut ids = Vec::new();
+    text.get("Sequence")?;
+    for token in tokens {
+        let name = token["SpecialToken"]["id"].as_str()?;
+        for id in template["special_tokens"][name]["ids"].as_array()? {
+            ids.push(u32::try_from(id.as_u64()?).ok()?);
+        }
+    }
+    Some(ids)
 }
 
 fn added_token(token: Added) -> Result<AddedToken> {

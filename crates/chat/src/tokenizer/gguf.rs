@@ -53,6 +53,7 @@ pub(super) fn build(vocabulary: GgufVocabulary<'_>) -> Result<Tokenizer> {
         normalizer: Some(NormalizerWrapper::NFC(NFC)),
         pre_tokenizer: pre_tokenizer(vocabulary.pre)?,
         added: Vec::new(),
+        ending: Vec::new(),
     };
     for (index, (name, kind)) in vocabulary.tokens.into_iter().zip(vocabulary.kinds).enumerate() {
         let id = u32::try_from(index).map_err(broken)?;

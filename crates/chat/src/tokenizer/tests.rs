@@ -201,6 +201,27 @@ fn the_small_file_works() {
 }
 
 #[test]
+fn what_stands_behind_a_text_is_told_and_what_stands_before_is_refused() {
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let end = json!({"SpecialToken": {"id": "<e>", "type_id": 0}});
+    let tokens = json!({"<e>": {"id": "<e>", "ids": [257], "tokens": ["<e>"]}});
+    let template =
+        |single: Value| json!({"type": "TemplateProcessing", "single": single, "special_tokens": tokens.clone()});
+    let mut file = small();
+    let parts = json!([{"type": "ByteLevel"}, template(json!([text, end]))]);
+    file["post_processor"] = json!({"type": "Sequence", "processors": parts});
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).unwrap();
+    assert_eq!(tokenizer.ending(), [257]);
+    assert_eq!(tokenizer.encode("a", Specials::Parse).unwrap(), [97]);
+    check_refused(|file| file["post_processor"] = template(json!([end, text])), "post_processor");
+    check_refused(
+        |file| file["post_processor"] = template(json!([text, {"SpecialToken": {"id": "?"}}])),
+        "post_processor",
+    );
+    check_refused(|file| file["post_processor"] = json!({"type": "RobertaProcessing"}), "post_processor");
+}
+
+#[test]
 fn what_would_be_encoded_wrongly_is_refused_by_name() {
     check_refused(|file| file["model"]["type"] = json!("Unigram"), "model.type Unigram");
     check_refused(|file| file["model"]["byte_fallback"] = json!(true), "model.byte_fallback");
