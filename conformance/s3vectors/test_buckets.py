@@ -112,7 +112,9 @@ def test_an_index_from_its_beginning_to_its_end(s3, bucket, refused):
         ({"metadataConfiguration": {"nonFilterableMetadataKeys": [str(n) for n in range(11)]}}, "length 11"),
         ({"metadataConfiguration": {"nonFilterableMetadataKeys": ["k" * 64]}}, "length 64"),
         ({"metadataConfiguration": {"nonFilterableMetadataKeys": ["a", "a"]}}, "twice"),
-        ({"metadataConfiguration": {"textSearchConfigurations": [{"metadataKey": "a"}]}}, "full-text"),
+        ({"metadataConfiguration": {"textSearchConfigurations": [{"metadataKey": "a", "language": "xx"}]}}, "enum value"),
+        ({"metadataConfiguration": {"textSearchConfigurations": [{"metadataKey": "a"}] * 2}}, "twice"),
+        ({"metadataConfiguration": {"textSearchConfigurations": [{"language": "en"}]}}, "metadataKey"),
     ],
 )
 def test_indexes_that_may_not_be(s3, bucket, refused, arguments, words):
@@ -156,8 +158,6 @@ def test_modes(s3, index, refused):
     refused("ValidationException", "enum value set", put, vectorBucketName=bucket, defaultIndexMode="OTHER")
     s3.update_index_mode(**index, indexMode="ENHANCED")
     refused("ValidationException", "CLASSIC", s3.update_index_mode, **index, indexMode="CLASSIC")
-    add = {"textSearchConfigurations": [{"metadataKey": "plot", "language": "en"}]}
-    refused("ValidationException", "full-text", s3.update_metadata_configuration, **index, add=add)
 
 
 def statement(effect, action, resource, principal="*"):

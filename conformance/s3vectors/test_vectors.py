@@ -111,7 +111,11 @@ def test_filters_that_are_none(s3, films, refused, wanted, words):
         ({"queryVector": {"float32": [1, float("nan")]}}, "finite"),
         ({"queryMode": "CLASSIC"}, "CLASSIC"),
         ({"queryMode": "OTHER"}, "enum value set"),
-        ({"queryTexts": [{"text": "a", "metadataKey": "plot"}]}, "full-text"),
+        ({"queryTexts": [{"text": "a", "metadataKey": "plot"}]}, "no text search configuration"),
+        ({"queryTexts": [{"text": "", "metadataKey": "plot"}]}, "length 0"),
+        ({"queryTexts": [{"text": "a" * 1025, "metadataKey": "plot"}]}, "length 1025"),
+        ({"queryTexts": [{"text": "a", "metadataKey": "plot"}] * 2}, "another metadata key"),
+        ({"queryTexts": []}, "length 0"),
         ({"nextToken": "!"}, "nextToken"),
     ],
 )

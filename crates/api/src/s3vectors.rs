@@ -1,7 +1,7 @@
 //! Amazon S3 Vectors (botocore's model `s3vectors`, 2025-07-15): all operations at their paths.
 //!
-//! Full-text search (`textSearchConfigurations`, `queryTexts`) and the mode `CLASSIC` are refused by name. Beyond the
-//! vendor's form, vectors may be written in base64, as text, or behind the JSON in binary (`docs/vectors.md`).
+//! The mode `CLASSIC` is refused by name. Beyond the vendor's form, vectors may be written in base64, as
+//! text, or behind the JSON in binary (`docs/vectors.md`).
 
 mod call;
 mod control;
@@ -9,6 +9,7 @@ mod error;
 mod from_wire;
 mod resource;
 mod tags;
+mod texts;
 mod to_wire;
 mod types;
 mod vector_calls;

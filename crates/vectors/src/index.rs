@@ -21,6 +21,7 @@ mod list;
 mod read;
 mod scratch;
 mod search;
+mod texts;
 mod verify;
 
 use std::sync::atomic::AtomicU64;
@@ -33,6 +34,7 @@ use store::{Name, Store};
 pub use compact::Compaction;
 pub use list::{PAGE_KEYS_MAX, Page, Position, Span};
 pub use search::{Match, Query, Want};
+pub use texts::{Scored, TextQuery};
 pub use verify::{Damaged, Verified, verify};
 
 use crate::error::tried;
@@ -40,6 +42,7 @@ use crate::manifest::Manifest;
 use crate::metadata::MetadataLimits;
 use crate::rotate::Rotation;
 use crate::state::State;
+use crate::text::TextFields;
 use crate::types::Shape;
 use crate::{Error, Result};
 
@@ -83,6 +86,7 @@ pub struct Index {
     /// Whoever holds it may change `state`.
     applier: tokio::sync::Mutex<commit::Applier>,
     waiting: Mutex<Vec<commit::Request>>,
+    text_fields: Mutex<TextFields>,
 }
 
 impl Index {
@@ -147,6 +151,7 @@ impl Index {
             state: RwLock::new(state),
             applier: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
+            text_fields: Mutex::new(TextFields::from([])),
         };
         index.refresh().await?;
         Ok(index)

@@ -10,7 +10,8 @@
 //! (`segment`), all on a [`store::Store`] whose one means of agreement is to create an object that does not exist yet.
 //! `index` says why that is enough. What lies where, byte by byte, is in `format.md` beside this file. Distances are
 //! estimated from one bit a dimension (`rabitq`) and then computed; the inner loops lie in `kernels::codes`. Rows of a
-//! segment lie in lists of near ones (`cluster`). [`verify`] reads every byte of an index and names what is damaged.
+//! segment lie in lists of near ones (`cluster`). Fields may be searched by words (`text`), alone or with a vector.
+//! [`verify`] reads every byte of an index and names what is damaged.
 //!
 //! No clock is read here and no lock is held by time: who wins is decided by who created an object first.
 
@@ -33,6 +34,7 @@ mod rotate;
 mod segment;
 mod state;
 mod tail;
+mod text;
 mod types;
 
 pub use catalogue::{
@@ -42,7 +44,8 @@ pub use catalogue::{
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
-pub use index::{Damaged, Verified, verify};
+pub use index::{Damaged, Scored, TextQuery, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
 pub use segment::is_fixed;
+pub use text::{Language, TEXT_FIELDS_MAX, TextField};
 pub use types::{BATCH_ROWS_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape};

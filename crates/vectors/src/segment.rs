@@ -21,14 +21,17 @@ pub(crate) use head::{Head, fuzz};
 pub(crate) use head::{List, Part};
 pub(crate) use rows::{Of, Wanted, read_rows};
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use store::{Name, OBJECT_BYTES_MAX, Store};
+use tokio::sync::OnceCell;
 
 use crate::error::tried;
 use crate::manifest::SegmentEntry;
 use crate::rotate::Rotation;
+use crate::text::{TextField, TextIndex};
 use crate::types::{Key, Shape};
 use crate::{Error, Result};
 
@@ -51,7 +54,10 @@ pub(crate) struct Segment {
     rotated: Vec<f32>,
     /// The objects of its rows.
     parts: Vec<Name>,
-    store: Arc<dyn Store>,
+    pub(crate) folder: Name,
+    pub(crate) store: Arc<dyn Store>,
+    /// The words of fields that were asked for.
+    texts: Mutex<BTreeMap<TextField, Arc<OnceCell<Arc<TextIndex>>>>>,
 }
 
 impl Segment {
@@ -71,7 +77,24 @@ impl Segment {
             rotation.apply(head.centre(list), out);
         }
         let parts = (0..head.parts.len()).map(|part| object(&folder, &format!("rows-{part:05}"))).collect();
-        Ok(Self { id: entry.id.clone(), head, filter_index, rotated, parts, store: Arc::clone(store) })
+        let (id, store, texts) = (entry.id.clone(), Arc::clone(store), Mutex::default());
+        Ok(Self { id, head, filter_index, rotated, parts, folder, store, texts })
+    }
+
+    fn text_cell(&self, field: &TextField) -> Arc<OnceCell<Arc<TextIndex>>> {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(texts.entry(field.clone()).or_default())
+    }
+
+    /// The words of a field; collected now if nobody has, once for all who wait.
+    pub(crate) async fn text(self: &Arc<Self>, field: &TextField) -> Result<Arc<TextIndex>> {
+        let cell = self.text_cell(field);
+        cell.get_or_try_init(async || TextIndex::open(self, field).await.map(Arc::new)).await.cloned()
+    }
+
+    /// The words of a field, if they are open.
+    pub(crate) fn known_text(&self, field: &TextField) -> Option<Arc<TextIndex>> {
+        self.text_cell(field).get().cloned()
     }
 
     async fn read_head(store: &Arc<dyn Store>, folder: &Name, entry: &SegmentEntry, shape: &Shape) -> Result<Head> {

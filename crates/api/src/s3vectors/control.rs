@@ -2,13 +2,13 @@
 
 use axum::Json;
 use serde_json::{Value, json};
-use vectors::{BucketSettings, IndexSettings, Select};
+use vectors::{BucketSettings, IndexSettings, Select, TextField};
 
 use super::call::Call;
 use super::error::{Check, Failure};
 use super::resource::{self, bucket_arn, index_arn};
 use super::types::{BucketRequest, CreateIndex, CreateVectorBucket, IndexRequest, ListRequest};
-use super::{from_wire, to_wire};
+use super::{from_wire, texts, to_wire};
 use crate::buckets::wire::{token, untoken};
 use crate::policy::Policy;
 
@@ -151,8 +151,9 @@ pub(super) async fn create_index(call: Call) -> Answer {
         return Err(Failure::field("/indexName", format!("Invalid index name {:?}", name.as_str())));
     }
     let shape = from_wire::shape(&wire)?;
-    let encryption = from_wire::encryption(wire.encryption_configuration)?;
-    let settings = IndexSettings { encryption, tags: from_wire::tags(wire.tags)? };
+    let encryption = from_wire::encryption(wire.encryption_configuration.clone())?;
+    let settings =
+        IndexSettings { encryption, texts: from_wire::text_fields(&wire)?, tags: from_wire::tags(wire.tags.clone())? };
     let bucket = call.bucket(&bucket, "CreateIndex").await?;
     let catalogue = &call.buckets.catalogue;
     let entry = catalogue.create_index(&bucket, &name, shape, settings).await.map_err(call.failed())?;
@@ -171,7 +172,13 @@ async fn of_index(call: &Call, operation: &str) -> Result<OfIndex, Failure> {
 
 pub(super) async fn get_index(call: Call) -> Answer {
     let (bucket, entry, _) = of_index(&call, "GetIndex").await?;
-    Ok(Json(json!({"index": written(to_wire::index(&call.buckets.identity, &bucket, &entry))?})))
+    // What is being built is known to the open index alone.
+    let opened = match entry.settings.texts.is_empty() {
+        true => None,
+        false => Some(call.buckets.catalogue.open(&entry).await.map_err(call.failed())?),
+    };
+    let index = to_wire::index(&call.buckets.identity, &bucket, &entry, opened.as_ref());
+    Ok(Json(json!({"index": written(index)?})))
 }
 
 pub(super) async fn delete_index(call: Call) -> Answer {
@@ -205,6 +212,29 @@ pub(super) async fn update_mode(call: Call) -> Answer {
 }
 
 pub(super) async fn update_metadata(call: Call) -> Answer {
-    of_index(&call, "UpdateMetadataConfiguration").await?;
-    Err(Failure::validation("textSearchConfigurations: full-text search is not supported"))
+    let (bucket, entry, wire) = of_index(&call, "UpdateMetadataConfiguration").await?;
+    let change = match (wire.add, wire.delete) {
+        (Some(add), None) => (add.text_search_configurations.unwrap_or_default(), true),
+        (None, Some(delete)) => (delete.text_search_configurations.unwrap_or_default(), false),
+        _ => return Err(Failure::validation("Specify either add or delete, but not both")),
+    };
+    let (wire, is_added) = change;
+    let mut check = Check::default();
+    let path = if is_added { "/add/textSearchConfigurations" } else { "/delete/textSearchConfigurations" };
+    let fields = texts::fields(&mut check, path, &wire);
+    check.finish()?;
+    let has = |field: &TextField| entry.settings.texts.iter().any(|other| other.field == field.field);
+    if let Some(field) = fields.iter().find(|field| has(field) == is_added) {
+        let why = if is_added { "is configured already" } else { "is not configured" };
+        return Err(Failure::conflict(&format!("the metadata key {:?} {why}", field.field)));
+    }
+    let update = |settings: &mut IndexSettings| {
+        settings.texts.retain(|other| !fields.iter().any(|field| field.field == other.field));
+        if is_added {
+            settings.texts.extend(fields.iter().cloned());
+        }
+        Ok(())
+    };
+    call.buckets.catalogue.update_index(&bucket, &entry.name, update).await.map_err(call.failed())?;
+    nothing()
 }

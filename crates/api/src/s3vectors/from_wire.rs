@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::body::Bytes;
 use serde_json::Value;
 use vectors::{BATCH_ROWS_MAX, Encryption, Filter, IndexEntry, Key, MetadataLimits, Metric, NEIGHBOURS_MAX, Query};
-use vectors::{Row, Shape, Span, Want};
+use vectors::{Row, Shape, Span, TextField, TextQuery, Want};
 
 use super::call::json;
 use super::error::{Check, Failure};
+use super::texts;
 use super::types::{
     CreateIndex, EncryptionConfiguration, KeysRequest, ListVectors, MetadataConfiguration, PutVectors, QueryVectors,
 };
@@ -77,11 +78,17 @@ pub(super) fn shape(wire: &CreateIndex) -> Result<Shape, Failure> {
     Ok(Shape { dimension: dimension.and_then(|it| u32::try_from(it).ok()).unwrap_or_default(), metric, not_filterable })
 }
 
+/// Fields of a new index that are to be searched by words.
+pub(super) fn text_fields(wire: &CreateIndex) -> Result<Vec<TextField>, Failure> {
+    let texts = wire.metadata_configuration.as_ref().and_then(|wire| wire.text_search_configurations.as_deref());
+    let mut check = Check::default();
+    let path = "/metadataConfiguration/textSearchConfigurations";
+    let fields = texts::fields(&mut check, path, texts.unwrap_or_default());
+    check.finish().map(|()| fields)
+}
+
 fn not_filterable(check: &mut Check, wire: Option<&MetadataConfiguration>) -> Vec<String> {
     let Some(wire) = wire else { return Vec::new() };
-    if wire.text_search_configurations.as_ref().is_some_and(|texts| !texts.is_empty()) {
-        check.add("/metadataConfiguration/textSearchConfigurations", "full-text search is not supported");
-    }
     let path = "/metadataConfiguration/nonFilterableMetadataKeys";
     let keys = wire.non_filterable_metadata_keys.clone().unwrap_or_default();
     check.length(path, keys.len(), 0..=Shape::NOT_FILTERABLE_MAX);
@@ -230,7 +237,8 @@ pub(super) fn span(wire: &ListVectors) -> Result<(Span, usize), Failure> {
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) wire: QueryVectors,
-    pub(super) numbers: Numbers,
+    /// `None` where words alone are asked for.
+    pub(super) numbers: Option<Numbers>,
     neighbours: usize,
 }
 
@@ -245,18 +253,18 @@ impl Search {
         if wire.query_mode.as_deref() == Some("CLASSIC") {
             check.add("/queryMode", "CLASSIC can't be specified for an index in ENHANCED mode");
         }
-        if wire.query_texts.as_ref().is_some_and(|texts| !texts.is_null()) {
-            check.add("/queryTexts", "full-text search is not supported");
-        }
-        if behind.is_none() {
-            check.required("/queryVector", wire.query_vector.as_ref());
+        match &wire.query_texts {
+            Some(texts) => texts::check(&mut check, texts),
+            None if behind.is_none() => drop(check.required("/queryVector", wire.query_vector.as_ref())),
+            None => {}
         }
         check.finish()?;
-        let numbers = match behind {
-            Some(bytes) => rows_of(bytes, 1)?.pop().unwrap_or(Numbers::Known(Vec::new())),
-            None => {
-                let data: WireData = wire.query_vector.take().unwrap_or_default();
-                data.numbers().map_err(|why| Failure::field("/queryVector", why))?
+        let numbers = match (behind, wire.query_vector.take()) {
+            (Some([]), _) | (None, None) if wire.query_texts.is_some() => None,
+            (Some(bytes), _) => Some(rows_of(bytes, 1)?.pop().unwrap_or(Numbers::Known(Vec::new()))),
+            (None, data) => {
+                let data: WireData = data.unwrap_or_default();
+                Some(data.numbers().map_err(|why| Failure::field("/queryVector", why))?)
             }
         };
         let neighbours = top_k.and_then(|it| usize::try_from(it).ok()).unwrap_or(1);
@@ -265,7 +273,8 @@ impl Search {
 
     /// The operations that it needs: what it reads of the metadata needs the right to read vectors.
     pub(super) fn operations(&self) -> &'static [&'static str] {
-        let reads = self.wire.return_metadata == Some(true) || self.filter().is_some();
+        let is_text = self.wire.query_texts.is_some();
+        let reads = self.wire.return_metadata == Some(true) || self.filter().is_some() || is_text;
         if reads { &["QueryVectors", "GetVectors"] } else { &["QueryVectors"] }
     }
 
@@ -276,10 +285,22 @@ impl Search {
     /// The query of an index for a vector.
     pub(super) fn query(&self, entry: &IndexEntry, vector: Vec<f32>) -> Result<Query, Failure> {
         entry.shape.check_vector(&vector).map_err(|why| Failure::field("/queryVector", why.to_string()))?;
+        let want = Want { vector: false, metadata: self.wire.return_metadata == Some(true) };
+        Ok(Query { vector, neighbours: self.neighbours, filter: self.parsed_filter(entry)?, want })
+    }
+
+    fn parsed_filter(&self, entry: &IndexEntry) -> Result<Option<Filter>, Failure> {
         let parse = |json| Filter::parse(json, &entry.shape.not_filterable);
         let filter = self.filter().map(parse).transpose();
-        let filter = filter.map_err(|why| Failure::field("/filter", format!("Invalid query filter: {why}")))?;
-        let want = Want { vector: false, metadata: self.wire.return_metadata == Some(true) };
-        Ok(Query { vector, neighbours: self.neighbours, filter, want })
+        filter.map_err(|why| Failure::field("/filter", format!("Invalid query filter: {why}")))
+    }
+
+    /// The query of an index by words, and by a vector if there is one.
+    pub(super) fn text_query(&self, entry: &IndexEntry, vector: Option<Vec<f32>>) -> Result<TextQuery, Failure> {
+        if let Some(vector) = &vector {
+            entry.shape.check_vector(vector).map_err(|why| Failure::field("/queryVector", why.to_string()))?;
+        }
+        let texts = texts::questions(entry, self.wire.query_texts.as_deref().unwrap_or_default())?;
+        Ok(TextQuery { vector, texts, neighbours: self.neighbours, filter: self.parsed_filter(entry)? })
     }
 }

@@ -1,8 +1,9 @@
 //! What the catalogue and the engine answer, as the vendor writes it.
 
-use vectors::{Bucket, Encryption, IndexEntry, Match, Metric};
+use vectors::{Bucket, Encryption, IndexEntry, Match, Metric, Opened};
 
 use super::resource::{bucket_arn, index_arn};
+use super::texts;
 use super::types::{BucketOutput, EncryptionConfiguration, FoundRow, IndexDetails, IndexOutput, MetadataConfiguration};
 use crate::buckets::Identity;
 
@@ -50,17 +51,24 @@ pub(super) fn metric(metric: Metric) -> &'static str {
 }
 
 /// An index, in full.
-pub(super) fn index(identity: &Identity, in_bucket: &Bucket, entry: &IndexEntry) -> IndexOutput {
+pub(super) fn index(
+    identity: &Identity,
+    in_bucket: &Bucket,
+    entry: &IndexEntry,
+    opened: Option<&Opened>,
+) -> IndexOutput {
     let keys = &entry.shape.not_filterable;
+    let texts = texts::configurations(&entry.settings.texts, opened);
+    let is_configured = !keys.is_empty() || texts.is_some();
     let configuration =
-        MetadataConfiguration { non_filterable_metadata_keys: Some(keys.clone()), text_search_configurations: None };
+        MetadataConfiguration { non_filterable_metadata_keys: Some(keys.clone()), text_search_configurations: texts };
     let own = entry.settings.encryption.as_ref();
     IndexOutput {
         details: Some(IndexDetails {
             data_type: "float32",
             dimension: entry.shape.dimension,
             distance_metric: metric(entry.shape.metric),
-            metadata_configuration: (!keys.is_empty()).then_some(configuration),
+            metadata_configuration: is_configured.then_some(configuration),
             encryption_configuration: encryption(own.or(in_bucket.settings.encryption.as_ref())),
             index_mode: MODE,
         }),
@@ -84,5 +92,6 @@ pub(super) fn found(row: &Match, with_distance: bool, with_metadata: bool) -> Fo
         key: row.key.as_str().to_owned(),
         distance: with_distance.then_some(row.distance),
         metadata: row.metadata.as_ref().filter(|_| with_metadata).map(vectors::Metadata::to_json),
+        scores: None,
     }
 }

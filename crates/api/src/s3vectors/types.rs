@@ -15,7 +15,7 @@ pub(super) struct CreateVectorBucket {
     pub(super) tags: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct EncryptionConfiguration {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +64,31 @@ pub(super) struct MetadataConfiguration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) non_filterable_metadata_keys: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) text_search_configurations: Option<Vec<Value>>,
+    pub(super) text_search_configurations: Option<Vec<TextSearchConfiguration>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct TextSearchConfiguration {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct MetadataChange {
+    pub(super) text_search_configurations: Option<Vec<TextSearchConfiguration>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct QueryText {
+    pub(super) text: Option<String>,
+    pub(super) metadata_key: Option<String>,
 }
 
 /// Names an index, and whatever an operation on an index takes besides.
@@ -75,6 +99,8 @@ pub(super) struct IndexRequest {
     pub(super) index_name: Option<String>,
     pub(super) index_arn: Option<String>,
     pub(super) index_mode: Option<String>,
+    pub(super) add: Option<MetadataChange>,
+    pub(super) delete: Option<MetadataChange>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,7 +151,7 @@ pub(super) struct QueryVectors {
     pub(super) query_mode: Option<String>,
     pub(super) return_metadata: Option<bool>,
     pub(super) return_distance: Option<bool>,
-    pub(super) query_texts: Option<Value>,
+    pub(super) query_texts: Option<Vec<QueryText>>,
     pub(super) return_scores: Option<bool>,
     pub(super) next_token: Option<String>,
 }
@@ -196,4 +222,24 @@ pub(super) struct FoundRow {
     pub(super) distance: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) metadata: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scores: Option<QueryScores>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct QueryScores {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fused: Option<f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) bm25_scores: Vec<Bm25Score>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) vector_distance: Option<f32>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Bm25Score {
+    pub(super) metadata_key: String,
+    pub(super) score: f32,
 }

@@ -8,11 +8,12 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use vectors::{BATCH_ROWS_MAX, Key, Opened, Row};
+use vectors::{BATCH_ROWS_MAX, IndexEntry, Key, Opened, Row};
 
 use super::call::Call;
 use super::error::Failure;
 use super::from_wire::{self, BINARY, Batch, Search};
+use super::texts::{self, Shown};
 use super::types::{FoundRow, KeysRequest, ListVectors, QueryOutput, RowsOutput};
 use super::{resource, to_wire};
 use crate::buckets::embed;
@@ -159,13 +160,13 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
     let (bucket, name) = resource::index(&call.buckets.identity, names.0, names.1, names.2)?;
     let (_, entry) = call.index(&bucket, &name, search.operations()).await?;
     let vector = match &search.numbers {
-        Numbers::Known(numbers) => numbers.clone(),
-        Numbers::OfText(text) => {
+        None => None,
+        Some(Numbers::Known(numbers)) => Some(numbers.clone()),
+        Some(Numbers::OfText(text)) => {
             let embedded = embed(&call.app, call.id, vec![text.clone()]).await;
-            embedded.map_err(|why| Failure::field("/queryVector", why))?.pop().unwrap_or_default()
+            Some(embedded.map_err(|why| Failure::field("/queryVector", why))?.pop().unwrap_or_default())
         }
     };
-    let query = search.query(&entry, vector)?;
     let skipped = match &search.wire.next_token {
         Some(text) => {
             let skipped = untoken(text).and_then(|text| text.parse::<usize>().ok());
@@ -173,15 +174,48 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
         }
         None => 0,
     };
-    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    let rows = match &search.wire.query_texts {
+        Some(_) => by_words(&call, &search, &entry, vector).await?,
+        None => by_vector(&call, &search, &entry, vector.unwrap_or_default()).await?,
+    };
+    let found = rows.len();
+    let vectors = first_page(rows.into_iter().skip(skipped));
+    let shown = skipped + vectors.len();
+    let next_token = (shown < found).then(|| token(&shown.to_string()));
+    Ok(Json(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token }))
+}
+
+async fn by_vector(
+    call: &Call,
+    search: &Search,
+    entry: &IndexEntry,
+    vector: Vec<f32>,
+) -> Result<Vec<FoundRow>, Failure> {
+    let query = search.query(entry, vector)?;
+    let index = call.buckets.catalogue.open(entry).await.map_err(call.failed())?;
     let searched = call.buckets.compute(async move { index.query(&query).await }).await;
     let found = searched.ok_or_else(Failure::busy)?.map_err(call.failed())?;
     let (distance, metadata) = (search.wire.return_distance == Some(true), search.wire.return_metadata == Some(true));
-    let rows = found.iter().skip(skipped).map(|row| to_wire::found(row, distance, metadata));
-    let vectors = first_page(rows);
-    let shown = skipped + vectors.len();
-    let next_token = (shown < found.len()).then(|| token(&shown.to_string()));
-    Ok(Json(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token }))
+    Ok(found.iter().map(|row| to_wire::found(row, distance, metadata)).collect())
+}
+
+async fn by_words(
+    call: &Call,
+    search: &Search,
+    entry: &IndexEntry,
+    vector: Option<Vec<f32>>,
+) -> Result<Vec<FoundRow>, Failure> {
+    let query = search.text_query(entry, vector)?;
+    let questions = query.texts.clone();
+    let index = call.buckets.catalogue.open(entry).await.map_err(call.failed())?;
+    let searched = call.buckets.compute(async move { index.query_texts(&query).await }).await;
+    let found = searched.ok_or_else(Failure::busy)?.map_err(call.failed())?;
+    let shown = Shown {
+        distance: search.wire.return_distance == Some(true),
+        metadata: search.wire.return_metadata == Some(true),
+        scores: search.wire.return_scores == Some(true),
+    };
+    Ok(found.iter().map(|row| texts::found(row, &questions, shown)).collect())
 }
 
 /// Rows up to a page's size, one at least.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use vectors::Metric;
+use vectors::{Language, Metric, TextField};
 
 use crate::args::Data;
 
@@ -113,6 +114,29 @@ pub(crate) struct CreateIndex {
     /// Metadata fields that filters do not use, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub(crate) not_filterable: Vec<String>,
+    /// Metadata fields that are searched by words, separated by commas: body, or body:en with the code of a language.
+    #[arg(long, value_delimiter = ',', value_name = "FIELD[:LANGUAGE]")]
+    pub(crate) text: Vec<String>,
+}
+
+impl CreateIndex {
+    /// The fields that are searched by words.
+    pub(crate) fn text_fields(&self) -> anyhow::Result<Vec<TextField>> {
+        let field = |text: &String| {
+            let Some((field, code)) = text.split_once(':') else {
+                return Ok(TextField { field: text.clone(), language: Language::Standard });
+            };
+            let codes = Language::CODES.map(|(code, _)| code).join(" ");
+            let language = Language::of_code(code).with_context(|| format!("{code:?} is none of {codes}"))?;
+            Ok(TextField { field: field.to_owned(), language })
+        };
+        self.text.iter().map(field).collect()
+    }
+}
+
+/// FIELD=WORDS
+pub(crate) fn field_and_words(text: &str) -> anyhow::Result<(&str, &str)> {
+    text.split_once('=').with_context(|| format!("--text {text:?} is not FIELD=WORDS"))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -147,11 +171,14 @@ pub(crate) struct Query {
     /// BUCKET/INDEX.
     pub(crate) index: String,
     /// Neighbours of this vector: [0.1, 0.2, ...].
-    #[arg(long, required_unless_present = "key", conflicts_with = "key")]
+    #[arg(long, required_unless_present_any = ["key", "text"], conflicts_with = "key")]
     pub(crate) vector: Option<String>,
     /// Neighbours of the vector with this key.
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// Rows whose field fits these words, alone or ranked together with the vector: FIELD=WORDS. May be repeated.
+    #[arg(long, value_name = "FIELD=WORDS")]
+    pub(crate) text: Vec<String>,
     /// How many.
     #[arg(long, default_value_t = 10)]
     pub(crate) top_k: usize,

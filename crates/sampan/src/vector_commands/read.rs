@@ -5,11 +5,11 @@ use std::io::{BufWriter, Write};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vectors::{Catalogue, Filter, Key, Opened, PAGE_KEYS_MAX, Row, Span, Want};
+use vectors::{Catalogue, Filter, IndexEntry, Key, Opened, PAGE_KEYS_MAX, Row, Span, TextQuery, Want};
 
-use super::args::{Export, Ls, Place, Query};
+use super::args::{Export, Ls, Place, Query, field_and_words};
 use super::write::bar;
-use super::{metric, open, show};
+use super::{find, metric, open, show};
 use crate::machine::{print, say};
 
 pub(super) async fn query(catalogue: &Catalogue, place: &Place, query: &Query) -> anyhow::Result<()> {
@@ -27,6 +27,10 @@ pub(super) async fn query(catalogue: &Catalogue, place: &Place, query: &Query) -
         Ok(Filter::parse(&json, &entry.shape.not_filterable)?)
     };
     let filter = query.filter.as_ref().map(parse).transpose()?;
+    if !query.text.is_empty() {
+        let vector = (!vector.is_empty()).then_some(vector);
+        return query_texts(&entry, &index, place, query, (vector, filter)).await;
+    }
     let want = Want { vector: false, metadata: true };
     let asked = vectors::Query { vector, neighbours: query.top_k, filter, want };
     let found = index.query(&asked).await?;
@@ -92,6 +96,35 @@ pub(super) fn output(export: &Export) -> anyhow::Result<Box<dyn Write>> {
     })
 }
 
+/// By words, and by a vector if there is one.
+async fn query_texts(
+    entry: &IndexEntry,
+    index: &Opened,
+    place: &Place,
+    query: &Query,
+    (vector, filter): (Option<Vec<f32>>, Option<Filter>),
+) -> anyhow::Result<()> {
+    let known = &entry.settings.texts;
+    let text = |asked: &String| {
+        let (field, words) = field_and_words(asked)?;
+        let field = known.iter().find(|known| known.field == field);
+        let field = field.with_context(|| format!("--text {asked:?}: the index has no such text field"))?;
+        Ok((field.clone(), words.to_owned()))
+    };
+    let texts = query.text.iter().map(text).collect::<anyhow::Result<_>>()?;
+    let found = index.query_texts(&TextQuery { vector, texts, neighbours: query.top_k, filter }).await?;
+    let rows = found.iter().map(|row| {
+        let (metadata, words) = (row.metadata.to_json(), row.scores.iter().flatten().sum::<f32>());
+        let rank = row.fused.unwrap_or(words);
+        let cells = vec![row.key.as_str().to_owned(), format!("{rank:.6}"), metadata.to_string()];
+        let json = json!({
+            "key": row.key.as_str(), "fused": row.fused, "words": words, "distance": row.distance, "metadata": metadata,
+        });
+        (cells, json)
+    });
+    show(place, &["key", "score", "metadata"], rows)
+}
+
 pub(super) async fn export(catalogue: &Catalogue, export: &Export) -> anyhow::Result<()> {
     let (_, index) = open(catalogue, &export.index).await?;
     let mut out = output(export)?;
@@ -107,16 +140,22 @@ pub(super) async fn export(catalogue: &Catalogue, export: &Export) -> anyhow::Re
 
 /// Every object that is read is checked against its checksum by the engine; a damaged one is named.
 pub(super) async fn verify(catalogue: &Catalogue, place: &Place, name: &str) -> anyhow::Result<()> {
-    let (entry, index) = open(catalogue, name).await?;
-    let expected = index.stats().rows;
-    let shape = entry.shape.clone();
-    let count =
-        rows(&index, |row| shape.check_vector(&row.vector).with_context(|| format!("key {:?}", row.key))).await?;
-    ensure!(count >= expected, "{count} of {expected} vectors could be read");
+    let (_, entry) = find(catalogue, name).await?;
+    let found = catalogue.verify(&entry).await?;
     if place.json {
-        return print(&format!("{}\n", json!({"vectors": count, "damaged": 0})));
+        let damaged = found.damaged.iter().map(|damaged| json!({"object": damaged.object, "what": damaged.what}));
+        let damaged: Vec<Value> = damaged.collect();
+        let facts = json!({"checked": found.checked, "row_bytes": found.row_bytes, "damaged": damaged});
+        print(&format!("{facts}\n"))?;
+    } else {
+        for damaged in &found.damaged {
+            print(&format!("{}: {}\n", damaged.object, damaged.what))?;
+        }
     }
-    say(&format!("{count} vectors are whole"));
+    ensure!(found.damaged.is_empty(), "{} of {name}'s objects are damaged", found.damaged.len());
+    if !place.json {
+        say(&format!("{} objects with {} bytes of rows are what was written", found.checked, found.row_bytes));
+    }
     Ok(())
 }
 

@@ -9,9 +9,11 @@ use api::signature::sigv4::{Signer, sign};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use base::Clock as _;
 use serde_json::{Value, json};
-use vectors::BATCH_ROWS_MAX;
+use vectors::{BATCH_ROWS_MAX, TextField};
 
-use super::args::{BucketCommand, CreateIndex, Export, IndexCommand, Ls, Place, Put, Query, VectorsCommand};
+use super::args::{
+    BucketCommand, CreateIndex, Export, IndexCommand, Ls, Place, Put, Query, VectorsCommand, field_and_words,
+};
 use super::source::Source;
 use super::write::bar;
 use super::{metric, names, show};
@@ -187,7 +189,13 @@ fn create_index(remote: &Remote, create: &CreateIndex) -> anyhow::Result<()> {
     ask["dataType"] = "float32".into();
     ask["dimension"] = create.dimension.into();
     ask["distanceMetric"] = metric(create.metric.of_engine()).into();
-    ask["metadataConfiguration"] = json!({"nonFilterableMetadataKeys": create.not_filterable});
+    let text = |field: TextField| match field.language.code() {
+        Some(code) => json!({"metadataKey": field.field, "language": code}),
+        None => json!({"metadataKey": field.field}),
+    };
+    let texts: Vec<Value> = create.text_fields()?.into_iter().map(text).collect();
+    ask["metadataConfiguration"] =
+        json!({"nonFilterableMetadataKeys": create.not_filterable, "textSearchConfigurations": texts});
     remote.ask("/CreateIndex", &ask)?;
     say(&format!("created {}", create.index));
     Ok(())
@@ -230,7 +238,17 @@ fn query(remote: &Remote, place: &Place, query: &Query) -> anyhow::Result<()> {
     if let Some(text) = &query.filter {
         ask["filter"] = serde_json::from_str(text).with_context(|| format!("--filter {text:?} is no JSON"))?;
     }
+    for asked in &query.text {
+        let (field, words) = field_and_words(asked)?;
+        if ask["queryTexts"].is_null() {
+            ask["queryTexts"] = json!([]);
+        }
+        let texts = ask["queryTexts"].as_array_mut().context("a list")?;
+        texts.push(json!({"metadataKey": field, "text": words}));
+    }
+    ask["returnScores"] = (!query.text.is_empty()).into();
     ask["queryVector"] = match (&query.vector, &query.key) {
+        (None, None) => Value::Null,
         (Some(text), _) => {
             let vector: Vec<f32> =
                 serde_json::from_str(text).with_context(|| format!("--vector {text:?} is no list"))?;
@@ -247,11 +265,24 @@ fn query(remote: &Remote, place: &Place, query: &Query) -> anyhow::Result<()> {
     };
     let mut rows = Vec::new();
     remote.pages("/QueryVectors", "vectors", &ask, |item| {
-        let cells = vec![text(item, "key"), item["distance"].to_string(), item["metadata"].to_string()];
+        let cells = vec![text(item, "key"), rank(item), item["metadata"].to_string()];
         rows.push((cells, item.clone()));
         true
     })?;
-    show(place, &["key", "distance", "metadata"], rows.into_iter())
+    let ranked = if query.text.is_empty() { "distance" } else { "score" };
+    show(place, &["key", ranked, "metadata"], rows.into_iter())
+}
+
+/// What a row is ranked by: both rankings together, its words, or its distance.
+fn rank(item: &Value) -> String {
+    let scores = &item["scores"];
+    if !scores["fused"].is_null() {
+        return scores["fused"].to_string();
+    }
+    match scores["bm25Scores"].as_array() {
+        Some(all) => all.iter().filter_map(|one| one["score"].as_f64()).sum::<f64>().to_string(),
+        None => item["distance"].to_string(),
+    }
 }
 
 fn list(remote: &Remote, place: &Place, ls: &Ls) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use store::Name;
 
 use super::names::{BucketName, IndexName};
+use crate::text::TextField;
 use crate::types::{Metric, Shape};
 use crate::{Error, Result};
 
@@ -77,6 +78,8 @@ pub struct IndexEntry {
 pub struct IndexSettings {
     /// How it was asked to be encrypted, if otherwise than its bucket.
     pub encryption: Option<Encryption>,
+    /// Fields that are searched by words.
+    pub texts: Vec<TextField>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
 }

@@ -10,6 +10,7 @@ use super::names::IndexName;
 use super::pool::Opened;
 use super::{Catalogue, INDEXES_MAX, Listing, RACES_MAX, Select, chain, contended, place};
 use crate::index::Index;
+use crate::text::TextField;
 use crate::types::Shape;
 use crate::{Error, Result};
 
@@ -44,6 +45,7 @@ impl Catalogue {
         settings: IndexSettings,
     ) -> Result<Arc<IndexEntry>> {
         shape.check()?;
+        TextField::check(&settings.texts)?;
         let chain = chain_of(bucket, name)?;
         if alive(self.read(&chain).await?.document.as_ref()).is_some() {
             return Err(Error::Conflict { what: format!("index {name}"), why: "exists already" });
@@ -116,9 +118,16 @@ impl Catalogue {
             let index = alive(seen.document.as_ref()).ok_or_else(|| not_found(name))?;
             let mut changed = IndexEntry::clone(index);
             change(&mut changed.settings)?;
-            if changed.settings == index.settings
-                || self.append(&chain, &seen, Document::Index(Arc::new(changed))).await?
-            {
+            TextField::check(&changed.settings.texts)?;
+            let changed = Arc::new(changed);
+            if changed.settings == index.settings {
+                return Ok(());
+            }
+            if self.append(&chain, &seen, Document::Index(Arc::clone(&changed))).await? {
+                if !changed.settings.texts.is_empty() {
+                    // Opened, it knows its fields; closed, it wakes whoever collects the words of what is there.
+                    drop(self.open(&changed).await?);
+                }
                 return Ok(());
             }
         }
@@ -170,7 +179,17 @@ impl Catalogue {
     pub async fn open(&self, index: &IndexEntry) -> Result<Opened> {
         let mut rng = Rng::seeded(self.draw());
         let opened = self.pool.open(&index.folder, &mut rng).await?;
-        opened.ok_or_else(|| not_found(&index.name))
+        let opened = opened.ok_or_else(|| not_found(&index.name))?;
+        opened.set_text_fields(&index.settings.texts);
+        Ok(opened)
+    }
+
+    /// Reads every byte of an index, which need not be one that can be opened, and names what is damaged.
+    ///
+    /// # Errors
+    /// Those of [`crate::verify`].
+    pub async fn verify(&self, index: &IndexEntry) -> Result<crate::Verified> {
+        crate::verify(&self.store, &index.folder).await
     }
 
     /// Compacts open indexes whenever one is due. Never returns; dropping the future is harmless.

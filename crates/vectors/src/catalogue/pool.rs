@@ -58,7 +58,7 @@ impl Deref for Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if self.index.wants_compaction() {
+        if self.index.wants_compaction() || self.index.wants_texts() {
             self.due.notify_one();
         }
     }
@@ -120,6 +120,9 @@ impl Pool {
                     && index.wants_compaction()
                     && let Err(error) = index.compact().await
                 {
+                    failed(&folder, &error);
+                }
+                if !*not_deleted && let Err(error) = index.prepare_texts().await {
                     failed(&folder, &error);
                 }
             }

@@ -13,7 +13,7 @@ use super::Index;
 use super::apply::manifest_name;
 use crate::error::tried;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
-use crate::segment::rows_max;
+use crate::segment::{Segment, rows_max};
 use crate::state::{Live, View};
 use crate::types::Row;
 use crate::{Error, Result};
@@ -98,6 +98,7 @@ impl Index {
         let sources: Vec<&Live> = merged.iter().map(|&index| &snapshot.view.segments[index]).collect();
         let number = snapshot.seen + 1;
         let built = self.build(number, &sources, &tail).await?;
+        self.collect_words(&built).await?;
         let rows = built.iter().map(|entry| u64::from(entry.rows)).sum();
         segments.extend(built);
         let manifest = Manifest {
@@ -118,6 +119,22 @@ impl Index {
         }
         self.collect(&snapshot.manifest, &newest).await?;
         Ok(Compaction::Done { rows })
+    }
+
+    /// Collects the words of segments before anybody reads them.
+    async fn collect_words(&self, built: &[SegmentEntry]) -> Result<()> {
+        let fields = self.text_fields();
+        if fields.is_empty() {
+            return Ok(());
+        }
+        for entry in built {
+            let segment = Segment::open(&self.store, &self.folder, entry, &self.shape, &self.rotation).await?;
+            let segment = Arc::new(segment);
+            for field in fields.iter() {
+                segment.text(field).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {

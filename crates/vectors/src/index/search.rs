@@ -174,7 +174,7 @@ impl Index {
         }
     }
 
-    async fn search(&self, view: &View, query: &Query, prepared: &[f32]) -> Result<Vec<Match>> {
+    pub(super) async fn search(&self, view: &View, query: &Query, prepared: &[f32]) -> Result<Vec<Match>> {
         let candidates = self.candidates(view, query, prepared).await?;
         self.matches(view, query, prepared, &candidates).await
     }
@@ -280,7 +280,7 @@ impl Index {
     }
 }
 
-fn chosen_rows(live: &Live, filter: Option<&Filter>) -> Bits {
+pub(super) fn chosen_rows(live: &Live, filter: Option<&Filter>) -> Bits {
     let mut rows = match filter {
         Some(filter) => live.segment.filter_index.rows(filter),
         None => Bits::all(live.segment.head.rows),

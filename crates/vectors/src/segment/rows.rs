@@ -148,6 +148,12 @@ impl Segment {
         keys.collect()
     }
 
+    /// Metadata of these rows, in their order.
+    pub(crate) async fn metadata(self: &Arc<Self>, rows: &[u32]) -> Result<Vec<Metadata>> {
+        let read = read_rows(&self.wanted(rows, Of::Document)).await?;
+        rows.iter().zip(&read).map(|(&row, bytes)| Ok(self.document(row, bytes)?.1)).collect()
+    }
+
     /// Whole rows with their keys and metadata.
     pub(crate) async fn rows(self: &Arc<Self>, rows: &[u32]) -> Result<Vec<Row>> {
         let mut wanted = self.wanted(rows, Of::Whole);

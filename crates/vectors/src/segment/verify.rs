@@ -7,6 +7,7 @@ use store::{Name, OBJECT_BYTES_MAX};
 use crate::codec::unseal;
 use crate::error::tried;
 use crate::segment::{Of, Segment};
+use crate::text::damaged_texts;
 use crate::types::Key;
 use crate::{Error, Result};
 
@@ -24,6 +25,7 @@ impl Segment {
                 Err(source) => return Err(tried("read rows")(source)),
             }
         }
+        damaged.append(&mut damaged_texts(self.store.as_ref(), &self.folder).await?);
         Ok((bytes_read, damaged))
     }
 

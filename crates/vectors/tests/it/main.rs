@@ -5,4 +5,6 @@ mod engine;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod texts;
+#[cfg(test)]
 mod trips;
