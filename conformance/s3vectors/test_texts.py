@@ -87,8 +87,8 @@ def test_a_vector_and_words_are_ranked_together(s3, films):
 
 
 def test_fields_come_and_go(s3, index, refused):
-    s3.put_vectors(**index, vectors=[vector(0, "a", plot="to be found later")])
-    asked = {"topK": 1, "queryTexts": [{"text": "finding", "metadataKey": "plot"}]}
+    s3.put_vectors(**index, vectors=[vector(0, "a", plot="to be searched later")])
+    asked = {"topK": 1, "queryTexts": [{"text": "searching", "metadataKey": "plot"}]}
     refused("ValidationException", "no text search configuration", s3.query_vectors, **index, **asked)
     update = s3.update_metadata_configuration
     added = {"textSearchConfigurations": [{"metadataKey": "plot", "language": "en"}]}
