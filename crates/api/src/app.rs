@@ -15,8 +15,8 @@ use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::Buckets;
 use crate::{
-    Shelf, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner, residents,
-    s3vectors, shelf,
+    Routing, Shelf, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner,
+    residents, routing, s3vectors, shelf,
 };
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
@@ -38,6 +38,8 @@ pub struct App {
     pub(crate) manage: Option<Arc<dyn Manage>>,
     /// The models that lie on this machine, where somebody may look at them.
     pub(crate) shelf: Option<Shelf>,
+    /// Whoever routes requests among pools, if anybody does.
+    pub(crate) routing: Option<Routing>,
     /// Where the API keeps what outlives a request.
     pub(crate) objects: Arc<dyn Store>,
     /// Batches that are not over.
@@ -68,6 +70,7 @@ impl App {
             shelf: None,
             objects,
             desk,
+            routing: None,
             background: openai::Background::default(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             ids: Mutex::new(Rng::seeded(seed)),
@@ -92,6 +95,12 @@ impl App {
     #[must_use]
     pub fn with_shelf(self, shelf: Shelf) -> Self {
         Self { shelf: Some(shelf), ..self }
+    }
+
+    /// The same with a look at whoever routes requests.
+    #[must_use]
+    pub fn with_routing(self, routing: Routing) -> Self {
+        Self { routing: Some(routing), ..self }
     }
 
     /// The same with a store for what outlives a request: stored responses, files and batches. Without one they are
@@ -186,6 +195,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(residents::routes())
         .merge(shelf::routes())
         .merge(planner::routes())
+        .merge(routing::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))

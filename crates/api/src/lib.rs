@@ -29,6 +29,7 @@ mod ossvectors;
 mod planner;
 mod policy;
 mod residents;
+mod routing;
 mod s3vectors;
 mod shelf;
 pub mod signature;
@@ -36,4 +37,5 @@ mod sse;
 mod time;
 
 pub use app::{App, router};
+pub use routing::{ExplainRoute, RouteQuestion, Routing};
 pub use shelf::{Looked, Shelf, Show};

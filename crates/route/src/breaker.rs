@@ -17,7 +17,7 @@ const PAUSE_MS: u64 = 1_000;
 /// up to this one.
 const PAUSE_MS_MAX: u64 = 60_000;
 /// A trial of which nothing was heard for so long is forgotten.
-const TRIAL_MS_MAX: u64 = 300_000;
+const TRIAL_MS_MAX: u64 = 60_000;
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -126,7 +126,7 @@ impl Breaker {
 mod tests {
     use base::Rng;
 
-    use super::{Breaker, BreakerState, FAILURES_IN_A_ROW, PAUSE_MS, PAUSE_MS_MAX};
+    use super::{Breaker, BreakerState, FAILURES_IN_A_ROW, PAUSE_MS, PAUSE_MS_MAX, TRIAL_MS_MAX};
 
     fn opened(now_ms: u64) -> Breaker {
         let mut breaker = Breaker::default();
@@ -170,7 +170,7 @@ mod tests {
         breaker.abandoned(PAUSE_MS);
         assert!(breaker.admits(PAUSE_MS));
         breaker.begin(PAUSE_MS);
-        assert!(!breaker.admits(PAUSE_MS + 1) && breaker.admits(PAUSE_MS + 300_000), "a lost trial is forgotten");
+        assert!(!breaker.admits(PAUSE_MS + 1) && breaker.admits(PAUSE_MS + TRIAL_MS_MAX), "a lost trial is forgotten");
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
                 2 => breaker.failed(now_ms),
                 _ => breaker.abandoned(now_ms),
             }
-            assert!(breaker.admits(now_ms + 300_000), "{breaker:?}");
+            assert!(breaker.admits(now_ms + TRIAL_MS_MAX), "{breaker:?}");
         }
     }
 }

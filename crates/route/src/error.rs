@@ -12,6 +12,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("pool {pool}: {reason}")]
     Client { pool: String, reason: String },
+    #[error("pool {pool}: there is no secret {name:?}: {reason}")]
+    NoSecret { pool: String, name: String, reason: String },
+    #[error("it is not TOML as expected: {reason}")]
+    Text { reason: String },
+    #[error("{} things are wrong:\n  {}", wrong.len(), wrong.join("\n  "))]
+    Policy { wrong: Vec<String> },
     #[error("a secret is 1 to {limit} printable ASCII characters")]
     Secret { limit: usize },
 }
@@ -21,7 +27,11 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Client { .. } | Self::Secret { .. } => Kind::Invalid,
+            Self::Client { .. }
+            | Self::Secret { .. }
+            | Self::NoSecret { .. }
+            | Self::Text { .. }
+            | Self::Policy { .. } => Kind::Invalid,
         }
     }
 }

@@ -10,25 +10,38 @@
 //! * `region`, `residency`: where machines stand, and where data may be kept and computed on.
 //! * `testing`: an upstream that misbehaves on demand.
 //!
+//! * `policy`, `config`: who may answer what, as data and as text.
+//! * `decide`: the choice, a pure function that explains itself. `state` is what it knows of pools.
+//! * `router`: all pools as one [`chat::Generate`]: tries, budget, hedging, health.
+//!
 //! Deliberately absent: a database, prices in money, accounts. Configuration comes as text, secrets through a function.
 
 #![warn(missing_docs)]
 
 mod breaker;
+mod config;
+mod decide;
 mod error;
 mod fault;
 mod limits;
+mod policy;
 mod region;
 mod residency;
+mod router;
 mod secret;
+mod state;
 pub mod testing;
 mod upstream;
 
 pub use breaker::{Breaker, BreakerState, FAILURES_IN_A_ROW};
+pub use decide::{Against, Ask, By, CHAIN_MAX, Choice, Decision, Fleet, Marks, Verdict, decide};
 pub use error::{Error, Result};
 pub use fault::{Fault, Waiting};
 pub use limits::TimeLimits;
+pub use policy::{Group, LOCAL, Offer, Policy, Pool, Retry, Route, Score, Target};
 pub use region::{CARBON_G_PER_KWH_UNKNOWN, Region};
 pub use residency::{Bound, Keeps, Level, Place, Places, Residency};
+pub use router::{Router, Secrets};
 pub use secret::Secret;
+pub use state::{Counts, PoolState, RetryBudget};
 pub use upstream::{Form, Server, Upstream, UpstreamModel, UpstreamOptions};

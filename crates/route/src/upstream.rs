@@ -193,6 +193,11 @@ impl Upstream {
         transport::probe(self.signed(request), limit).await
     }
 
+    /// As [`Generate::generate`], with the exact fault.
+    pub(crate) async fn generation(&self, request: &GenerateRequest) -> std::result::Result<EventStream, Fault> {
+        self.start(request).await
+    }
+
     async fn start(&self, request: &GenerateRequest) -> std::result::Result<EventStream, Fault> {
         let began = Instant::now();
         let model = self.model(request)?;

@@ -35,6 +35,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::net::args::NetCommand,
     },
+    /// Look at a policy of pools and routes, and ask why a request goes where it goes.
+    Route {
+        #[command(subcommand)]
+        command: crate::route_commands::RouteCommand,
+    },
     /// Look at vector buckets, fill and query them.
     Vectors {
         #[command(flatten)]
@@ -115,6 +120,9 @@ pub(crate) struct Up {
     /// Serve a model: a Hugging Face folder or a GGUF file, NAME=PATH gives it a name. May be repeated.
     #[arg(long = "model", value_name = "[NAME=]PATH")]
     pub(crate) models: Vec<String>,
+    /// Route requests among this machine's models and upstream pools, as this policy says (docs/routing.md).
+    #[arg(long, value_name = "FILE", env = "SAMPAN_POOLS")]
+    pub(crate) pools: Option<PathBuf>,
     /// No key is needed. This is so anyway as long as there are no accounts.
     #[arg(long)]
     pub(crate) open: bool,

@@ -12,6 +12,7 @@ mod logits;
 mod machine;
 mod model;
 mod net;
+mod route_commands;
 mod shelf;
 mod up;
 mod vector_commands;
@@ -45,6 +46,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
         Command::Bench(bench) => bench::run(&bench),
         Command::Net { command } => net::run(&command),
+        Command::Route { command } => route_commands::run(&command),
         Command::Vectors { place, command } => vector_commands::run(&place, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use api::App;
 use base::Clock;
-use chat::Generate as _;
+use chat::Generate;
 use engine::{Engine, Fleet, Options};
 use kernels::Cpu;
 use tokio::net::TcpListener;
@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Up;
 use crate::machine::{self, SystemClock, say};
-use crate::model;
 use crate::shelf::{self, Entry};
+use crate::{model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -44,15 +44,24 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .with_context(|| format!("listen on {}\nhint: --listen 127.0.0.1:0 takes a free port", up.listen))?;
     let address = listener.local_addr().context("ask for the address")?;
     let clock: Arc<dyn Clock> = SystemClock::start();
-    let fleet = tokio::task::block_in_place(|| fleet(up, &clock))?;
-    let models: Vec<String> = fleet.models().into_iter().map(|card| card.id).collect();
+    let fleet: Arc<dyn Generate> = Arc::new(tokio::task::block_in_place(|| fleet(up, &clock))?);
+    let router = match &up.pools {
+        Some(file) => Some(route_commands::router(file, &fleet, Arc::clone(&clock))?),
+        None => None,
+    };
+    let generate = router.clone().map_or(fleet, |router| router as Arc<dyn Generate>);
+    let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
     let data = machine::data_folder(&up.data);
     let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
-    let app = App::new(Arc::new(fleet), clock, machine::random_seed()?).with_buckets(served.buckets);
+    let app = App::new(generate, clock, machine::random_seed()?).with_buckets(served.buckets);
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let app = app.with_shelf(model::shelf(&data));
+    let app = match &router {
+        Some(router) => app.with_routing(route_commands::routing(router)),
+        None => app,
+    };
     // Stored responses: what the API keeps for its callers.
     let folder = data.join("api");
     let objects = tokio::task::block_in_place(|| store::Folder::open(&folder))

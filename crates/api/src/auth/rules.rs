@@ -30,6 +30,8 @@ const RULES: &[(&str, Rule)] = &[
     ("/admin/v1/shelf", Rule::Look),
     ("/admin/v1/shelf/{*name}", Rule::Look),
     ("/admin/v1/plan", Rule::Look),
+    ("/admin/v1/routes", Rule::Manage),
+    ("/admin/v1/routes/explain", Rule::Manage),
     ("/admin/v1/plan/choices", Rule::Look),
     // Models by name.
     ("/v1/models", Rule::Look),

@@ -6,5 +6,6 @@ mod chat;
 mod commands;
 mod net;
 mod program;
+mod route;
 mod serving;
 mod vectors;

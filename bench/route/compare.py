@@ -1,0 +1,125 @@
+"""Starts the stub, Sampan and LiteLLM on free ports, measures each alone, prints a table. Ends them by their own ids."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+SAMPAN, LOAD, LITELLM, SECONDS = sys.argv[1:5]
+CASES = [(1, ""), (1, "stream"), (32, ""), (32, "stream")]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def ready(url, process, within_s=120):
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"{process.args[0]} ended with {process.returncode}"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} was not ready within {within_s} s")
+
+
+def family(pid):
+    """A process and its children."""
+    found = [pid]
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stat:
+                    if int(stat.read().rsplit(")", 1)[1].split()[1]) == pid:
+                        found += family(int(entry))
+            except OSError:
+                pass
+    return found
+
+
+def memory_mib(pid):
+    total = 0
+    for member in family(pid):
+        with open(f"/proc/{member}/status") as status:
+            total += sum(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+    return total / 1024
+
+
+def measure(name, url, model, process):
+    rows = []
+    for connections, kind in CASES:
+        command = [LOAD, "load", url, model, str(connections), SECONDS] + ([kind] if kind else [])
+        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append(row | {"name": name, "memory_mib": round(memory_mib(process.pid))})
+    return rows
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main():
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        stub_port, sampan_port, litellm_port = free_port(), free_port(), free_port()
+        stub_url = f"http://127.0.0.1:{stub_port}"
+        pools, config = os.path.join(folder, "pools.toml"), os.path.join(folder, "config.yaml")
+        with open(pools, "w") as file:
+            file.write(
+                f'[[pool]]\nname = "stub"\nserver = "vllm"\nurl = "{stub_url}/v1"\nhealth.path = "/health"\n'
+                '[[pool.model]]\nname = "m"\n'
+            )
+        with open(config, "w") as file:
+            file.write(
+                "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/m\n"
+                f"      api_base: {stub_url}/v1\n      api_key: sk-none\n"
+                "litellm_settings:\n  telemetry: false\n"
+            )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        stub = subprocess.Popen([LOAD, "stub", str(stub_port)], **quiet)
+        try:
+            ready(f"{stub_url}/health", stub)
+            rows += measure("the stub itself", f"{stub_url}/v1", "m", stub)
+            up = [SAMPAN, "up", "--open", "--listen", f"127.0.0.1:{sampan_port}", "--data", folder, "--pools", pools]
+            sampan = subprocess.Popen([*up, "--kv-mib", "64"], **quiet)
+            try:
+                ready(f"http://127.0.0.1:{sampan_port}/readyz", sampan)
+                rows += measure("Sampan", f"http://127.0.0.1:{sampan_port}/v1", "m", sampan)
+            finally:
+                stop(sampan)
+            serve = [LITELLM, "--config", config, "--host", "127.0.0.1", "--port", str(litellm_port)]
+            environment = os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+            litellm = subprocess.Popen([*serve, "--num_workers", str(os.cpu_count())], env=environment, **quiet)
+            try:
+                ready(f"http://127.0.0.1:{litellm_port}/health/liveliness", litellm)
+                rows += measure("LiteLLM", f"http://127.0.0.1:{litellm_port}/v1", "m", litellm)
+            finally:
+                stop(litellm)
+        finally:
+            stop(stub)
+    direct = {(row["connections"], row["stream"]): row for row in rows if row["name"] == "the stub itself"}
+    print("| | connections | streamed | requests/s | p50 ms | p99 ms | added p50 ms | memory MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        added = row["p50_ms"] - direct[row["connections"], row["stream"]]["p50_ms"]
+        streamed = "yes" if row["stream"] else "no"
+        print(
+            f"| {row['name']} | {row['connections']} | {streamed} | {row['requests_per_second']:.0f} | {row['p50_ms']:.2f} "
+            f"| {row['p99_ms']:.2f} | {added:.2f} | {row['memory_mib']} |"
+        )
+
+
+main()
