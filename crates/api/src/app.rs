@@ -11,12 +11,13 @@ use chat::{Embed, Generate, Manage, ModelCard};
 use meta::Directory;
 use store::Store;
 
+use crate::accounting::Books;
 use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::Buckets;
 use crate::{
-    Routing, Shelf, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors, planner,
-    residents, routing, s3vectors, shelf,
+    Routing, Shelf, accounting, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors,
+    planner, residents, routing, s3vectors, shelf,
 };
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
@@ -32,6 +33,8 @@ pub struct App {
     pub(crate) directory: Option<Directory>,
     /// Who embeds and ranks, if anybody does.
     pub(crate) embed: Option<Arc<dyn Embed>>,
+    /// What was used and what it cost, if anybody counts.
+    pub(crate) books: Option<Arc<Books>>,
     /// Vector buckets, if there are any.
     pub(crate) buckets: Option<Arc<Buckets>>,
     /// Who loads and unloads models, if anybody does.
@@ -65,6 +68,7 @@ impl App {
             clock,
             directory: None,
             embed: None,
+            books: None,
             buckets: None,
             manage: None,
             shelf: None,
@@ -137,6 +141,12 @@ impl App {
         Self { directory: Some(directory), ..self }
     }
 
+    /// The same with books to look at. Whoever charges requests stands around the models that were handed in.
+    #[must_use]
+    pub fn with_books(self, books: Books) -> Self {
+        Self { books: Some(Arc::new(books)), ..self }
+    }
+
     /// The same with vector buckets.
     #[must_use]
     pub fn with_buckets(self, buckets: Buckets) -> Self {
@@ -196,6 +206,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(shelf::routes())
         .merge(planner::routes())
         .merge(routing::routes())
+        .merge(accounting::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))

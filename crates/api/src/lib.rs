@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod accounting;
 mod answer;
 mod anthropic;
 mod app;
@@ -36,6 +37,7 @@ pub mod signature;
 mod sse;
 mod time;
 
+pub use accounting::Books;
 pub use app::{App, router};
 pub use routing::{ExplainRoute, RouteQuestion, Routing};
 pub use shelf::{Looked, Shelf, Show};

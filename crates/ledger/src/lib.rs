@@ -11,6 +11,7 @@
 //! * `audit`: every rule computed again from the entries.
 //! * `metered`: a bill for every request, around whatever answers it.
 //! * `programme`: grants to young companies, from the application to the last day.
+//! * `invoice`: a month of a project as a page.
 //! * `usage`: one record a request, sums by hour and day.
 
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ mod books;
 mod budget;
 pub mod calendar;
 mod error;
+mod invoice;
 mod ledger;
 mod metered;
 pub mod money;

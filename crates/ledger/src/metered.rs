@@ -43,6 +43,8 @@ pub struct MeterOptions {
     pub region: String,
     /// A model without a price is refused; otherwise it costs nothing.
     pub is_price_required: bool,
+    /// Who pays for requests without a caller; `None`: nobody, they are not even counted.
+    pub nobody: Option<Caller>,
 }
 
 /// What all metered requests of a process share.
@@ -79,6 +81,11 @@ impl Meter {
     pub async fn settled(&self) {
         // The sender lives as long as we do.
         let _ = self.ending.subscribe().wait_for(|ending| *ending == 0).await;
+    }
+
+    /// Who pays for a request.
+    fn payer(&self, caller: Option<&Caller>) -> Option<Caller> {
+        caller.or(self.options.nobody.as_ref()).cloned()
     }
 
     fn price(&self, model: &str) -> Result<Price> {
@@ -131,7 +138,7 @@ impl Order {
     }
 }
 
-/// Whatever answers, with a bill for every request that has a caller. Those without one are answered for nothing.
+/// Whatever answers, with a bill for every request that somebody pays for.
 pub struct Metered<G: ?Sized> {
     meter: Arc<Meter>,
     inner: Arc<G>,
@@ -147,11 +154,13 @@ impl<G: ?Sized> Metered<G> {
 
 impl<G: Generate + ?Sized> Metered<G> {
     async fn answer(&self, request: GenerateRequest) -> chat::Result<EventStream> {
-        let Some(caller) = &request.caller else { return self.inner.generate(request).await };
+        let Some(caller) = self.meter.payer(request.caller.as_ref()) else {
+            return self.inner.generate(request).await;
+        };
         request.validate()?;
         let known = self.inner.models().into_iter().find(|card| card.id == request.model);
         let context = known.map_or(CONTEXT_UNKNOWN, |card| u64::from(card.context_tokens));
-        let order = Order::new(&self.meter, caller, &request.model, Activity::Generate, request.id)?;
+        let order = Order::new(&self.meter, &caller, &request.model, Activity::Generate, request.id)?;
         let prompt_most = bound::prompt(&request).map_or(context, |bound| bound.min(context));
         let mut open = Open::new(Arc::clone(&self.meter), order);
         match self.reserve(&open, &request, prompt_most, context).await {

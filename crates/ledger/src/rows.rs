@@ -47,8 +47,7 @@ pub(crate) async fn load(
             kept = load_reservation(connection, reservation).await?;
             if let Some(Kept { reservation, key, at_ms, .. }) = &kept {
                 books.reservations.insert(reservation.id.clone(), reservation.clone());
-                let overruns = used.cost_micro > reservation.most.cost_micro || used.tokens > reservation.most.tokens;
-                if overruns {
+                if !reservation.covers(*used) {
                     load_project(connection, &mut books, &reservation.project, now_ms).await?;
                     // The windows in which it was reserved, which may not be those of now.
                     let scopes = [Scope::project(&reservation.project), Scope::key(key)];
@@ -81,7 +80,8 @@ fn assume_accounts(books: &mut Books, reservation: &Reservation) {
 
 async fn load_project(connection: &mut Connection, books: &mut Books, project: &str, now_ms: u64) -> Result<()> {
     let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
-                 WHERE project = $1 AND closed_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2) LIMIT $3";
+                 WHERE project = $1 AND closed_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)
+                 AND (balance > 0 OR id NOT LIKE 'grant:%') ORDER BY expires_ms, id LIMIT $3";
     let query = meta::query(query).bind(project).bind(now_ms as i64).bind(ACCOUNTS_MAX);
     let rows = query.fetch_all(connection).await?;
     for row in &rows {

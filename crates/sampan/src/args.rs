@@ -47,6 +47,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::vector_commands::args::VectorsCommand,
     },
+    /// Look after the books: accounts, usage, prices, programmes, audit.
+    Admin(crate::books::args::Admin),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -135,6 +137,8 @@ pub(crate) struct Up {
     /// How weights and activations are multiplied.
     #[arg(long, value_enum, default_value = "fast")]
     pub(crate) precision: Precision,
+    #[command(flatten)]
+    pub(crate) books: crate::books::args::BookOptions,
     #[command(flatten)]
     pub(crate) vectors: crate::buckets::VectorOptions,
     #[command(flatten)]

@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod books;
 mod buckets;
 mod built_in;
 mod conversation;
@@ -48,6 +49,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Net { command } => net::run(&command),
         Command::Route { command } => route_commands::run(&command),
         Command::Vectors { place, command } => vector_commands::run(&place, &command),
+        Command::Admin(admin) => books::run(&admin),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
             Ok(())

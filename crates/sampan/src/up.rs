@@ -1,17 +1,20 @@
 //! `sampan up`: the platform in one process.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use api::App;
+use api::{App, Books};
 use base::Clock;
 use chat::Generate;
 use engine::{Engine, Fleet, Options};
 use kernels::Cpu;
+use ledger::Metered;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::args::Up;
 use crate::machine::{self, SystemClock, say};
@@ -55,19 +58,17 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
-    let app = App::new(generate, clock, machine::random_seed()?).with_buckets(served.buckets);
+    let kept = crate::books::open(&data, &up.books, &clock).await?;
+    let metered = Metered::new(Arc::clone(&kept.meter), generate);
+    let app = App::new(Arc::new(metered), clock, machine::random_seed()?).with_buckets(served.buckets);
+    let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let app = app.with_shelf(model::shelf(&data));
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
     };
-    // Stored responses: what the API keeps for its callers.
-    let folder = data.join("api");
-    let objects = tokio::task::block_in_place(|| store::Folder::open(&folder))
-        .with_context(|| format!("open the folder {}", folder.display()))?;
-    let app = app.with_objects(Arc::new(objects));
-    let app = Arc::new(app);
+    let app = Arc::new(app.with_objects(objects(&data)?));
     let resumed = app.resume_batches().await.context("take up the batches of the last start")?;
     if resumed > 0 {
         say(&format!("{resumed} batches go on where the last start left them"));
@@ -90,12 +91,26 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     say("stopping: running answers may finish; press Ctrl-C again to cut them off");
     app.begin_shutdown();
     stop.send_replace(true);
+    let ended = drained(server).await;
+    crate::books::close(&kept.meter).await;
+    ended
+}
+
+/// Waits until every answer is out, for a while.
+async fn drained(mut server: JoinHandle<std::io::Result<()>>) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         ended = &mut server => ended.context("the server's task")?.context("serve"),
         () = interrupted() => { server.abort(); bail!("answers were cut off") }
         () = tokio::time::sleep(DRAIN) => { server.abort(); bail!("answers were cut off after {} s", DRAIN.as_secs()) }
     }
+}
+
+/// Stored responses: what the API keeps for its callers.
+fn objects(data: &Path) -> anyhow::Result<Arc<store::Folder>> {
+    let folder = data.join("api");
+    let objects = tokio::task::block_in_place(|| store::Folder::open(&folder));
+    Ok(Arc::new(objects.with_context(|| format!("open the folder {}", folder.display()))?))
 }
 
 /// Waits for Ctrl-C or a polite kill.
@@ -144,7 +159,7 @@ pub(crate) fn start(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>, optio
     engine.with_context(|| format!("start the model {}", entry.name))
 }
 
-fn greet(address: &str, models: &[String], pair: &std::path::Path) {
+fn greet(address: &str, models: &[String], pair: &Path) {
     if !std::io::stderr().is_terminal() {
         return;
     }

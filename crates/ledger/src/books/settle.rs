@@ -93,6 +93,17 @@ impl Books {
     }
 }
 
+impl Reservation {
+    /// Whether the accounts that it was made from pay for this, and no others are asked.
+    pub(crate) fn covers(&self, used: Used) -> bool {
+        let mut due = Due(used);
+        for part in &self.parts {
+            due.pay(part.account.unit(), part.amount);
+        }
+        used.cost_micro <= self.most.cost_micro && due.0.cost_micro == 0
+    }
+}
+
 impl Change {
     fn close(&mut self, reservation: &Reservation, state: State, value_micro: i64) {
         let difference = value_micro - reservation.most.cost_micro;

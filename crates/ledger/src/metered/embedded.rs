@@ -68,7 +68,7 @@ impl<E: Embed + ?Sized> Embed for Metered<E> {
     }
 
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, chat::Result<Embeddings>> {
-        let Some(caller) = request.caller.clone() else { return self.inner.embed(request) };
+        let Some(caller) = self.meter.payer(request.caller.as_ref()) else { return self.inner.embed(request) };
         async move {
             request.validate()?;
             let instruction = request.instruction.as_ref().map_or(0, String::len) as u64;
@@ -85,7 +85,7 @@ impl<E: Embed + ?Sized> Embed for Metered<E> {
     }
 
     fn rerank(&self, request: RerankRequest) -> BoxFuture<'_, chat::Result<Relevance>> {
-        let Some(caller) = request.caller.clone() else { return self.inner.rerank(request) };
+        let Some(caller) = self.meter.payer(request.caller.as_ref()) else { return self.inner.rerank(request) };
         async move {
             request.validate()?;
             let pair = (request.query.len() + request.instruction.as_ref().map_or(0, String::len)) as u64;

@@ -2,7 +2,8 @@
 //!
 //! Every worker has a project of its own and its own copy of the pure books, in which it does the same. After a break
 //! nobody knows whether the operation was made, so it is sent again by the same name, sometimes after opening the
-//! database anew. `SAMPAN_CRASH_OPERATIONS` says how many operations there are; a few hundred where it does not.
+//! database anew. `SAMPAN_CRASH_OPERATIONS` says how many operations there are, `SAMPAN_CRASH_SEED` which; a few
+//! hundred where they do not.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -46,13 +47,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize) -> Self {
+    fn new(seed: u64, index: usize) -> Self {
         let project = format!("p{index}");
         let mut books = Books::new();
         let open = Operation::Open { project: project.clone(), credit_line_micro: Some(0) };
         let change = books.apply("open", &open, 0).unwrap();
         books.commit("open", &change);
-        Self { project, rng: Rng::seeded(index as u64), books, open: Vec::new(), next: 0, again: 0 }
+        Self { project, rng: Rng::seeded(seed * 1000 + index as u64), books, open: Vec::new(), next: 0, again: 0 }
     }
 
     async fn step(&mut self, ledger: &Ledger) {
@@ -155,11 +156,12 @@ async fn round(fresh: &Fresh, workers: Vec<Worker>, steps: u64, faults: &Arc<Cha
 #[expect(clippy::disallowed_methods, reason = "the number of operations is asked for from outside")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations_with_breaks_lose_and_double_nothing() {
-    let asked = std::env::var("SAMPAN_CRASH_OPERATIONS").ok().and_then(|text| text.parse().ok());
-    let operations: u64 = asked.unwrap_or(OPERATIONS);
+    let asked = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let operations = asked("SAMPAN_CRASH_OPERATIONS").unwrap_or(OPERATIONS);
+    let seed = asked("SAMPAN_CRASH_SEED").unwrap_or(7);
     let fresh = fresh().await;
-    let faults = Arc::new(Chance { rng: Mutex::new(Rng::seeded(7)), breaks: AtomicU64::new(0) });
-    let mut workers: Vec<Worker> = (0..WORKERS).map(Worker::new).collect();
+    let faults = Arc::new(Chance { rng: Mutex::new(Rng::seeded(seed)), breaks: AtomicU64::new(0) });
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|index| Worker::new(seed, index)).collect();
     let rounds = 4;
     for _ in 0..rounds {
         workers = round(&fresh, workers, operations.div_ceil(rounds * WORKERS as u64), &faults).await;
@@ -175,5 +177,5 @@ async fn random_operations_with_breaks_lose_and_double_nothing() {
     let breaks = faults.breaks.load(Ordering::Relaxed);
     assert!(breaks > 0 && again > 0, "{breaks} breaks, {again} times sent again");
     let done: u64 = workers.iter().map(|worker| worker.next).sum();
-    println!("{done} operations, {breaks} breaks, {again} sent again, 0 lost, 0 doubled: {audit:?}");
+    println!("seed {seed}: {done} operations, {breaks} breaks, {again} sent again, 0 lost, 0 doubled: {audit:?}");
 }

@@ -51,6 +51,23 @@ async fn what_is_reserved_is_settled_once_and_the_rest_comes_back() {
 }
 
 #[tokio::test]
+async fn what_tokens_cannot_pay_is_paid_in_money() {
+    let fresh = fresh().await;
+    let ledger = fresh.open("me", Some(0)).await;
+    ledger.book(transaction("first", deposit("p", 1_000))).await.unwrap();
+    let account = AccountId::grant("one", Unit::Token);
+    let (project, expires_ms) = ("p".to_owned(), None);
+    let grant = Operation::Grant { account, project, amount: 100, starts_ms: 0, expires_ms };
+    ledger.book(transaction("grant", grant)).await.unwrap();
+    ledger.reserve(wanted("r", "p", spent(100, 400), spent(1, 4))).await.unwrap();
+    // It cost something and had no tokens: the grant that was reserved pays nothing, the deposit does.
+    let charge = ledger.settle("r", ended(spent(0, 10))).await.unwrap();
+    assert_eq!((charge.paid_tokens, charge.paid_micro, charge.written_off_micro), (0, 10, 0));
+    assert_eq!(balance(&ledger, &AccountId::prepaid("p")).await, 990);
+    audit(&ledger).await;
+}
+
+#[tokio::test]
 async fn without_a_limit_everything_is_counted_and_nothing_refused() {
     let fresh = fresh().await;
     let ledger = fresh.open("me", None).await;

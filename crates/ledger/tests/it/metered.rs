@@ -33,7 +33,7 @@ async fn bench(dollars: i64) -> Bench {
     let fresh = fresh().await;
     let ledger = fresh.open("me", Some(0)).await;
     ledger.book(transaction("first", deposit("p", dollars * DOLLAR))).await.unwrap();
-    let options = MeterOptions { region: "home".to_owned(), is_price_required: true };
+    let options = MeterOptions { region: "home".to_owned(), is_price_required: true, nobody: None };
     let meter = Meter::new(ledger.clone(), PriceList::parse(PRICES).unwrap(), options, 1);
     Bench { _fresh: fresh, ledger, meter }
 }

@@ -1,0 +1,101 @@
+//! What a request costs beside its answer: key check, reservation, settlement, on SQLite in a folder of the disk.
+//!
+//! Prints medians, one request after another, and how many a second 64 at a time make. Not through `divan`: the work is
+//! async, and the tail matters as much as the middle.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a benchmark measures and prints"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{Clock, ManualClock, SeededEntropy};
+use futures::future::join_all;
+use ledger::usage::{Activity, Ended, Outcome, Spent, Subject};
+use ledger::{Direction, Ledger, Operation, Options, Quantities, Transaction, Wanted};
+use meta::{Database, Directory, Place};
+
+const WARM: usize = 200;
+const REQUESTS: usize = 3000;
+const SPENDERS: usize = 64;
+
+fn wanted(id: String, project: &str) -> Wanted {
+    let subject = Subject {
+        model: "m".to_owned(),
+        region: String::new(),
+        activity: Activity::Generate,
+        is_batch: false,
+        trace: id.clone(),
+        prices: "p".to_owned(),
+    };
+    Wanted { id, project: project.to_owned(), key: "k".to_owned(), subject, most: spent(500), noted: spent(100) }
+}
+
+fn spent(cost_micro: i64) -> Spent {
+    let quantities = Quantities::of(Direction::Input, 100).with(Direction::Output, 50);
+    Spent { quantities, cost_micro }
+}
+
+fn ended() -> Ended {
+    Ended { spent: spent(120), outcome: Outcome::Finished, latency_ms: 5 }
+}
+
+/// Key check, reservation, settlement, one after another, in microseconds.
+async fn one(directory: &Directory, ledger: &Ledger, key: &str, id: String) -> [Duration; 3] {
+    let start = Instant::now();
+    let principal = directory.authenticate(key).await.unwrap();
+    let checked = start.elapsed();
+    ledger.reserve(wanted(id.clone(), &principal.project)).await.unwrap();
+    let reserved = start.elapsed();
+    ledger.settle(&id, ended()).await.unwrap();
+    [checked, reserved - checked, start.elapsed() - reserved]
+}
+
+fn at(sorted: &[Duration], percent: usize) -> u128 {
+    sorted[(sorted.len() - 1) * percent / 100].as_micros()
+}
+
+#[tokio::main]
+async fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let requests = if is_test { 10 } else { REQUESTS };
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let place = Place::File(folder.path().join("sampan.db"));
+    let database = Database::open(place, &[meta::SCHEMA, ledger::SCHEMA]).await.unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(1_700_000_000_000));
+    let directory = Directory::new(database.clone(), Arc::clone(&clock), Arc::new(SeededEntropy::new(1)));
+    let key = directory.first_start().await.unwrap().unwrap().text;
+    let project = directory.authenticate(&key).await.unwrap().project;
+    let ledger = Ledger::new(database, clock, "bench", Options { credit_line_micro: Some(0) });
+    let operation = Operation::Deposit { project: project.to_string(), amount_micro: 1_000_000_000_000 };
+    let (name, actor) = ("first".to_owned(), "bench".to_owned());
+    ledger.book(Transaction { name, operation, actor, memo: String::new() }).await.unwrap();
+    let mut parts = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for index in 0..requests + WARM {
+        let times = one(&directory, &ledger, &key, format!("one-{index}")).await;
+        if index >= WARM {
+            times.iter().zip(&mut parts).for_each(|(time, part)| part.push(*time));
+            parts[3].push(times.iter().sum());
+        }
+    }
+    for (name, part) in ["key check", "reserve", "settle", "all three"].into_iter().zip(&mut parts) {
+        part.sort_unstable();
+        println!("{name:10} p50 {:5} us  p99 {:5} us", at(part, 50), at(part, 99));
+    }
+    let start = Instant::now();
+    let spender = |spender: usize| {
+        let (directory, ledger, key) = (directory.clone(), ledger.clone(), key.clone());
+        tokio::spawn(async move {
+            for index in 0..requests.div_ceil(SPENDERS) {
+                one(&directory, &ledger, &key, format!("many-{spender}-{index}")).await;
+            }
+        })
+    };
+    join_all((0..SPENDERS).map(spender)).await.into_iter().for_each(|done| done.unwrap());
+    let made = requests.div_ceil(SPENDERS) * SPENDERS;
+    println!("{SPENDERS} at a time: {} requests/s", made as u128 * 1000 / start.elapsed().as_millis().max(1));
+    assert!(ledger.audit().await.unwrap().findings.is_empty());
+}

@@ -1,0 +1,107 @@
+//! The books of this machine: their database, the price list, what they do of themselves, and `sampan admin`.
+
+pub(crate) mod args;
+mod catalyst;
+mod commands;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base::{Clock, Entropy};
+use chat::{Caller, Priority};
+use ledger::programme::Programmes;
+use ledger::{Ledger, Meter, MeterOptions, Options, PriceList};
+use meta::{Database, Place};
+
+use crate::machine::{self, SystemEntropy};
+use args::BookOptions;
+
+pub(crate) use commands::run;
+
+/// How often the books look after themselves.
+const SWEEP: Duration = Duration::from_secs(10);
+/// At the end, ends of requests may be booked for so long.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The file in the data folder.
+const FILE: &str = "sampan.db";
+/// Whose requests are where there are no accounts.
+const NOBODY: &str = "local";
+
+/// The books of a server.
+pub(crate) struct Kept {
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) programmes: Programmes,
+}
+
+/// Opens the database; `database` names another one than the file in the data folder.
+pub(crate) async fn database(data: &Path, database: Option<&str>) -> anyhow::Result<Database> {
+    let place = match database {
+        Some(text) => Place::parse(text)?,
+        None => {
+            std::fs::create_dir_all(data).with_context(|| format!("make the folder {}", data.display()))?;
+            Place::File(data.join(FILE))
+        }
+    };
+    Ok(Database::open(place, &[meta::SCHEMA, ledger::SCHEMA]).await?)
+}
+
+/// The price list that was named, or the example.
+pub(crate) fn prices(file: Option<&Path>) -> anyhow::Result<(PriceList, String)> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
+        None => PriceList::EXAMPLE.to_owned(),
+    };
+    let list = PriceList::parse(&text);
+    let name = file.map_or_else(|| "the example".to_owned(), |path| path.display().to_string());
+    Ok((list.with_context(|| format!("read the price list {name}"))?, text))
+}
+
+/// The books of a database, as this process keeps them.
+pub(crate) fn ledger(database: Database, clock: &Arc<dyn Clock>, options: Options) -> Ledger {
+    let mut name = [0; 12];
+    SystemEntropy.fill(&mut name);
+    let owner: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ledger::new(database, Arc::clone(clock), &owner, options)
+}
+
+/// Opens the books of a server, and starts what they do of themselves.
+pub(crate) async fn open(data: &Path, options: &BookOptions, clock: &Arc<dyn Clock>) -> anyhow::Result<Kept> {
+    let (prices, text) = prices(options.prices.as_deref())?;
+    let credit_line_micro = options.credit.then_some(0);
+    let database = database(data, options.place.database.as_deref()).await?;
+    let ledger = ledger(database, clock, Options { credit_line_micro });
+    ledger.remember_prices(prices.version(), &text).await?;
+    ledger.sweep().await?;
+    let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
+    programmes.first_start().await?;
+    tokio::spawn(sweep(ledger.clone(), programmes.clone()));
+    let nobody = Caller { project: NOBODY.into(), key: NOBODY.into(), priority: Priority::Normal };
+    let meter_options =
+        MeterOptions { region: options.region.clone(), is_price_required: options.credit, nobody: Some(nobody) };
+    let meter = Meter::new(ledger, prices, meter_options, machine::random_seed()?);
+    Ok(Kept { meter, programmes })
+}
+
+/// Until the process ends.
+async fn sweep(ledger: Ledger, programmes: Programmes) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match ledger.sweep().await {
+            Ok(swept) if swept == ledger::Swept::default() => {}
+            Ok(swept) => tracing::info!(?swept, "the books were swept"),
+            Err(error) => tracing::warn!(%error, "the books cannot be swept"),
+        }
+        if let Err(error) = programmes.watch().await {
+            tracing::warn!(%error, "grants cannot be watched");
+        }
+    }
+}
+
+/// Waits until what has ended is booked.
+pub(crate) async fn close(meter: &Meter) {
+    if tokio::time::timeout(SETTLE, meter.settled()).await.is_err() {
+        tracing::warn!("some requests are not booked yet; they will be charged as they were noted");
+    }
+}

@@ -1,0 +1,266 @@
+//! The command line of `sampan admin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::args::Data;
+
+/// How a server keeps its books.
+#[derive(Args, Clone)]
+pub(crate) struct BookOptions {
+    #[command(flatten)]
+    pub(crate) place: DatabasePlace,
+    /// The price list (TOML); without one the example that `sampan admin prices` shows.
+    #[arg(long, value_name = "FILE", env = "SAMPAN_PRICES")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Refuse requests that a project's grants and deposits do not pay, and models without a price. Otherwise
+    /// everything is counted and only budgets refuse.
+    #[arg(long, env = "SAMPAN_CREDIT")]
+    pub(crate) credit: bool,
+    /// Where this machine computes, for prices and records.
+    #[arg(long, value_name = "NAME", env = "SAMPAN_REGION", default_value = "")]
+    pub(crate) region: String,
+}
+
+/// Where the database is.
+#[derive(Args, Clone)]
+pub(crate) struct DatabasePlace {
+    /// Keep accounts and books at postgres://USER:PASSWORD@HOST/DATABASE or in another file than DIR/sampan.db.
+    #[arg(long, global = true, value_name = "URL", env = "SAMPAN_DATABASE")]
+    pub(crate) database: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Admin {
+    #[command(flatten)]
+    pub(crate) data: AdminData,
+    #[command(flatten)]
+    pub(crate) place: DatabasePlace,
+    /// For scripts.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: AdminCommand,
+}
+
+/// Where data lies, on any of the commands below.
+#[derive(Args, Clone)]
+pub(crate) struct AdminData {
+    /// Folder of everything that is kept. Default: ~/.local/share/sampan.
+    #[arg(long = "data", global = true, value_name = "DIR", env = "SAMPAN_DATA")]
+    folder: Option<PathBuf>,
+}
+
+impl AdminData {
+    pub(crate) fn data(&self) -> Data {
+        Data { folder: self.folder.clone() }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Accounts, deposits, refunds, credit lines and budgets.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// What was used: by request, hour, day or in all.
+    Usage(Usage),
+    /// The invoice of a project for a month (2026-11), as HTML.
+    Invoice {
+        /// Its name or id.
+        project: String,
+        /// As 2026-11.
+        month: String,
+    },
+    /// Compute every rule of the books again.
+    Audit,
+    /// Show a price list, or check one.
+    Prices {
+        /// Default: the example.
+        file: Option<PathBuf>,
+        /// Print the example to start from.
+        #[arg(long, conflicts_with = "file")]
+        example: bool,
+    },
+    /// Programmes that give credit: applications, grants, tranches.
+    Catalyst {
+        #[command(subcommand)]
+        command: CatalystCommand,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// List accounts with what they hold.
+    Accounts {
+        /// Of one project, by name or id.
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// Book money that came in.
+    Deposit(Amount),
+    /// Give back what was charged.
+    Refund(Amount),
+    /// Set what a project may owe: dollars, or `unlimited`.
+    Line {
+        /// Its name or id.
+        project: String,
+        /// Dollars or `unlimited`.
+        dollars: String,
+    },
+    /// List budgets with what is spent of them.
+    Budgets,
+    /// Limit what a project or key may spend in a day or month: dollars, or `none`.
+    Budget {
+        /// `project:NAME` or `key:ID`.
+        scope: String,
+        /// `day` or `month`.
+        period: String,
+        /// Dollars or `none`.
+        dollars: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Amount {
+    /// The project's name or id.
+    pub(crate) project: String,
+    /// Dollars.
+    pub(crate) dollars: String,
+    /// The transaction's name, for example the bank's: the same again changes nothing. Default: a new one.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Why.
+    #[arg(long, default_value = "")]
+    pub(crate) memo: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum UsageBy {
+    Request,
+    Hour,
+    Day,
+    All,
+}
+
+#[derive(Args)]
+pub(crate) struct Usage {
+    /// What it is summed by.
+    #[arg(long, value_enum, default_value = "day")]
+    pub(crate) by: UsageBy,
+    /// From this day on, as 2026-11-25.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Before this day.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// One project's, by name or id.
+    #[arg(long)]
+    pub(crate) project: Option<String>,
+    /// One key's.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// One model's.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// For table programs.
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// The most records.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) limit: i64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CatalystCommand {
+    /// List programmes.
+    Programmes,
+    /// Define a programme, or define it anew, from TOML.
+    Define {
+        /// The file.
+        file: PathBuf,
+    },
+    /// File an application.
+    Apply(Apply),
+    /// List applications.
+    Applications,
+    /// Grant an application; tranches without a milestone come at once.
+    Grant {
+        /// Its id.
+        application: String,
+        /// Tokens.
+        #[arg(long, default_value_t = 0)]
+        tokens: i64,
+        /// Dollars.
+        #[arg(long, default_value = "0")]
+        dollars: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Reject an application.
+    Reject {
+        /// Its id.
+        application: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// List grants.
+    Grants,
+    /// Show a grant: tranches, burn-down, forecast, alerts, trail.
+    Show {
+        /// Its id.
+        grant: String,
+    },
+    /// Release a tranche, because its milestone was reached.
+    Release {
+        /// The grant's id.
+        grant: String,
+        /// 1 is the first.
+        tranche: i64,
+        /// What shows it.
+        #[arg(long)]
+        evidence: String,
+    },
+    /// Take a grant back.
+    ClawBack {
+        /// Its id.
+        grant: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// The project that will use it, by name or id.
+    pub(crate) project: String,
+    /// The programme.
+    #[arg(long, default_value = "catalyst")]
+    pub(crate) programme: String,
+    /// The company's name.
+    #[arg(long)]
+    pub(crate) company: String,
+    /// When it was founded, as 2024-05-01.
+    #[arg(long)]
+    pub(crate) founded: String,
+    /// Its funding stage.
+    #[arg(long)]
+    pub(crate) stage: String,
+    /// Its country in two letters.
+    #[arg(long)]
+    pub(crate) country: String,
+    /// Tokens.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) tokens: i64,
+    /// Dollars.
+    #[arg(long, default_value = "0")]
+    pub(crate) dollars: String,
+    /// What for.
+    #[arg(long, default_value = "")]
+    pub(crate) note: String,
+}

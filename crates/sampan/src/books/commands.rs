@@ -1,0 +1,285 @@
+//! `sampan admin` on the database itself, beside a server that may be running.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use base::{Clock, Entropy as _};
+use ledger::calendar::{parse_day, show_time};
+use ledger::money::{dollars, parse_dollars};
+use ledger::programme::Programmes;
+use ledger::usage::{By, Filter, Total, csv_of_records, csv_of_totals, records, totals};
+use ledger::{Ledger, Operation, Options, Period, PriceList, Scope, Transaction};
+use meta::Directory;
+use serde_json::json;
+
+use super::args::{Admin, AdminCommand, Amount, LedgerCommand, Usage, UsageBy};
+use super::catalyst;
+use crate::machine::{self, SystemClock, SystemEntropy, print};
+use crate::model::table;
+
+/// Who does it, in the trail.
+pub(super) const ACTOR: &str = "command line";
+
+/// What a command works on.
+pub(super) struct Desk {
+    pub(super) ledger: Ledger,
+    pub(super) programmes: Programmes,
+    directory: Directory,
+    pub(super) is_json: bool,
+}
+
+pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
+    if let AdminCommand::Prices { file, example } = &admin.command {
+        if *example {
+            return print(PriceList::EXAMPLE);
+        }
+        return prices(&super::prices(file.as_deref())?.0, admin.json);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async {
+        let data = machine::data_folder(&admin.data.data());
+        let database = super::database(&data, admin.place.database.as_deref()).await?;
+        let clock: Arc<dyn Clock> = SystemClock::start();
+        let directory = Directory::new(database.clone(), Arc::clone(&clock), Arc::new(SystemEntropy));
+        let ledger = super::ledger(database, &clock, Options::default());
+        let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
+        let desk = Desk { ledger, programmes, directory, is_json: admin.json };
+        match &admin.command {
+            AdminCommand::Ledger { command } => ledger_command(&desk, command).await,
+            AdminCommand::Usage(wanted) => usage(&desk, wanted).await,
+            AdminCommand::Invoice { project, month } => {
+                let project = desk.project(project).await?;
+                print(&desk.ledger.invoice(&project, parse_day("month", month)?).await?)
+            }
+            AdminCommand::Audit => audit(&desk).await,
+            AdminCommand::Prices { .. } => Ok(()),
+            AdminCommand::Catalyst { command } => {
+                desk.programmes.first_start().await?;
+                catalyst::run(&desk, command).await
+            }
+        }
+    })
+}
+
+impl Desk {
+    /// The id of a project that is named by its name or id. One that is in no directory is taken as it is: without
+    /// accounts there is none.
+    pub(super) async fn project(&self, name: &str) -> anyhow::Result<String> {
+        let projects = self.directory.projects().await?;
+        let named = projects.into_iter().find(|project| project.name == name || project.id == name);
+        Ok(named.map_or_else(|| name.to_owned(), |project| project.id))
+    }
+
+    /// The same if one is named.
+    async fn some_project(&self, name: Option<&String>) -> anyhow::Result<Option<String>> {
+        match name {
+            Some(name) => Ok(Some(self.project(name).await?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+        print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    }
+}
+
+async fn ledger_command(desk: &Desk, command: &LedgerCommand) -> anyhow::Result<()> {
+    match command {
+        LedgerCommand::Accounts { project } => accounts(desk, project.as_ref()).await,
+        LedgerCommand::Deposit(amount) => {
+            let amount_micro = parse_dollars("dollars", &amount.dollars)?;
+            let project = desk.project(&amount.project).await?;
+            book(desk, amount, Operation::Deposit { project, amount_micro }).await
+        }
+        LedgerCommand::Refund(amount) => {
+            let amount_micro = parse_dollars("dollars", &amount.dollars)?;
+            let project = desk.project(&amount.project).await?;
+            book(desk, amount, Operation::Refund { project, amount_micro }).await
+        }
+        LedgerCommand::Line { project, dollars } => {
+            let credit_line_micro = match dollars.as_str() {
+                "unlimited" => None,
+                text => Some(parse_dollars("dollars", text)?),
+            };
+            let (name, project) = (new_name("line"), desk.project(project).await?);
+            let operation = Operation::Open { project, credit_line_micro };
+            let transaction = Transaction { name, operation, actor: ACTOR.to_owned(), memo: String::new() };
+            desk.ledger.book(transaction).await?;
+            Ok(())
+        }
+        LedgerCommand::Budgets => budgets(desk).await,
+        LedgerCommand::Budget { scope, period, dollars } => {
+            let limit_micro = match dollars.as_str() {
+                "none" => None,
+                text => Some(parse_dollars("dollars", text)?),
+            };
+            let scope = match scope.strip_prefix("project:") {
+                Some(project) => Scope::project(&desk.project(project).await?),
+                None => Scope::parse(scope)?,
+            };
+            Ok(desk.ledger.set_budget(&scope, Period::parse(period)?, limit_micro).await?)
+        }
+    }
+}
+
+async fn accounts(desk: &Desk, project: Option<&String>) -> anyhow::Result<()> {
+    let project = desk.some_project(project).await?;
+    let accounts = desk.ledger.accounts(project.as_deref()).await?;
+    if desk.is_json {
+        let rows: Vec<_> = accounts
+            .iter()
+            .map(|account| {
+                json!({
+                    "id": account.id.as_str(), "project": account.project, "unit": account.id.unit().name(),
+                    "balance": account.balance, "floor": account.floor, "expires_ms": account.expires_ms,
+                    "closed": account.is_closed,
+                })
+            })
+            .collect();
+        return Desk::print_json(&json!(rows));
+    }
+    let mut shown = table(&["ACCOUNT", "HOLDS", "AT LEAST", "ENDS"]);
+    for account in &accounts {
+        let unit = account.id.unit();
+        let floor = match account.floor {
+            Some(floor) => unit.show(floor),
+            None => "any".to_owned(),
+        };
+        let ends = match (account.is_closed, account.expires_ms) {
+            (true, _) => "closed".to_owned(),
+            (false, Some(expires_ms)) => show_time(expires_ms),
+            (false, None) => "-".to_owned(),
+        };
+        shown.add_row([account.id.to_string(), unit.show(account.balance), floor, ends]);
+    }
+    print(&format!("{shown}\n"))
+}
+
+async fn book(desk: &Desk, amount: &Amount, operation: Operation) -> anyhow::Result<()> {
+    let name = amount.name.clone().unwrap_or_else(|| new_name("admin"));
+    let transaction = Transaction { name: name.clone(), operation, actor: ACTOR.to_owned(), memo: amount.memo.clone() };
+    let change = desk.ledger.book(transaction).await?;
+    if desk.is_json {
+        return Desk::print_json(&json!({"name": name, "replayed": change.is_replay}));
+    }
+    match change.is_replay {
+        true => print(&format!("{name} was booked before\n")),
+        false => print(&format!("{name}\n")),
+    }
+}
+
+/// A name that nobody else uses.
+fn new_name(prefix: &str) -> String {
+    let mut bytes = [0; 8];
+    SystemEntropy.fill(&mut bytes);
+    format!("{prefix}-{:016x}", u64::from_be_bytes(bytes))
+}
+
+async fn budgets(desk: &Desk) -> anyhow::Result<()> {
+    let budgets = desk.ledger.budgets().await?;
+    if desk.is_json {
+        let row = |(budget, spent): &(ledger::Budget, i64)| {
+            json!({
+                "scope": budget.scope.as_str(), "period": budget.period.name(), "limit_micro": budget.limit_micro,
+                "spent_micro": spent,
+            })
+        };
+        return Desk::print_json(&json!(budgets.iter().map(row).collect::<Vec<_>>()));
+    }
+    let mut shown = table(&["SCOPE", "PERIOD", "LIMIT", "SPENT"]);
+    for (budget, spent) in &budgets {
+        let period = budget.period.name().to_owned();
+        shown.add_row([budget.scope.to_string(), period, dollars(budget.limit_micro), dollars(*spent)]);
+    }
+    print(&format!("{shown}\n"))
+}
+
+async fn usage(desk: &Desk, wanted: &Usage) -> anyhow::Result<()> {
+    let at = |field, day: Option<&String>| day.map(|day| parse_day(field, day)).transpose();
+    let filter = Filter {
+        from_ms: at("from", wanted.from.as_ref())?.unwrap_or(0),
+        to_ms: at("to", wanted.to.as_ref())?,
+        project: desk.some_project(wanted.project.as_ref()).await?,
+        key: wanted.key.clone(),
+        model: wanted.model.clone(),
+    };
+    let database = desk.ledger.database();
+    let by = match wanted.by {
+        UsageBy::Hour => By::Hour,
+        UsageBy::Day => By::Day,
+        UsageBy::All => By::All,
+        UsageBy::Request => {
+            let found = records(database, &filter, None, wanted.limit).await?;
+            if wanted.csv {
+                return print(&csv_of_records(&found));
+            }
+            if desk.is_json {
+                return Desk::print_json(&json!(found));
+            }
+            let mut shown = table(&["AT", "PROJECT", "KEY", "MODEL", "IN", "CACHED", "OUT", "DOLLARS", "MS", "END"]);
+            for record in found {
+                let counts = [record.tokens_in, record.tokens_cached, record.tokens_out].map(|count| count.to_string());
+                let names = [show_time(record.at_ms as u64), record.project, record.key, record.model];
+                let ends = [dollars(record.price_micro), record.latency_ms.to_string(), record.outcome];
+                shown.add_row(names.into_iter().chain(counts).chain(ends));
+            }
+            return print(&format!("{shown}\n"));
+        }
+    };
+    let found = totals(database, &filter, by).await?;
+    if wanted.csv {
+        return print(&csv_of_totals(&found));
+    }
+    if desk.is_json {
+        return Desk::print_json(&json!(found));
+    }
+    print(&format!("{}\n", table_of_totals(found)))
+}
+
+fn table_of_totals(totals: Vec<Total>) -> comfy_table::Table {
+    let mut shown = table(&["FROM", "PROJECT", "KEY", "MODEL", "WHAT", "REQUESTS", "IN", "CACHED", "OUT", "DOLLARS"]);
+    for total in totals {
+        let start = if total.start_ms == 0 { "-".to_owned() } else { show_time(total.start_ms as u64) };
+        let counts =
+            [total.requests, total.tokens_in, total.tokens_cached, total.tokens_out].map(|count| count.to_string());
+        let names = [start, total.project, total.key, total.model, total.activity];
+        shown.add_row(names.into_iter().chain(counts).chain([dollars(total.price_micro)]));
+    }
+    shown
+}
+
+async fn audit(desk: &Desk) -> anyhow::Result<()> {
+    let audit = desk.ledger.audit().await?;
+    if desk.is_json {
+        Desk::print_json(&json!({
+            "transactions": audit.transactions, "entries": audit.entries, "accounts": audit.accounts,
+            "reservations": audit.reservations, "findings": audit.findings,
+        }))?;
+    } else {
+        print(&format!(
+            "{} transactions, {} entries, {} accounts, {} reservations\n",
+            audit.transactions, audit.entries, audit.accounts, audit.reservations
+        ))?;
+    }
+    match audit.findings.len() {
+        0 if desk.is_json => Ok(()),
+        0 => print("the books are true\n"),
+        count => bail!("{count} findings:\n  {}", audit.findings.join("\n  ")),
+    }
+}
+
+fn prices(list: &PriceList, is_json: bool) -> anyhow::Result<()> {
+    if is_json {
+        let rows: Vec<_> = list.table().into_iter().map(price).collect();
+        return Desk::print_json(&json!({"version": list.version(), "prices": rows}));
+    }
+    let mut shown = table(&["MODEL", "REGION", "FROM", "DOLLARS"]);
+    for row in list.table() {
+        shown.add_row(row);
+    }
+    print(&format!("{shown}\nversion {}\n", list.version()))
+}
+
+fn price([model, region, from, prices]: [String; 4]) -> serde_json::Value {
+    json!({"model": model, "region": region, "from": from, "prices": prices})
+}
