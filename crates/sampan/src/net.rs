@@ -1,10 +1,13 @@
-//! `sampan net`: the network planner in a terminal.
+//! `sampan net`: the network planner and the mover in a terminal.
 
 pub(crate) mod args;
 mod check;
 mod doctor;
 mod plan;
+mod recv;
+mod send;
 mod simai;
+mod transfer;
 mod uplinks;
 
 use args::NetCommand;
@@ -16,6 +19,8 @@ pub(crate) fn run(command: &NetCommand) -> anyhow::Result<()> {
         NetCommand::Uplinks(uplinks) => uplinks::run(uplinks),
         NetCommand::Doctor(doctor) => doctor::run(doctor),
         NetCommand::Simai(simai) => simai::run(simai),
+        NetCommand::Send(send) => send::run(send),
+        NetCommand::Recv(recv) => recv::run(recv),
     }
 }
 

@@ -16,6 +16,67 @@ pub(crate) enum NetCommand {
     Doctor(Doctor),
     /// Print SimAI-Analytical's table of an AICB workload.
     Simai(Simai),
+    /// Send a file or a folder to a machine where `sampan net recv` runs; repeated, it goes on where it ended.
+    Send(Send),
+    /// Receive what `sampan net send` sends, into a folder.
+    Recv(Recv),
+}
+
+#[derive(Args)]
+pub(crate) struct Send {
+    /// A file or a folder.
+    pub(crate) path: PathBuf,
+    /// Addresses of the receiver, HOST or HOST:PORT, one a plane: when one dies the others carry on.
+    #[arg(required = true, value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenSource,
+    /// TCP streams on each plane.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) streams: u32,
+    /// What a stream sends at once, and at most sends again: a power of two from 64K to 64M.
+    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = super::transfer::chunk_bytes)]
+    pub(crate) chunk: u32,
+    /// The most that is sent in a second, for example 10Gbit or 800MB.
+    #[arg(long, value_parser = super::transfer::rate)]
+    pub(crate) rate: Option<u64>,
+    /// Give up after so many seconds without any progress.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) patience: u32,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Recv {
+    /// Where files arrive; it is made if it does not exist.
+    pub(crate) folder: PathBuf,
+    /// Where to listen; give it once for each plane.
+    #[arg(long, value_name = "ADDRESS", default_values = ["127.0.0.1:8430"])]
+    pub(crate) listen: Vec<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenSource,
+    /// End after one transfer.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Check what arrives and throw it away, to measure a path.
+    #[arg(long)]
+    pub(crate) discard: bool,
+    /// The most gigabytes of one transfer; default: what is free on the disk.
+    #[arg(long, value_name = "GB")]
+    pub(crate) max: Option<u32>,
+    /// For scripts: one line an event.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What both ends know. On the command line itself it could be read by everybody on the machine.
+#[derive(Args)]
+pub(crate) struct TokenSource {
+    /// A file that holds the token; otherwise it is SAMPAN_NET_TOKEN in the environment.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

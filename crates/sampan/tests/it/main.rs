@@ -8,4 +8,5 @@ mod net;
 mod program;
 mod route;
 mod serving;
+mod transfer;
 mod vectors;
