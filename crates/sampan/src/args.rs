@@ -47,7 +47,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::vector_commands::args::VectorsCommand,
     },
-    /// Look after the books: accounts, usage, prices, programmes, audit.
+    /// Look after projects and keys, and the books: accounts, usage, prices, programmes, audit.
     Admin(crate::books::args::Admin),
     /// Print shell completions.
     Completions {
@@ -114,7 +114,7 @@ pub(crate) struct Data {
 
 #[derive(Args)]
 pub(crate) struct Up {
-    /// Address to listen on; port 0 takes a free one. Loopback only, until there are accounts.
+    /// Address to listen on; port 0 takes a free one. Others than loopback need --keys.
     #[arg(long, default_value = "127.0.0.1:8420", env = "SAMPAN_LISTEN")]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
@@ -125,7 +125,10 @@ pub(crate) struct Up {
     /// Route requests among this machine's models and upstream pools, as this policy says (docs/routing.md).
     #[arg(long, value_name = "FILE", env = "SAMPAN_POOLS")]
     pub(crate) pools: Option<PathBuf>,
-    /// No key is needed. This is so anyway as long as there are no accounts.
+    /// Ask for a key on every request. The first start makes one and keeps it in DIR/admin.key.
+    #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open")]
+    pub(crate) keys: bool,
+    /// No key is asked for, which is so without --keys.
     #[arg(long)]
     pub(crate) open: bool,
     /// Memory for keys and values of all models together, in MiB; default: a quarter of the machine's.

@@ -15,6 +15,7 @@ use ledger::programme::Programmes;
 use ledger::{Ledger, Meter, MeterOptions, Options, PriceList};
 use meta::{Database, Place};
 
+use crate::accounts;
 use crate::machine::{self, SystemEntropy};
 use args::BookOptions;
 
@@ -33,6 +34,7 @@ const NOBODY: &str = "local";
 pub(crate) struct Kept {
     pub(crate) meter: Arc<Meter>,
     pub(crate) programmes: Programmes,
+    pub(crate) database: Database,
 }
 
 /// Opens the database; `database` names another one than the file in the data folder.
@@ -44,6 +46,9 @@ pub(crate) async fn database(data: &Path, database: Option<&str>) -> anyhow::Res
             Place::File(data.join(FILE))
         }
     };
+    if let Place::File(file) = &place {
+        accounts::protect(file)?;
+    }
     Ok(Database::open(place, &[meta::SCHEMA, ledger::SCHEMA]).await?)
 }
 
@@ -71,7 +76,7 @@ pub(crate) async fn open(data: &Path, options: &BookOptions, clock: &Arc<dyn Clo
     let (prices, text) = prices(options.prices.as_deref())?;
     let credit_line_micro = options.credit.then_some(0);
     let database = database(data, options.place.database.as_deref()).await?;
-    let ledger = ledger(database, clock, Options { credit_line_micro });
+    let ledger = ledger(database.clone(), clock, Options { credit_line_micro });
     ledger.remember_prices(prices.version(), &text).await?;
     ledger.sweep().await?;
     let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
@@ -81,7 +86,7 @@ pub(crate) async fn open(data: &Path, options: &BookOptions, clock: &Arc<dyn Clo
     let meter_options =
         MeterOptions { region: options.region.clone(), is_price_required: options.credit, nobody: Some(nobody) };
     let meter = Meter::new(ledger, prices, meter_options, machine::random_seed()?);
-    Ok(Kept { meter, programmes })
+    Ok(Kept { meter, programmes, database })
 }
 
 /// Until the process ends.

@@ -47,7 +47,8 @@ pub(crate) struct StoreOptions {
 pub(crate) struct VectorOptions {
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json.
+    /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json, as
+    /// --keys does.
     #[arg(long, env = "SAMPAN_VECTORS_SIGNED")]
     pub(crate) vectors_signed: bool,
     /// Bytes of one vector's metadata that filters may use; Amazon's limit is 2048.
@@ -123,12 +124,17 @@ pub(crate) struct Served {
 }
 
 /// Opens what is served.
-pub(crate) fn serve(data: &Path, options: &VectorOptions, clock: &Arc<dyn Clock>) -> anyhow::Result<Served> {
+pub(crate) fn serve(
+    data: &Path,
+    options: &VectorOptions,
+    asks_for_keys: bool,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Served> {
     let folder = folder(data);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let catalogue = Arc::new(catalogue(&folder, &options.store, Arc::clone(clock), limits(options.filterable_bytes)?)?);
     let keys = Arc::new(OnePair(pair(&folder)?));
-    let access = if options.vectors_signed { Access::Signed } else { Access::Open };
+    let access = if options.vectors_signed || asks_for_keys { Access::Signed } else { Access::Open };
     let compactor = Compactor::start(Arc::clone(&catalogue))?;
     Ok(Served { buckets: Buckets::new(catalogue, keys, access, Identity::default()), compactor })
 }

@@ -3,6 +3,8 @@
 //! stdout is data, stderr is talk. Everything that the libraries must not reach for (clocks, randomness, the
 //! environment, the machine's size) is read here and handed down.
 
+mod accounts;
+mod admin;
 mod args;
 mod bench;
 mod books;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::accounts;
 use crate::args::Up;
 use crate::machine::{self, SystemClock, say};
 use crate::shelf::{self, Entry};
@@ -27,11 +28,8 @@ const DRAIN: Duration = Duration::from_secs(60);
 const KV_BYTES_FALLBACK: u64 = 1 << 30;
 
 pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
-    if !up.listen.ip().is_loopback() {
-        bail!(
-            "--listen {}: only loopback addresses are served as long as there are no accounts\nhint: use 127.0.0.1",
-            up.listen
-        );
+    if !up.listen.ip().is_loopback() && !up.keys {
+        bail!("--listen {}: only loopback addresses are served without keys\nhint: --keys asks for them", up.listen);
     }
     if up.open {
         tracing::info!("--open: no key is asked for");
@@ -55,10 +53,14 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let generate = router.clone().map_or(fleet, |router| router as Arc<dyn Generate>);
     let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
     let data = machine::data_folder(&up.data);
-    let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, &clock))?;
+    let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, up.keys, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
     let kept = crate::books::open(&data, &up.books, &clock).await?;
+    let directory = match up.keys {
+        true => Some(accounts::opened_first(&data, kept.database, &clock).await?),
+        false => None,
+    };
     let metered = Metered::new(Arc::clone(&kept.meter), generate);
     let app = App::new(Arc::new(metered), clock, machine::random_seed()?).with_buckets(served.buckets);
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
@@ -68,6 +70,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
     };
+    let app = match directory {
+        Some(directory) => app.with_accounts(directory),
+        None => app,
+    };
     let app = Arc::new(app.with_objects(objects(&data)?));
     let resumed = app.resume_batches().await.context("take up the batches of the last start")?;
     if resumed > 0 {
@@ -75,7 +81,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     }
 
     machine::print(&format!("http://{address}\n"))?;
-    greet(&address.to_string(), &models, &crate::buckets::folder(&data).join("access-key.json"));
+    greet(&address.to_string(), &models, &data, up.keys);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(async move {
         let mut stopped = stopped;
@@ -159,7 +165,7 @@ pub(crate) fn start(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>, optio
     engine.with_context(|| format!("start the model {}", entry.name))
 }
 
-fn greet(address: &str, models: &[String], pair: &Path) {
+fn greet(address: &str, models: &[String], data: &Path, asks_for_keys: bool) {
     if !std::io::stderr().is_terminal() {
         return;
     }
@@ -167,12 +173,17 @@ fn greet(address: &str, models: &[String], pair: &Path) {
     say(&format!("Sampan serves {} at http://{address}/v1", models.join(", ")));
     say("");
     say(&format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\"));
+    if asks_for_keys {
+        say(&format!("    -H \"authorization: Bearer $(cat {})\" \\", accounts::key_file(data).display()));
+    }
     say(&format!(r#"    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'"#));
     say("");
     say(&format!(
         "Vector buckets: boto3.client('s3vectors', endpoint_url='http://{address}', region_name='us-east-1')"
     ));
-    say(&format!("  with the key pair in {}, or with any while keys are not asked for", pair.display()));
+    let pair = crate::buckets::folder(data).join("access-key.json");
+    let others = if asks_for_keys { "" } else { ", or with any while keys are not asked for" };
+    say(&format!("  with the key pair in {}{others}", pair.display()));
     say("");
     say("Ctrl-C stops it.");
 }

@@ -60,6 +60,8 @@ impl AdminData {
 
 #[derive(Subcommand)]
 pub(crate) enum AdminCommand {
+    #[command(flatten)]
+    Identity(crate::admin::IdentityCommand),
     /// Accounts, deposits, refunds, credit lines and budgets.
     Ledger {
         #[command(subcommand)]

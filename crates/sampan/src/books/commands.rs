@@ -41,6 +41,9 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
         let database = super::database(&data, admin.place.database.as_deref()).await?;
         let clock: Arc<dyn Clock> = SystemClock::start();
         let directory = Directory::new(database.clone(), Arc::clone(&clock), Arc::new(SystemEntropy));
+        if let AdminCommand::Identity(command) = &admin.command {
+            return crate::admin::run(&data, admin.json, &directory, &*clock, command).await;
+        }
         let ledger = super::ledger(database, &clock, Options::default());
         let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
         let desk = Desk { ledger, programmes, directory, is_json: admin.json };
@@ -52,7 +55,7 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
                 print(&desk.ledger.invoice(&project, parse_day("month", month)?).await?)
             }
             AdminCommand::Audit => audit(&desk).await,
-            AdminCommand::Prices { .. } => Ok(()),
+            AdminCommand::Identity(_) | AdminCommand::Prices { .. } => Ok(()),
             AdminCommand::Catalyst { command } => {
                 desk.programmes.first_start().await?;
                 catalyst::run(&desk, command).await

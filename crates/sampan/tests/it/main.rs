@@ -1,6 +1,7 @@
 //! The program itself, as a person or a script starts it.
 #![expect(clippy::unwrap_used, reason = "a test that fails here says so by panicking")]
 
+mod accounts;
 mod batches;
 mod chat;
 mod commands;

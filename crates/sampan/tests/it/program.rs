@@ -78,11 +78,15 @@ impl Server {
     }
 
     fn send_as(&self, content_type: &str, method: &str, path: &str, body: &str) -> TcpStream {
+        self.send_with(&format!("content-type: {content_type}\r\n"), method, path, body)
+    }
+
+    fn send_with(&self, headers: &str, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
-             content-length: {length}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+             {headers}content-length: {length}\r\n\r\n",
             self.address
         );
         stream.write_all(head.as_bytes()).unwrap();
@@ -97,8 +101,13 @@ impl Server {
 
     /// The same with a body of another type.
     pub(crate) fn ask_as(&self, content_type: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.ask_with(&format!("content-type: {content_type}\r\n"), method, path, body)
+    }
+
+    /// The same with these headers, each with the end of its line.
+    pub(crate) fn ask_with(&self, headers: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut answer = String::new();
-        self.send_as(content_type, method, path, body).read_to_string(&mut answer).unwrap();
+        self.send_with(headers, method, path, body).read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (status, answer)
     }
