@@ -15,9 +15,10 @@ use crate::accounting::Books;
 use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::Buckets;
+use crate::observe::{Observed, Observer};
 use crate::{
-    Routing, Shelf, accounting, anthropic, auth, cohere, console, dashscope, guard, health, ollama, openai, ossvectors,
-    planner, residents, routing, s3vectors, shelf,
+    Routing, Shelf, accounting, anthropic, auth, cohere, console, dashscope, guard, health, observe, ollama, openai,
+    ossvectors, planner, residents, routing, s3vectors, shelf,
 };
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
@@ -45,6 +46,8 @@ pub struct App {
     pub(crate) routing: Option<Routing>,
     /// Where the API keeps what outlives a request.
     pub(crate) objects: Arc<dyn Store>,
+    /// What is measured.
+    pub(crate) observer: Arc<Observer>,
     /// Batches that are not over.
     pub(crate) desk: Arc<Desk>,
     /// Responses that nobody waits for.
@@ -63,8 +66,10 @@ impl App {
     pub fn new(generate: Arc<dyn Generate>, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let objects: Arc<dyn Store> = Arc::new(store::Memory::new());
         let desk = Arc::new(Desk::new(Arc::clone(&objects), Arc::clone(&clock), seed));
+        let observer = Observer::new(Arc::clone(&clock));
         Self {
-            generate: Arc::new(OnBehalf(generate)),
+            generate: Arc::new(OnBehalf(Arc::new(Observed { inner: generate, observer: Arc::clone(&observer) }))),
+            observer,
             clock,
             directory: None,
             embed: None,
@@ -201,6 +206,7 @@ pub fn router(app: Arc<App>) -> Router {
         .nest("/compatible-mode", openai::routes().merge(openai::model_routes()))
         .nest("/apps/anthropic", anthropic::routes().merge(anthropic::model_routes()))
         .merge(health::routes())
+        .merge(observe::routes())
         .merge(console::routes())
         .merge(residents::routes())
         .merge(shelf::routes())
@@ -210,6 +216,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), observe::watch))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ossvectors::taken))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard::only_local_names))

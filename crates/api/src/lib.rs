@@ -24,6 +24,7 @@ mod files;
 mod guard;
 mod health;
 mod kept;
+mod observe;
 mod ollama;
 mod openai;
 mod ossvectors;

@@ -24,6 +24,9 @@ const RULES: &[(&str, Rule)] = &[
     ("/console/{version}/{*path}", Rule::Public),
     ("/console/render", Rule::Look),
     // Our own.
+    ("/metrics", Rule::Look),
+    ("/admin/v1/requests", Rule::Manage),
+    ("/admin/v1/requests/tail", Rule::Manage),
     ("/admin/v1/models", Rule::Look),
     ("/admin/v1/models/load", Rule::Manage),
     ("/admin/v1/models/unload", Rule::Manage),
