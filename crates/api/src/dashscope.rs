@@ -3,6 +3,7 @@
 //! | route | covered |
 //! |---|---|
 //! | `POST /api/v1/services/aigc/text-generation/generation` | text and messages, SSE, tools, thinking, sampling |
+//! | `POST /api/v1/services/aigc/multimodal-generation/generation` | the same with pictures, animations, lists of frames |
 //! | `POST /api/v1/services/embeddings/text-embedding/text-embedding` | texts, `dimension`, `text_type`, `instruct` |
 //! | `POST /api/v1/services/rerank/text-rerank/text-rerank` | `top_n`, `return_documents`, `instruct` |
 //!
@@ -30,6 +31,7 @@ pub(crate) use error::Failure;
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/services/aigc/text-generation/generation", post(handlers::generation))
+        .route("/api/v1/services/aigc/multimodal-generation/generation", post(handlers::multimodal))
         .route("/api/v1/services/embeddings/text-embedding/text-embedding", post(embed::embedding))
         .route("/api/v1/services/rerank/text-rerank/text-rerank", post(embed::rerank))
 }

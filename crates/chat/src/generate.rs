@@ -38,6 +38,8 @@ pub struct ModelFacts {
     pub parameters: u64,
     /// Bytes of its tensors.
     pub size_bytes: u64,
+    /// It sees pictures.
+    pub vision: bool,
     /// Its chat template calls tools.
     pub tools: bool,
     /// Its chat template switches reasoning on and off.

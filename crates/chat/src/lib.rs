@@ -4,7 +4,7 @@
 //! answers (the native engine, an upstream pool, an edge node, a test) implements [`Generate`]. Neither side sees the
 //! other.
 //!
-//! * `message`: roles, parts, tool calls, tools.
+//! * `message`: roles, parts, tool calls, tools; `media`: pictures and videos in them.
 //! * `request`: a request with its sampling settings, checked when it is made.
 //! * `event`: what comes back; a stream ends in exactly one `Finished`, or in one error.
 //! * `generate`: the trait. `testing` has a fake and the suite for all implementations.
@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod generate;
 mod manage;
+mod media;
 mod message;
 mod output;
 mod rendered;
@@ -44,7 +45,8 @@ pub use error::{Error, Result};
 pub use event::{Event, Finish, FinishReason, Logprob, StopMatch, TokenLogprobs, Usage};
 pub use generate::{EventStream, Generate, ModelCard, ModelFacts};
 pub use manage::{KeepAlive, Manage, ModelState, ModelStatus};
-pub use message::{Content, ImageSource, Message, Part, Role, Tool, ToolCall, ToolChoice};
+pub use media::{ImageSource, Video};
+pub use message::{Content, Message, Part, Role, Tool, ToolCall, ToolChoice};
 pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;
 pub use request::{Caller, Format, GenerateRequest, Priority, Prompt, Sampling, StopRules, Thinking, limits};

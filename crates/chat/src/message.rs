@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::{ImageSource, Video};
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -28,15 +30,6 @@ impl Role {
     }
 }
 
-/// Where a picture's bytes are.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ImageSource {
-    /// The encoded file (PNG, JPEG, WebP, GIF) itself.
-    Bytes(Vec<u8>),
-    /// An address to fetch it from.
-    Url(String),
-}
-
 /// One piece of a message's content.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
@@ -44,8 +37,18 @@ pub enum Part {
     Text(String),
     /// A picture.
     Image(ImageSource),
-    /// A video: the address, or the bytes of the file.
-    Video(ImageSource),
+    /// A video.
+    Video(Video),
+}
+
+impl Part {
+    fn sources_mut(&mut self) -> &mut [ImageSource] {
+        match self {
+            Self::Text(_) => &mut [],
+            Self::Image(source) | Self::Video(Video::File(source)) => std::slice::from_mut(source),
+            Self::Video(Video::Frames { frames, .. }) => frames,
+        }
+    }
 }
 
 /// The content of a message.
@@ -117,6 +120,15 @@ impl Message {
                 texts.collect()
             }
         }
+    }
+
+    /// Every picture, and every frame of a video, as places from which bytes come.
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut ImageSource> {
+        let parts = match &mut self.content {
+            Content::Parts(parts) => parts.as_mut_slice(),
+            Content::None | Content::Text(_) => &mut [],
+        };
+        parts.iter_mut().flat_map(Part::sources_mut)
     }
 
     /// Whether the content holds a picture or a video.

@@ -29,9 +29,52 @@ impl Rendered {
         segments
     }
 
+    /// Adds text that says nothing but itself.
+    pub fn push_text(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// Adds a control token.
+    pub fn push_control(&mut self, token: &str) {
+        let start = self.text.len();
+        self.text.push_str(token);
+        self.control.push(start..self.text.len());
+    }
+
+    /// Adds a stretch of another prompt, in which control tokens stay what they are. One that is cut becomes text.
+    ///
+    /// # Panics
+    /// If the stretch is not one of whole characters of that prompt.
+    pub fn push_stretch(&mut self, other: &Self, stretch: Range<usize>) {
+        let begins = self.text.len();
+        self.text.push_str(&other.text[stretch.clone()]);
+        let whole = other.control.iter().filter(|control| control.start >= stretch.start && control.end <= stretch.end);
+        self.control
+            .extend(whole.map(|control| begins + control.start - stretch.start..begins + control.end - stretch.start));
+    }
+
     /// Whether the prompt ends with an open `<think>`, so that the answer begins inside the reasoning.
     #[must_use]
     pub fn ends_in_reasoning(&self) -> bool {
         self.text.trim_end().ends_with("<think>")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rendered;
+
+    #[test]
+    fn stretches_keep_their_control_tokens() {
+        let mut prompt = Rendered::default();
+        prompt.push_text("a");
+        prompt.push_control("<|b|>");
+        prompt.push_text("c");
+        let mut other = Rendered::default();
+        other.push_text("x");
+        other.push_stretch(&prompt, 1..prompt.text.len());
+        other.push_stretch(&prompt, 3..6);
+        assert_eq!(other.text, "x<|b|>cb|>");
+        assert_eq!(format!("{:?}", other.control), "[1..6]");
     }
 }

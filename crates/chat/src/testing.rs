@@ -120,6 +120,7 @@ fn card(model: &str) -> ModelCard {
             weight_format: "BF16".to_owned(),
             parameters: 596_049_920,
             size_bytes: 1_192_099_840,
+            vision: true,
             tools: true,
             thinking: true,
             chat_template: "{{ messages }}".to_owned(),

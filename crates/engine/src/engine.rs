@@ -15,10 +15,12 @@ use tokio::sync::mpsc;
 
 use crate::checked;
 use crate::constraint::{Constrainer, Held};
+use crate::eyes::{Eyes, Look};
 use crate::output::Output;
 use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
 use crate::scheduler::{Limits, Scheduler};
+use crate::sight::Sight;
 use crate::worker::{Command, EVENTS_MAX, Submission, Worker};
 use crate::{Error, Result, facts};
 
@@ -103,7 +105,11 @@ impl Engine {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        let text = TextSide::new(checkpoint.text.clone())?;
+        if !checkpoint.has_head() {
+            return Err(Error::Headless { name: name.to_owned() });
+        }
+        let eyes = Eyes::open(checkpoint, &cpu, options.precision)?;
+        let text = TextSide::new(checkpoint, eyes)?;
         let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
         let (kv, limits) = cache(&checkpoint.config, options)?;
         let scheduler = Scheduler::new(limits);
@@ -266,6 +272,7 @@ impl Shared {
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
             return Err(chat::Error::UnknownToken { token, vocabulary: self.vocabulary });
         }
+        let sight = self.sight(&tokens, &encoded.looks, request)?;
         let held = match held {
             Some(held) => Some(held),
             None => self.constrainer.held(request, &encoded.output)?,
@@ -284,6 +291,7 @@ impl Shared {
                 id: request.id,
                 sampler: Sampler::new(settings, seed, &tokens),
                 tokens,
+                sight,
                 most_tokens: request.max_tokens.unwrap_or(room).min(room),
                 ending_tokens: self.ending_tokens(&request.stop),
                 stop_tokens: request.stop.tokens.clone(),
@@ -298,6 +306,19 @@ impl Shared {
             held,
             receiver,
         ))
+    }
+
+    /// What the tower makes of the pictures, and where they stand.
+    fn sight(&self, tokens: &[u32], looks: &[Look<'_>], request: &GenerateRequest) -> chat::Result<Option<Arc<Sight>>> {
+        let Some(eyes) = self.text.eyes.as_ref().filter(|_| !looks.is_empty()) else { return Ok(None) };
+        if request.echo {
+            let why = "a prompt with pictures has no text to echo".to_owned();
+            return Err(chat::Error::Unsupported { what: "echo".to_owned(), why });
+        }
+        let grids: Vec<[usize; 3]> = looks.iter().map(|look| look.grid).collect();
+        let placed = models::vision::placed(tokens, |token| self.text.is_placeholder(token), &grids);
+        let seen = looks.iter().map(|look| eyes.see(look)).collect::<chat::Result<Vec<_>>>()?;
+        Ok(Some(Arc::new(Sight::new(placed.expect("the prompt was made for these grids"), &seen))))
     }
 
     fn echo(&self, tokens: &[u32]) -> String {

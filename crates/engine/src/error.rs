@@ -14,6 +14,8 @@ pub enum Error {
     Model(#[from] models::Error),
     #[error("read the model's tokenizer or chat template")]
     Text(#[from] chat::Error),
+    #[error("{name} has no vocabulary head: it makes vectors of texts and cannot generate any")]
+    Headless { name: String },
     #[error("the tokenizer has {tokens} tokens, the model {logits} logits")]
     Vocabulary { tokens: usize, logits: usize },
     #[error("{asked_bytes} bytes for keys and values hold not one block of {block_bytes}")]
@@ -31,6 +33,7 @@ impl Error {
         match self {
             Self::Model(source) => source.kind(),
             Self::Text(source) => source.kind(),
+            Self::Headless { .. } => Kind::Invalid,
             Self::Vocabulary { .. } => Kind::Corrupt,
             Self::CacheTooSmall { .. } => Kind::Exhausted,
             Self::SameName { .. } => Kind::Conflict,

@@ -5,6 +5,9 @@
 //! note of arrivals and of readers that left, ask the [`scheduler`] what to compute, compute it in one forward pass,
 //! draw a token for every sequence that is due ([`sampler`]), turn it into events ([`output`](mod@output)).
 //!
+//! Pictures go the same way: the tower makes features of them ([`eyes`]) while the prompt is prepared, and the worker puts
+//! these in the places of their tokens ([`sight`]).
+//!
 //! New requests join between steps and leave when they are done (continuous batching); long prompts are computed in
 //! chunks beside the others. The engine does not know who asks or who pays.
 
@@ -15,12 +18,15 @@ mod checked;
 mod constraint;
 mod engine;
 mod error;
+mod eyes;
 mod facts;
 mod fleet;
 mod output;
+mod placeholders;
 mod prompt;
 pub mod sampler;
 pub mod scheduler;
+mod sight;
 mod slots;
 mod worker;
 

@@ -3,40 +3,58 @@
 use std::sync::Arc;
 
 use chat::{Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result, Specials, Template, Tokenizer};
-use models::text::{GenerationDefaults, TextAssets, TokenizerSource};
+use models::Checkpoint;
+use models::text::{GenerationDefaults, TokenizerSource};
+
+use crate::eyes::{Eyes, Look, gathered};
+use crate::placeholders::Placeholders;
 
 /// Tokenizer, template and sampling defaults of one model.
 pub(crate) struct TextSide {
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
     pub(crate) template: Option<Template>,
     pub(crate) defaults: GenerationDefaults,
+    /// `None`: the model reads text only.
+    pub(crate) eyes: Option<Eyes>,
+    placeholders: Option<Placeholders>,
 }
 
 /// An encoded prompt, and how the answer to it is read.
 pub(crate) struct Encoded {
     pub(crate) tokens: Vec<u32>,
     pub(crate) output: OutputOptions,
+    /// The pictures and clips whose placeholders stand among the tokens, in order.
+    pub(crate) looks: Vec<Look<'static>>,
+}
+
+impl Encoded {
+    fn text(tokens: Vec<u32>, output: OutputOptions) -> Self {
+        Self { tokens, output, looks: Vec::new() }
+    }
 }
 
 impl TextSide {
-    pub(crate) fn new(assets: TextAssets) -> Result<Self> {
+    pub(crate) fn new(checkpoint: &Checkpoint, eyes: Option<Eyes>) -> Result<Self> {
+        let assets = checkpoint.text.clone();
         let tokenizer = assets.tokenizer.map(tokenizer_of).transpose()?.map(Arc::new);
         let template = match (&assets.chat_template, &tokenizer) {
             (Some(source), Some(tokenizer)) => Some(Template::new(source, tokenizer.added_tokens(), &[])?),
             (Some(_) | None, _) => None,
         };
-        Ok(Self { tokenizer, template, defaults: assets.generation })
+        let placeholders = match (&checkpoint.config.vision, &tokenizer) {
+            (Some(vision), Some(tokenizer)) => Placeholders::new(vision, tokenizer),
+            _ => None,
+        };
+        Ok(Self { tokenizer, template, defaults: assets.generation, eyes, placeholders })
     }
 
     /// Cost: linear in the text; milliseconds for long prompts, so it is called off the async threads.
     pub(crate) fn encode(&self, request: &GenerateRequest, now_ms: u64) -> Result<Encoded> {
         match &request.prompt {
-            Prompt::Tokens(tokens) => {
-                Ok(Encoded { tokens: tokens.clone(), output: OutputOptions::completion(request) })
-            }
+            Prompt::Tokens(tokens) => Ok(Encoded::text(tokens.clone(), OutputOptions::completion(request))),
             Prompt::Text(text) => {
                 let tokens = self.tokenizer()?.encode(text, Specials::Parse)?;
-                Ok(Encoded { tokens, output: OutputOptions::completion(request) })
+                Ok(Encoded::text(tokens, OutputOptions::completion(request)))
             }
             Prompt::Messages(_) => self.encode_conversation(request, now_ms),
         }
@@ -47,9 +65,26 @@ impl TextSide {
             what: "a conversation".to_owned(),
             why: "this model has no chat template; send a prompt to the completions route".to_owned(),
         })?;
-        let rendered = template.render_request(request, now_ms)?;
-        let tokens = self.tokenizer()?.encode_rendered(&rendered)?;
-        Ok(Encoded { tokens, output: OutputOptions::chat(request, template, &rendered) })
+        let Some((request, media)) = gathered(request)? else {
+            let rendered = template.render_request(request, now_ms)?;
+            let tokens = self.tokenizer()?.encode_rendered(&rendered)?;
+            return Ok(Encoded::text(tokens, OutputOptions::chat(request, template, &rendered)));
+        };
+        let (Some(eyes), Some(placeholders)) = (&self.eyes, &self.placeholders) else {
+            let why = "this model reads text only".to_owned();
+            return Err(Error::Unsupported { what: "a picture".to_owned(), why });
+        };
+        let rendered = template.render_request(&request, now_ms)?;
+        let project = request.caller.as_ref().map_or("", |caller| &*caller.project);
+        let looks = media.into_iter().map(|media| eyes.look(media, project)).collect::<Result<Vec<_>>>()?;
+        let rendered = placeholders.timed(&rendered, &looks)?;
+        let tokens = placeholders.expanded(&self.tokenizer()?.encode_rendered(&rendered)?, &looks)?;
+        Ok(Encoded { tokens, output: OutputOptions::chat(&request, template, &rendered), looks })
+    }
+
+    /// Whether features of a picture stand in the place of this token.
+    pub(crate) fn is_placeholder(&self, token: u32) -> bool {
+        self.placeholders.as_ref().is_some_and(|placeholders| placeholders.is_placeholder(token))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

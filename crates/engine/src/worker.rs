@@ -18,6 +18,7 @@ use crate::engine::Place;
 use crate::output::{Output, Scored, logprobs_of};
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
+use crate::sight::{Sight, View};
 use crate::slots::Slots;
 
 /// Events that wait for their reader.
@@ -38,6 +39,8 @@ pub(crate) enum Command {
 pub(crate) struct Submission {
     pub(crate) id: RequestId,
     pub(crate) tokens: Vec<u32>,
+    /// The pictures among the tokens.
+    pub(crate) sight: Option<Arc<Sight>>,
     pub(crate) sampler: Sampler,
     pub(crate) most_tokens: u32,
     /// The model's own ends of a turn.
@@ -182,6 +185,10 @@ impl Worker {
                 let mut submission = *submission;
                 let tokens = std::mem::take(&mut submission.tokens);
                 let prompt_tokens = tokens.len();
+                let tokens = match &submission.sight {
+                    Some(sight) => sight.identities(tokens),
+                    None => tokens,
+                };
                 // A recurrent state cannot be taken back to where another sequence began to differ.
                 let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
                 self.inputs.push(Input::Arrived { id, tokens, reuses });
@@ -224,18 +231,21 @@ impl Worker {
 
     fn compute(&mut self, plan: &[Slice]) {
         self.slots.assign(plan.iter().map(|slice| slice.id), |id| self.scheduler.is_running(id));
-        let batch: Vec<Sequence<'_>> = plan
-            .iter()
-            .map(|slice| Sequence {
-                tokens: &self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count],
-                first_position: slice.first,
-                blocks: self.scheduler.blocks_of(slice.id),
-                state: self.slots.of(slice.id),
-                places: None,
-                inserted: &[],
-                logits: self.active[&slice.id].rows_wanted(slice),
-            })
-            .collect();
+        let sights: Vec<_> = plan.iter().map(|slice| self.active[&slice.id].submission.sight.clone()).collect();
+        let tokens = |slice: &Slice| &self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count];
+        let views = plan.iter().zip(&sights);
+        let views = views.map(|(slice, sight)| Some(sight.as_ref()?.view(tokens(slice), slice.first)));
+        let views: Vec<Option<View<'_>>> = views.collect();
+        let batch = plan.iter().zip(&views).map(|(slice, view)| Sequence {
+            tokens: view.as_ref().map_or_else(|| tokens(slice), |view| &view.tokens),
+            first_position: slice.first,
+            blocks: self.scheduler.blocks_of(slice.id),
+            state: self.slots.of(slice.id),
+            places: view.as_ref().map(|view| &*view.places),
+            inserted: view.as_ref().map_or(&[], |view| &view.inserted),
+            logits: self.active[&slice.id].rows_wanted(slice),
+        });
+        let batch: Vec<Sequence<'_>> = batch.collect();
         let drawing: Vec<_> = plan.iter().filter(|slice| slice.draws).map(|slice| slice.id).collect();
         let (model, cpu, kv, workspace) = (&self.model, &*self.cpu, &mut self.kv, &mut self.workspace);
         let logits = with_masks(&mut self.active, &drawing, || model.forward(cpu, kv, &batch, workspace));

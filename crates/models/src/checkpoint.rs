@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::picture::PixelLimits;
+use crate::picture::{CLIP_PIXELS, PixelLimits};
 use crate::text::{JsonParts, TextAssets};
 use crate::weights::Weights;
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
@@ -24,6 +24,8 @@ pub struct Checkpoint {
     pub embeds: bool,
     /// How many pixels pictures are resized to.
     pub pixels: PixelLimits,
+    /// How many pixels all frames of a clip are resized to.
+    pub clip_pixels: PixelLimits,
 }
 
 /// A Hugging Face folder inside the program.
@@ -57,8 +59,15 @@ impl Checkpoint {
         let parts = JsonParts::read(folder)?;
         let config = config::from_json(&parts.config)?;
         let weights = safetensors_files::open_folder(folder)?;
-        let (embeds, pixels) = (folder.join("modules.json").is_file(), parts.pixel_limits());
-        Ok(Self { container: "safetensors", config, weights, text: parts.assets(), embeds, pixels })
+        Ok(Self {
+            container: "safetensors",
+            config,
+            weights,
+            embeds: folder.join("modules.json").is_file(),
+            pixels: parts.pixel_limits(),
+            clip_pixels: parts.clip_pixel_limits(),
+            text: parts.assets(),
+        })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -79,6 +88,7 @@ impl Checkpoint {
             text: text::from_gguf(&metadata)?,
             embeds: false,
             pixels: PixelLimits::default(),
+            clip_pixels: CLIP_PIXELS,
         })
     }
 
@@ -103,6 +113,7 @@ impl Checkpoint {
             tokenizer_config: Some(json("tokenizer_config.json", files.tokenizer_config)?),
             chat_template: None,
             preprocessor: None,
+            video_preprocessor: None,
         };
         let config = config::from_json(&parts.config)?;
         let mut weights = Weights::default();
@@ -114,6 +125,7 @@ impl Checkpoint {
             text: parts.assets(),
             embeds: false,
             pixels: PixelLimits::default(),
+            clip_pixels: CLIP_PIXELS,
         })
     }
 }

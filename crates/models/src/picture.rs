@@ -3,6 +3,7 @@
 //! Sizes and order are those of transformers' `Qwen2VLImageProcessor` with the settings of Qwen3-VL; the resampling is
 //! that of PIL (bicubic with `a = -0.5`, antialiased, in fixed point), bit for bit.
 
+mod clip;
 mod resample;
 
 use std::io::Cursor;
@@ -10,6 +11,8 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 
 use crate::{Error, Result};
+
+pub use clip::{CLIP_PIXELS, Clip, FRAMES_MAX, animation, is_animated, listed};
 
 /// Bytes of an encoded picture.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
@@ -85,13 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(refused("it is neither PNG, JPEG, WebP nor GIF"));
     }
     let mut decoder = reader.into_decoder().map_err(|why| refused(why.to_string()))?;
-    let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX {
-        return Err(refused(format!("it is {width} x {height} pixels, allowed are 1 to {SIDE_MAX} a side")));
-    }
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
-        return Err(refused(format!("it is {width} x {height} pixels, {PIXELS_MAX} allowed together")));
-    }
+    check_size(decoder.dimensions())?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * PIXELS_MAX);
     decoder.set_limits(limits).map_err(|why| refused(why.to_string()))?;
@@ -100,6 +97,17 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     image.apply_orientation(orientation);
     let image = image.into_rgb8();
     Ok(Picture { width: image.width() as usize, height: image.height() as usize, pixels: image.into_raw() })
+}
+
+/// What a header promises is refused before anything is made of it.
+fn check_size((width, height): (u32, u32)) -> Result<()> {
+    if width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX {
+        return Err(refused(format!("it is {width} x {height} pixels, allowed are 1 to {SIDE_MAX} a side")));
+    }
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(refused(format!("it is {width} x {height} pixels, {PIXELS_MAX} allowed together")));
+    }
+    Ok(())
 }
 
 fn refused(why: impl Into<String>) -> Error {

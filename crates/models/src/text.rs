@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::gguf::Metadata;
-use crate::picture::{PIXELS_MAX, PixelLimits};
+use crate::picture::{CLIP_PIXELS, PIXELS_MAX, PixelLimits};
 use crate::safetensors_files::{read_json, read_limited};
 use crate::{Error, Result};
 
@@ -70,6 +70,7 @@ pub(crate) struct JsonParts {
     pub(crate) tokenizer_config: Option<Value>,
     pub(crate) chat_template: Option<String>,
     pub(crate) preprocessor: Option<Value>,
+    pub(crate) video_preprocessor: Option<Value>,
 }
 
 impl JsonParts {
@@ -94,18 +95,18 @@ impl JsonParts {
             tokenizer_config: optional("tokenizer_config.json")?,
             chat_template: template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             preprocessor: optional("preprocessor_config.json")?,
+            video_preprocessor: optional("video_preprocessor_config.json")?,
         })
     }
 
     /// How many pixels a picture is to have.
     pub(crate) fn pixel_limits(&self) -> PixelLimits {
-        let size = |edge: &str| {
-            let pixels = self.preprocessor.as_ref()?["size"][edge].as_u64()?;
-            usize::try_from(pixels).ok().filter(|pixels| (1..=PIXELS_MAX as usize).contains(pixels))
-        };
-        let usual = PixelLimits::default();
-        let most = size("longest_edge").unwrap_or(usual.most);
-        PixelLimits { fewest: size("shortest_edge").unwrap_or(usual.fewest).min(most), most }
+        limits_in(self.preprocessor.as_ref(), PixelLimits::default())
+    }
+
+    /// How many pixels all frames of a clip are to have.
+    pub(crate) fn clip_pixel_limits(&self) -> PixelLimits {
+        limits_in(self.video_preprocessor.as_ref(), CLIP_PIXELS)
     }
 
     pub(crate) fn assets(self) -> TextAssets {
@@ -116,6 +117,15 @@ impl JsonParts {
             tokenizer: self.tokenizer.map(TokenizerSource::Json),
         }
     }
+}
+
+fn limits_in(preprocessor: Option<&Value>, usual: PixelLimits) -> PixelLimits {
+    let size = |edge: &str| {
+        let pixels = preprocessor?["size"][edge].as_u64()?;
+        usize::try_from(pixels).ok().filter(|pixels| (1..=PIXELS_MAX as usize).contains(pixels))
+    };
+    let most = size("longest_edge").unwrap_or(usual.most);
+    PixelLimits { fewest: size("shortest_edge").unwrap_or(usual.fewest).min(most), most }
 }
 
 /// A template, or the one called `default` in a list of them.

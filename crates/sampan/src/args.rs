@@ -204,6 +204,10 @@ pub(crate) struct Logits {
     /// Token ids, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) tokens: Vec<u32>,
+    /// A picture (PNG, JPEG, WebP, GIF) for the next placeholder among the tokens: one token of the model's image
+    /// placeholder, or as many as the picture takes. May be repeated.
+    #[arg(long = "image", value_name = "FILE")]
+    pub(crate) images: Vec<PathBuf>,
     /// How weights and activations are multiplied.
     #[arg(long, value_enum, default_value = "exact")]
     pub(crate) precision: Precision,

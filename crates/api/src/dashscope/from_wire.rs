@@ -3,12 +3,12 @@
 use base::RequestId;
 use chat::{
     Content, Format, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool,
-    ToolCall, ToolChoice,
+    ToolCall, ToolChoice, Video,
 };
 use serde_json::{Map, Value};
 
 use super::Failure;
-use super::types::{ChatInput, ChatParameters, Envelope, WireContent, WireMessage, WirePart, WireStop};
+use super::types::{ChatInput, ChatParameters, Envelope, WireContent, WireMessage, WirePart, WireStop, WireVideo};
 use crate::fields::{self, Others, Refused};
 
 /// Choices of one request, as the vendor has it.
@@ -28,6 +28,8 @@ const REFUSED: &[Refused] = &[
 pub(super) enum Form {
     Text,
     Message,
+    /// A message whose content is a list of parts.
+    Parts,
 }
 
 /// A parsed request: one generation for each choice.
@@ -53,12 +55,22 @@ pub(super) fn envelope(body: &[u8], refused: &[Refused]) -> Result<Value, Failur
     Ok(value)
 }
 
-/// Parses a request for a generation.
+/// Parses a request for a generation with text.
 pub(super) fn generation(body: &[u8], id: RequestId) -> Result<Call, Failure> {
+    call(body, id, false)
+}
+
+/// Parses a request for a generation with pictures and videos, whose answer is always a message of parts.
+pub(super) fn multimodal(body: &[u8], id: RequestId) -> Result<Call, Failure> {
+    call(body, id, true)
+}
+
+fn call(body: &[u8], id: RequestId, is_multimodal: bool) -> Result<Call, Failure> {
     let wire: Envelope<ChatInput, ChatParameters> = fields::read(&envelope(body, REFUSED)?)?;
     let parameters = wire.parameters;
     let tools = parameters.tools.unwrap_or_default();
     let form = match parameters.result_format.as_deref() {
+        Some("message") | None if is_multimodal => Form::Parts,
         Some("message") => Form::Message,
         Some("text") | None if tools.is_empty() => Form::Text,
         Some("text") | None => {
@@ -146,7 +158,10 @@ fn message_of(index: usize, wire: WireMessage) -> Result<Message, Failure> {
     let calls = wire.tool_calls.unwrap_or_default().into_iter();
     let content = match wire.content {
         Some(WireContent::Text(text)) => Content::Text(text),
-        Some(WireContent::Parts(parts)) => Content::Parts(parts.into_iter().map(part).collect()),
+        Some(WireContent::Parts(parts)) => {
+            let parts = parts.into_iter().zip(0..).map(|(wire, at)| part(wire, index, at));
+            Content::Parts(parts.collect::<Result<_, _>>()?)
+        }
         None if role == Role::Assistant => Content::None,
         None => return Err(Failure::invalid(format!("input.messages[{index}].content is missing"))),
     };
@@ -162,10 +177,23 @@ fn message_of(index: usize, wire: WireMessage) -> Result<Message, Failure> {
     })
 }
 
-fn part(wire: WirePart) -> Part {
-    match wire {
-        WirePart::Text(text) => Part::Text(text),
-        WirePart::Image(url) => Part::Image(ImageSource::Url(url)),
+fn part(wire: WirePart, message: usize, at: usize) -> Result<Part, Failure> {
+    let wrong = |what: &str| Failure::invalid(format!("input.messages[{message}].content[{at}]{what}"));
+    if wire.min_pixels.or(wire.max_pixels).is_some() {
+        return Err(wrong(": min_pixels and max_pixels are not supported: the model's own limits hold"));
+    }
+    if wire.audio.is_some() {
+        return Err(wrong(".audio is not supported"));
+    }
+    match (wire.text, wire.image, wire.video) {
+        (Some(text), None, None) => Ok(Part::Text(text)),
+        (None, Some(url), None) => Ok(Part::Image(ImageSource::Url(url))),
+        (None, None, Some(WireVideo::File(url))) => Ok(Part::Video(Video::File(ImageSource::Url(url)))),
+        (None, None, Some(WireVideo::Frames(urls))) => {
+            let frames = urls.into_iter().map(ImageSource::Url).collect();
+            Ok(Part::Video(Video::Frames { frames, per_second: wire.fps }))
+        }
+        _ => Err(wrong(" must have one of: text, image, video")),
     }
 }
 

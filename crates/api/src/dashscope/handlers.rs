@@ -8,19 +8,31 @@ use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
 
+use super::Failure;
+use super::from_wire::{self, Call};
 use super::to_wire::{self, GenerationStream};
-use super::{Failure, from_wire};
 use crate::fields::{Body, whole};
 use crate::{App, answer, sse};
 
 pub(super) async fn generation(headers: HeaderMap, State(app): State<Arc<App>>, body: Body) -> Response {
     let id = app.request_id();
-    generated(&app, id, &headers, body).await.unwrap_or_else(|failure| failure.response(id))
+    generated(&app, id, &headers, body, from_wire::generation).await.unwrap_or_else(|failure| failure.response(id))
 }
 
-async fn generated(app: &App, id: RequestId, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
+pub(super) async fn multimodal(headers: HeaderMap, State(app): State<Arc<App>>, body: Body) -> Response {
+    let id = app.request_id();
+    generated(&app, id, &headers, body, from_wire::multimodal).await.unwrap_or_else(|failure| failure.response(id))
+}
+
+async fn generated(
+    app: &App,
+    id: RequestId,
+    headers: &HeaderMap,
+    body: Body,
+    parse: fn(&[u8], RequestId) -> Result<Call, Failure>,
+) -> Result<Response, Failure> {
     let failed = |error: chat::Error| Failure::of(&error, id);
-    let call = from_wire::generation(&whole(body)?, id)?;
+    let call = parse(&whole(body)?, id)?;
     let streams = answer::start(&*app.generate, call.requests).await.map_err(failed)?;
     if wants_stream(headers) {
         let wire = GenerationStream::new(id, call.form, call.incremental, streams.len());

@@ -7,7 +7,8 @@ use chat::{Error, Event, Finish, FinishReason, Usage};
 use super::Failure;
 use super::from_wire::Form;
 use super::types::{
-    Answer, AnswerMessage, Choice, Output, OutputDetails, PromptDetails, WireCall, WireFunction, WireUsage, function,
+    Answer, AnswerMessage, Choice, Output, OutputDetails, PromptDetails, Said, WireCall, WireFunction, WireUsage,
+    function,
 };
 use crate::answer::Wire;
 
@@ -22,7 +23,7 @@ pub(super) fn whole(id: RequestId, form: Form, answers: Vec<chat::Answer>) -> St
         let calls = calls.map(|(call, index)| piece(index, &call.id, &call.name, &call.arguments)).collect();
         let message = AnswerMessage {
             role: "assistant",
-            content: answer.message.plain_text(),
+            content: Said { text: answer.message.plain_text(), in_parts: form == Form::Parts },
             reasoning_content: answer.message.reasoning.unwrap_or_default(),
             tool_calls: calls,
         };
@@ -45,8 +46,7 @@ pub(super) struct GenerationStream {
 
 impl GenerationStream {
     pub(super) fn new(id: RequestId, form: Form, incremental: bool, choices: usize) -> Self {
-        let empty = AnswerMessage { role: "assistant", ..AnswerMessage::default() };
-        Self { id, form, incremental, said: vec![empty; choices], used: Vec::new(), number: 0 }
+        Self { id, form, incremental, said: vec![empty(form); choices], used: Vec::new(), number: 0 }
     }
 
     /// The message that the next event shows.
@@ -54,7 +54,7 @@ impl GenerationStream {
         let said = &mut self.said[choice as usize];
         change(said);
         match self.incremental {
-            true => std::mem::replace(said, AnswerMessage { role: "assistant", ..AnswerMessage::default() }),
+            true => std::mem::replace(said, empty(self.form)),
             false => said.clone(),
         }
     }
@@ -76,7 +76,7 @@ impl Wire for GenerationStream {
     fn event(&mut self, choice: u32, event: Event) -> Vec<Bytes> {
         let incremental = self.incremental;
         let message = match event {
-            Event::Text(text) => self.say(choice, |said| said.content.push_str(&text)),
+            Event::Text(text) => self.say(choice, |said| said.content.text.push_str(&text)),
             Event::Reasoning(text) => self.say(choice, |said| said.reasoning_content.push_str(&text)),
             Event::ToolCallStarted { index, id, name } => {
                 self.say(choice, |said| said.tool_calls.push(piece(index, &id, &name, "")))
@@ -105,13 +105,19 @@ impl Wire for GenerationStream {
     }
 }
 
+/// A message that says nothing yet.
+fn empty(form: Form) -> AnswerMessage {
+    let content = Said { in_parts: form == Form::Parts, ..Said::default() };
+    AnswerMessage { role: "assistant", content, ..AnswerMessage::default() }
+}
+
 fn output(form: Form, mut choices: Vec<Choice>) -> Output {
     match form {
-        Form::Message => Output { choices: Some(choices), ..Output::default() },
+        Form::Message | Form::Parts => Output { choices: Some(choices), ..Output::default() },
         // A request for text has one choice.
         Form::Text => match choices.pop() {
             Some(one) => {
-                let (text, finish_reason) = (Some(one.message.content), Some(one.finish_reason));
+                let (text, finish_reason) = (Some(one.message.content.text), Some(one.finish_reason));
                 Output { text, finish_reason, choices: None }
             }
             None => Output::default(),

@@ -1,6 +1,6 @@
 //! Wire structs, as the vendor documents them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// What every request looks like.
@@ -44,11 +44,24 @@ pub(super) enum WireContent {
     Parts(Vec<WirePart>),
 }
 
+/// Text, a picture or a video; one of them.
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum WirePart {
-    Text(String),
-    Image(String),
+pub(super) struct WirePart {
+    pub(super) text: Option<String>,
+    pub(super) image: Option<String>,
+    pub(super) video: Option<WireVideo>,
+    pub(super) audio: Option<Value>,
+    /// Frames of a list that make a second.
+    pub(super) fps: Option<f32>,
+    pub(super) min_pixels: Option<Value>,
+    pub(super) max_pixels: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an address or a list of addresses")]
+pub(super) enum WireVideo {
+    File(String),
+    Frames(Vec<String>),
 }
 
 #[derive(Serialize, Deserialize, Clone)]
@@ -133,11 +146,29 @@ pub(super) struct Choice {
 #[derive(Serialize, Default, Clone)]
 pub(super) struct AnswerMessage {
     pub(super) role: &'static str,
-    pub(super) content: String,
+    pub(super) content: Said,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) reasoning_content: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<WireCall>,
+}
+
+/// What an answer says: text, or the one part of a list where questions may have pictures.
+#[derive(Default, Clone)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) in_parts: bool,
+}
+
+impl Serialize for Said {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.in_parts { [Words { text: &self.text }].serialize(serializer) } else { self.text.serialize(serializer) }
+    }
+}
+
+#[derive(Serialize)]
+struct Words<'a> {
+    text: &'a str,
 }
 
 #[derive(Serialize)]

@@ -91,6 +91,7 @@ fn shown(app: &App, body: Body) -> Result<Value, Failure> {
     let generates = app.generate.models().contains(&card);
     let able = [
         ("completion", generates),
+        ("vision", generates && facts.vision),
         ("tools", generates && facts.tools),
         ("thinking", generates && facts.thinking),
         ("embedding", embeds),

@@ -3,7 +3,7 @@
 use base::RequestId;
 use chat::{
     Caller, Content, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool,
-    ToolCall, ToolChoice, limits,
+    ToolCall, ToolChoice, Video, limits,
 };
 use serde_json::{Map, Value};
 
@@ -329,8 +329,16 @@ fn part_of(message: usize, index: usize, part: WirePart) -> Result<Part, Failure
     match part.kind.as_str() {
         "text" => Ok(Part::Text(part.text.ok_or_else(|| missing("text"))?)),
         "image_url" => Ok(Part::Image(ImageSource::Url(part.image_url.ok_or_else(|| missing("image_url"))?.url))),
+        "video_url" => {
+            let url = part.video_url.ok_or_else(|| missing("video_url"))?.url;
+            Ok(Part::Video(Video::File(ImageSource::Url(url))))
+        }
+        "video" => {
+            let frames = part.video.ok_or_else(|| missing("video"))?.into_iter().map(ImageSource::Url).collect();
+            Ok(Part::Video(Video::Frames { frames, per_second: part.fps }))
+        }
         other => {
-            let message = format!("{path}.type is {other:?}, supported: text, image_url");
+            let message = format!("{path}.type is {other:?}, supported: text, image_url, video_url, video");
             Err(Failure::invalid(message, Some(format!("{path}.type"))))
         }
     }

@@ -124,6 +124,10 @@ pub(super) struct WirePart {
     pub(super) kind: String,
     pub(super) text: Option<String>,
     pub(super) image_url: Option<ImageUrl>,
+    pub(super) video_url: Option<ImageUrl>,
+    /// The addresses of frames, as Model Studio has it.
+    pub(super) video: Option<Vec<String>>,
+    pub(super) fps: Option<f32>,
 }
 
 #[derive(Deserialize)]

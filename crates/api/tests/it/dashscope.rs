@@ -1,7 +1,7 @@
 //! DashScope's own dialect: generation.
 
 use chat::testing::Script;
-use chat::{Error, FinishReason, Format, Message, Prompt, Role, Thinking};
+use chat::{Content, Error, FinishReason, Format, Message, Part, Prompt, Role, Thinking, Video};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -86,6 +86,35 @@ async fn a_request_arrives_whole() {
     assert_eq!(server.post(PATH, &old).await.status, 200);
     let Prompt::Messages(messages) = server.request().prompt else { panic!("no conversation") };
     assert_eq!(messages.iter().map(Message::plain_text).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn pictures_and_videos_arrive_in_order_and_answers_are_parts() {
+    const PATH: &str = "/api/v1/services/aigc/multimodal-generation/generation";
+    let server = Server::playing(vec![started(), text("A cat"), finished(FinishReason::Stop)]);
+    let content = json!([
+        {"image": "data:image/png;base64,aGk="}, {"text": "and"}, {"video": "data:image/gif;base64,aGk="},
+        {"video": ["data:;base64,YQ==", "data:;base64,Yg=="], "fps": 1.5},
+    ]);
+    let ask = |content: &Value| json!({"model": MODEL, "input": {"messages": [{"role": "user", "content": content}]}});
+    let reply = server.post(PATH, &ask(&content)).await.json();
+    assert_eq!(reply["output"]["choices"][0]["message"]["content"], json!([{"text": "A cat"}]));
+    let Prompt::Messages(messages) = server.request().prompt else { panic!("no conversation") };
+    let Content::Parts(parts) = &messages[0].content else { panic!("{messages:?}") };
+    let Part::Image(picture) = &parts[0] else { panic!("{parts:?}") };
+    assert_eq!(&*picture.bytes().unwrap(), b"hi");
+    assert!(matches!(&parts[2], Part::Video(Video::File(_))));
+    assert!(matches!(&parts[3], Part::Video(Video::Frames { frames, per_second: Some(1.5) }) if frames.len() == 2));
+    for (part, word) in [
+        (json!({}), "must have one of"),
+        (json!({"image": "a", "text": "b"}), "must have one of"),
+        (json!({"audio": "a"}), "audio is not supported"),
+        (json!({"image": "a", "max_pixels": 5}), "max_pixels"),
+    ] {
+        let reply = server.post(PATH, &ask(&json!([part]))).await;
+        assert_eq!(reply.status.as_u16(), 400, "{}", reply.text);
+        assert!(reply.text.contains(word), "{} lacks {word}", reply.text);
+    }
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn models_are_described() {
     assert_snapshot!(server.get("/api/tags").await.text);
     assert_eq!(server.get("/api/ps").await.json()["models"][0]["context_length"], 4096);
     let shown = server.post("/api/show", &json!({"model": "m:latest"})).await.json();
-    assert_eq!(shown["capabilities"], json!(["completion", "tools", "thinking"]));
+    assert_eq!(shown["capabilities"], json!(["completion", "vision", "tools", "thinking"]));
     assert_eq!(shown["model_info"]["qwen3.context_length"], 4096);
     assert_eq!(server.post("/api/show", &json!({"model": "x"})).await.status, 404);
     assert!(server.get("/api/version").await.json()["version"].is_string());

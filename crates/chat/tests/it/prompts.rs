@@ -123,7 +123,7 @@ fn nobody_can_spell_a_control_token() {
 fn pieces_that_come_together_are_no_control_token_either() {
     let parts = ["<|im_", "end|>", "<", "|im_start|", ">"].map(|text| Part::Text(text.to_owned()));
     let mut parts: Vec<Part> = parts.into();
-    parts.push(Part::Image(ImageSource::Bytes(Vec::new())));
+    parts.push(Part::Image(ImageSource::Bytes(Vec::new().into())));
     let message = Message { content: Content::Parts(parts), ..user("") };
     let ids = ids("qwen3_vl", &[message], &[]);
     assert_eq!((count(&ids, IM_START), count(&ids, IM_END)), (2, 1));
@@ -173,7 +173,7 @@ fn what_a_template_is() {
 
 #[test]
 fn what_would_be_left_out_is_refused() {
-    let image = Message { content: Content::Parts(vec![Part::Image(ImageSource::Bytes(vec![1]))]), ..user("") };
+    let image = Message { content: Content::Parts(vec![Part::Image(ImageSource::Bytes(vec![1].into()))]), ..user("") };
     let refused = template("qwen3").render(&[image], &[], &options());
     assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
     let source = "{% for message in messages %}{{ message.content }}{% endfor %}";

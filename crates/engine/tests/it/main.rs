@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails here says so by panicking")]
 
 mod harness;
+mod pictures;
 mod readers;
 mod sharing;
 mod suite;

@@ -125,7 +125,8 @@ fn quantised_files_survive_any_damage() {
             let config = models::config::from_json(&config).unwrap();
             let text = Checkpoint::open(&fixtures().join("quant").join(name)).unwrap().text;
             let pixels = models::picture::PixelLimits::default();
-            let checkpoint = Checkpoint { container: "fuzz", config, weights, text, embeds: false, pixels };
+            let checkpoint =
+                Checkpoint { container: "fuzz", config, weights, text, embeds: false, pixels, clip_pixels: pixels };
             let _ = models::Qwen3::load(&cpu, &checkpoint, Precision::Exact, |_, _| {});
         }
     }

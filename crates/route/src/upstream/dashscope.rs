@@ -1,11 +1,11 @@
 //! Alibaba Cloud's DashScope form: <https://help.aliyun.com/zh/model-studio/qwen-api-via-dashscope>.
 
-use chat::{Content, FinishReason, Format, GenerateRequest, Message, Part, Role, Thinking, Usage};
+use chat::{Content, FinishReason, Format, GenerateRequest, Message, Part, Role, Thinking, Usage, Video};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Draft, tokens};
-use super::media::{image_url, video_url};
+use super::media::{image_url, video};
 use super::openai::{tool, tool_choice};
 use super::transport::{error_words, printable};
 use super::{sse, unsupported};
@@ -128,7 +128,10 @@ fn content(content: &Content, media: bool) -> Result<Value, Fault> {
         .map(|part| match part {
             Part::Text(text) => Ok(json!({"text": text})),
             Part::Image(source) => Ok(json!({"image": image_url(source)?})),
-            Part::Video(source) => Ok(json!({"video": video_url(source)?})),
+            Part::Video(clip @ Video::Frames { per_second: Some(fps), .. }) => {
+                Ok(json!({"video": video(clip)?, "fps": fps}))
+            }
+            Part::Video(clip) => Ok(json!({"video": video(clip)?})),
         })
         .collect();
     Ok(parts?.into())

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chat::ImageSource;
+use chat::{ImageSource, Video};
+use serde_json::Value;
 
 use super::unsupported;
 use crate::Fault;
@@ -15,11 +16,12 @@ pub(super) fn image_url(source: &ImageSource) -> Result<String, Fault> {
     }
 }
 
-/// The address of a clip, or the clip itself as a `data:` address.
-pub(super) fn video_url(source: &ImageSource) -> Result<String, Fault> {
-    match source {
-        ImageSource::Url(url) => Ok(url.clone()),
-        ImageSource::Bytes(bytes) => Ok(format!("data:video/mp4;base64,{}", encoded(bytes))),
+/// The address of a clip, or the clip itself as a `data:` address; a list of those of its frames.
+pub(super) fn video(video: &Video) -> Result<Value, Fault> {
+    match video {
+        Video::File(ImageSource::Url(url)) => Ok(url.as_str().into()),
+        Video::File(ImageSource::Bytes(bytes)) => Ok(format!("data:video/mp4;base64,{}", encoded(bytes)).into()),
+        Video::Frames { frames, .. } => frames.iter().map(|frame| image_url(frame).map(Value::from)).collect(),
     }
 }
 

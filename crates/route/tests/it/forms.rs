@@ -37,7 +37,7 @@ fn full(request: &mut chat::GenerateRequest) {
         ..Message::text(Role::Assistant, "")
     };
     let result = Message { tool_call_id: Some("c1".into()), ..Message::text(Role::Tool, "42") };
-    let picture = Part::Image(ImageSource::Bytes(vec![0xff, 0xd8, 0xff, 0xe0]));
+    let picture = Part::Image(ImageSource::Bytes([0xff, 0xd8, 0xff, 0xe0].into()));
     let user =
         Message { content: Content::Parts(vec![Part::Text("Look".into()), picture]), ..Message::text(Role::User, "") };
     request.prompt = Prompt::Messages(vec![Message::text(Role::System, "Be brief"), user, assistant, result]);

@@ -2,11 +2,11 @@
 //!
 //! Fields that only some servers know are sent to those; to others a request that needs them is refused by name.
 
-use chat::{Content, Format, GenerateRequest, Message, Part, Prompt, Role, Thinking, Tool, ToolChoice};
+use chat::{Content, Format, GenerateRequest, Message, Part, Prompt, Role, Thinking, Tool, ToolChoice, Video};
 use serde_json::{Map, Value, json};
 
 use crate::Fault;
-use crate::upstream::media::{image_url, video_url};
+use crate::upstream::media::{image_url, video};
 use crate::upstream::{Server, unsupported};
 
 /// The variable of templates that plain servers know as a field of their own.
@@ -152,7 +152,8 @@ fn content(content: &Content) -> Result<Value, Fault> {
         .map(|part| match part {
             Part::Text(text) => Ok(json!({"type": "text", "text": text})),
             Part::Image(source) => Ok(json!({"type": "image_url", "image_url": {"url": image_url(source)?}})),
-            Part::Video(source) => Ok(json!({"type": "video_url", "video_url": {"url": video_url(source)?}})),
+            Part::Video(clip @ Video::File(_)) => Ok(json!({"type": "video_url", "video_url": {"url": video(clip)?}})),
+            Part::Video(clip @ Video::Frames { .. }) => Ok(json!({"type": "video", "video": video(clip)?})),
         })
         .collect();
     Ok(parts?.into())
