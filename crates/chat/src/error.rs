@@ -44,6 +44,8 @@ pub enum Error {
     OutOfCredit { reason: String },
     #[error("the request cannot be booked at the moment")]
     BooksClosed,
+    #[error("model {model:?} could not be loaded: {reason}")]
+    NotLoaded { model: String, reason: String },
     #[error("the engine is shutting down")]
     ShuttingDown,
     #[error("the engine stopped in the middle of this answer: {reason}")]
@@ -67,7 +69,9 @@ impl Error {
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
             Self::Upstream { kind, .. } | Self::NoRoute { kind, .. } => *kind,
             Self::Overloaded { .. } | Self::OutOfCredit { .. } => Kind::Exhausted,
-            Self::ShuttingDown | Self::BooksClosed | Self::FormMissed { .. } => Kind::Unavailable,
+            Self::ShuttingDown | Self::BooksClosed | Self::FormMissed { .. } | Self::NotLoaded { .. } => {
+                Kind::Unavailable
+            }
             Self::Interrupted { .. } => Kind::Internal,
         }
     }

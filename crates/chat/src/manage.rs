@@ -85,6 +85,7 @@ pub trait Manage: Send + Sync {
     /// Errors: it is not known, its files are broken, or there is no room for it beside those that must stay.
     fn load<'a>(&'a self, model: &'a str, keep_alive: Option<KeepAlive>) -> BoxFuture<'a, Result<()>>;
 
-    /// Lets go of a model once its running requests are done; new ones load it again.
+    /// Lets go of a model as soon as no request uses it, and answers then. Requests that come before that are served;
+    /// later ones load it again.
     fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
 }

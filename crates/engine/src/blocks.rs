@@ -51,6 +51,11 @@ impl Blocks {
         self.holders.len()
     }
 
+    /// Blocks with something in them that somebody holds or may come back for.
+    pub(crate) fn used(&self) -> usize {
+        self.holders.len() - self.free.len()
+    }
+
     /// Blocks that nobody holds.
     pub(crate) fn available(&self) -> usize {
         self.free.len() + self.idle.len()

@@ -1,6 +1,6 @@
 //! The engine of one model, as requests see it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::checked;
 use crate::constraint::{Constrainer, Held};
 use crate::eyes::{Eyes, Look};
+use crate::figures::Figures;
 use crate::output::Output;
 use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
@@ -63,6 +64,9 @@ impl Default for Options {
 /// A loaded model that answers requests.
 pub struct Engine {
     card: ModelCard,
+    weights_bytes: u64,
+    kv_bytes: u64,
+    kv_block_bytes: u64,
     shared: Arc<Shared>,
     commands: Sender<Command>,
     worker: Option<JoinHandle<()>>,
@@ -76,13 +80,22 @@ pub(crate) struct Shared {
     vocabulary: usize,
     requests_max: usize,
     in_flight: Arc<AtomicUsize>,
-    preemptions: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     seeds: Mutex<Rng>,
     clock: Arc<dyn Clock>,
 }
 
 /// Counts a request as running or waiting until it is dropped.
 pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Refuses who would be one too many.
+    pub(crate) fn take(in_flight: &Arc<AtomicUsize>, limit: usize) -> chat::Result<Self> {
+        let waiting = in_flight.fetch_add(1, Ordering::SeqCst);
+        let place = Self(Arc::clone(in_flight));
+        if waiting >= limit { Err(chat::Error::Overloaded { waiting, limit }) } else { Ok(place) }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -112,6 +125,8 @@ impl Engine {
         let text = TextSide::new(checkpoint, eyes)?;
         let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
         let (kv, limits) = cache(&checkpoint.config, options)?;
+        let (weights_bytes, kv_bytes) = (model.size_bytes() as u64, kv_bytes(&kv, &checkpoint.config));
+        let kv_block_bytes = kv.block_bytes() as u64;
         let scheduler = Scheduler::new(limits);
         let logits = checkpoint.config.vocabulary;
         let tokens = text.tokenizer.as_ref().map_or(logits, |tokenizer| tokenizer.vocabulary_size());
@@ -136,7 +151,7 @@ impl Engine {
             vocabulary: tokens,
             requests_max: options.requests_max,
             in_flight: Arc::default(),
-            preemptions: worker.preemptions(),
+            figures: worker.figures(),
             seeds: Mutex::new(Rng::seeded(options.seed)),
             clock,
         });
@@ -144,7 +159,7 @@ impl Engine {
             .name(format!("engine {name}"))
             .spawn(move || worker.run())
             .map_err(Error::Thread)?;
-        Ok(Self { card, shared, commands, worker: Some(worker) })
+        Ok(Self { card, weights_bytes, kv_bytes, kv_block_bytes, shared, commands, worker: Some(worker) })
     }
 
     /// Name and limits.
@@ -159,10 +174,29 @@ impl Engine {
         self.shared.in_flight.load(Ordering::SeqCst)
     }
 
+    /// Memory of the packed weights.
+    pub(crate) fn weights_bytes(&self) -> u64 {
+        self.weights_bytes
+    }
+
+    /// Memory that keys and values and recurrent states take when the cache is full.
+    pub(crate) fn kv_bytes(&self) -> u64 {
+        self.kv_bytes
+    }
+
+    /// Memory of the blocks that are in use or kept.
+    pub(crate) fn kv_used_bytes(&self) -> u64 {
+        self.figures().blocks_used.get() * self.kv_block_bytes
+    }
+
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.shared.figures
+    }
+
     /// How often a sequence gave its memory to an older one and was computed again.
     #[must_use]
     pub fn preemptions(&self) -> u64 {
-        self.shared.preemptions.load(Ordering::Relaxed)
+        self.shared.figures.preemptions.get()
     }
 
     /// Starts a generation; the request's model name is not looked at.
@@ -208,6 +242,15 @@ fn cache(config: &models::Config, options: Options) -> Result<(KvPool, Limits)> 
     Ok((KvPool::with_slots(config, options.kv_format, blocks, sequences_max as u32)?, limits))
 }
 
+/// Memory that the cache of such a model would take.
+pub(crate) fn cache_bytes(config: &models::Config, options: Options) -> Result<u64> {
+    Ok(kv_bytes(&cache(config, options)?.0, config))
+}
+
+fn kv_bytes(kv: &KvPool, config: &models::Config) -> u64 {
+    u64::from(kv.blocks()) * kv.block_bytes() as u64 + u64::from(kv.slots()) * config.state_bytes() as u64
+}
+
 /// Recurrent states may take as much memory again as keys and values, and a few sequences always get one.
 fn sequences_that_fit(config: &models::Config, options: Options) -> usize {
     let affordable = match config.state_bytes() {
@@ -230,7 +273,7 @@ impl Door {
         request: &GenerateRequest,
         held: Option<Arc<Held>>,
     ) -> chat::Result<(Option<Arc<Held>>, EventStream)> {
-        let place = self.shared.take_place()?;
+        let place = Place::take(&self.shared.in_flight, self.shared.requests_max)?;
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         // Rendering and encoding take milliseconds for long prompts.
         let prepared = tokio::task::spawn_blocking(move || shared.prepare(&request, held, place)).await;
@@ -249,15 +292,6 @@ impl Door {
 type Prepared = (Submission, Option<Arc<Held>>, mpsc::Receiver<chat::Result<Event>>);
 
 impl Shared {
-    fn take_place(&self) -> chat::Result<Place> {
-        let waiting = self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let place = Place(Arc::clone(&self.in_flight));
-        if waiting >= self.requests_max {
-            return Err(chat::Error::Overloaded { waiting, limit: self.requests_max });
-        }
-        Ok(place)
-    }
-
     fn prepare(&self, request: &GenerateRequest, held: Option<Arc<Held>>, place: Place) -> chat::Result<Prepared> {
         let encoded = self.text.encode(request, self.clock.now_ms())?;
         let tokens = encoded.tokens;

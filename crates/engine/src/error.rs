@@ -22,11 +22,24 @@ pub enum Error {
     CacheTooSmall { asked_bytes: u64, block_bytes: usize },
     #[error("two models are called {name:?}")]
     SameName { name: String },
+    #[error("the alias {alias:?} stands for no model")]
+    UnknownAlias { alias: String },
+    #[error("the files of model {name:?} are those of another kind of model than when the program started")]
+    Changed { name: String },
+    #[error("model {name:?}")]
+    OfModel { name: String, source: Box<Error> },
+    #[error("{what} is not supported: {why}")]
+    Unsupported { what: String, why: String },
     #[error("start the engine's thread")]
     Thread(#[source] std::io::Error),
 }
 
 impl Error {
+    /// The same, said of a model.
+    pub(crate) fn of(self, name: &str) -> Self {
+        Self::OfModel { name: name.to_owned(), source: Box::new(self) }
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -36,7 +49,10 @@ impl Error {
             Self::Headless { .. } => Kind::Invalid,
             Self::Vocabulary { .. } => Kind::Corrupt,
             Self::CacheTooSmall { .. } => Kind::Exhausted,
-            Self::SameName { .. } => Kind::Conflict,
+            Self::SameName { .. } | Self::Changed { .. } => Kind::Conflict,
+            Self::UnknownAlias { .. } => Kind::NotFound,
+            Self::OfModel { source, .. } => source.kind(),
+            Self::Unsupported { .. } => Kind::Invalid,
             Self::Thread(_) => Kind::Unavailable,
         }
     }

@@ -1,5 +1,7 @@
 //! What there is to say about a checkpoint without computing with it.
 
+use std::collections::BTreeMap;
+
 use chat::ModelFacts;
 use models::Checkpoint;
 
@@ -8,13 +10,11 @@ use crate::prompt::TextSide;
 pub(crate) fn of(checkpoint: &Checkpoint, text: &TextSide) -> ModelFacts {
     let bytes_by_format = checkpoint.weights.bytes_by_type();
     let size_bytes = bytes_by_format.values().sum();
-    // Ties go to the name that comes first, so that the same file is always described alike.
-    let most = bytes_by_format.into_iter().max_by(|(a, a_bytes), (b, b_bytes)| a_bytes.cmp(b_bytes).then(b.cmp(a)));
     let chat_template = checkpoint.text.chat_template.clone().unwrap_or_default();
     ModelFacts {
         architecture: checkpoint.config.architecture.model_type().to_owned(),
         container: checkpoint.container.to_owned(),
-        weight_format: most.map_or_else(String::new, |(format, _)| format.to_uppercase()),
+        weight_format: most_common(bytes_by_format),
         parameters: checkpoint.config.parameters().0,
         size_bytes,
         vision: text.eyes.is_some(),
@@ -22,4 +22,10 @@ pub(crate) fn of(checkpoint: &Checkpoint, text: &TextSide) -> ModelFacts {
         thinking: text.template.is_some() && chat_template.contains("enable_thinking"),
         chat_template,
     }
+}
+
+/// The format of most bytes. Ties go to the name that comes first, so that the same file is always described alike.
+pub(crate) fn most_common(bytes_by_format: BTreeMap<String, u64>) -> String {
+    let most = bytes_by_format.into_iter().max_by(|(a, a_bytes), (b, b_bytes)| a_bytes.cmp(b_bytes).then(b.cmp(a)));
+    most.map_or_else(String::new, |(format, _)| format.to_uppercase())
 }

@@ -8,6 +8,9 @@
 //! Pictures go the same way: the tower makes features of them ([`eyes`]) while the prompt is prepared, and the worker puts
 //! these in the places of their tokens ([`sight`]).
 //!
+//! A [`Fleet`] holds many models: it loads them when they are asked for, lets go of those that nobody used for long when
+//! memory is short, and also answers for models that embed or rank ([`embedder`]).
+//!
 //! New requests join between steps and leave when they are done (continuous batching); long prompts are computed in
 //! chunks beside the others. The engine does not know who asks or who pays.
 
@@ -16,10 +19,12 @@
 mod blocks;
 mod checked;
 mod constraint;
+mod embedder;
 mod engine;
 mod error;
 mod eyes;
 mod facts;
+mod figures;
 mod fleet;
 mod output;
 mod placeholders;
@@ -28,8 +33,10 @@ pub mod sampler;
 pub mod scheduler;
 mod sight;
 mod slots;
+mod source;
 mod worker;
 
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use fleet::Fleet;
+pub use fleet::{Entry, Fleet, Machine};
+pub use source::{Role, Source};

@@ -133,6 +133,12 @@ impl Scheduler {
         self.blocks.available()
     }
 
+    /// Blocks that are held or kept for whoever comes with the same beginning.
+    #[must_use]
+    pub fn used_blocks(&self) -> usize {
+        self.blocks.used()
+    }
+
     /// The tokens of a running sequence: its prompt, and what was added.
     ///
     /// # Panics

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::constraint::{Constraint, Mask, Next};
 use crate::engine::Place;
+use crate::figures::{Figures, Pace};
 use crate::output::{Output, Scored, logprobs_of};
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
@@ -90,7 +90,8 @@ pub(crate) struct Worker {
     clock: Arc<dyn Clock>,
     scheduler: Scheduler,
     commands: Receiver<Command>,
-    preemptions: Arc<AtomicU64>,
+    figures: Arc<Figures>,
+    pace: Pace,
     active: BTreeMap<SequenceId, Active>,
     inputs: Vec<Input>,
     workspace: Workspace,
@@ -117,7 +118,8 @@ impl Worker {
             clock,
             scheduler,
             commands,
-            preemptions: Arc::default(),
+            figures: Arc::default(),
+            pace: Pace::default(),
             active: BTreeMap::new(),
             inputs: Vec::new(),
             workspace: Workspace::default(),
@@ -126,9 +128,9 @@ impl Worker {
         }
     }
 
-    /// How often a sequence was put back, for others to look at.
-    pub(crate) fn preemptions(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.preemptions)
+    /// What is done here, for others to look at.
+    pub(crate) fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
     }
 
     /// Runs until it is told to stop or nobody can send any more.
@@ -137,18 +139,30 @@ impl Worker {
         while self.receive(idle) {
             self.look_at_readers();
             let plan = self.scheduler.step(self.inputs.drain(..));
-            self.preemptions.store(self.scheduler.preemptions(), Ordering::Relaxed);
+            self.show_state();
             idle = plan.is_empty();
             if idle {
                 continue;
             }
+            let began_us = self.clock.monotonic_us();
             // A panic is our bug. It must cost the sequences of this step, not the server.
             let step = AssertUnwindSafe(|| self.compute(&plan));
             if catch_unwind(step).is_err() {
                 tracing::error!(model = self.name, "a step panicked; its sequences are ended");
                 self.fail_all();
             }
+            let drawn = plan.iter().filter(|slice| slice.draws).count() as u64;
+            self.pace.add(drawn, self.clock.monotonic_us() - began_us);
+            self.figures.set_rate(&self.pace);
         }
+    }
+
+    fn show_state(&self) {
+        let (running, waiting) = self.scheduler.counts();
+        self.figures.running.set(running as u64);
+        self.figures.waiting.set(waiting as u64);
+        self.figures.blocks_used.set(self.scheduler.used_blocks() as u64);
+        self.figures.preemptions.set(self.scheduler.preemptions());
     }
 
     /// Takes what arrived; waits for something if there is nothing to compute. False: stop.
@@ -252,7 +266,11 @@ impl Worker {
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
         for slice in plan {
             let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
-            active.cached_tokens.get_or_insert(slice.first as u32);
+            if active.cached_tokens.is_none() {
+                active.cached_tokens = Some(slice.first as u32);
+                self.figures.prompt_tokens.add(u64::from(active.prompt_tokens));
+                self.figures.cached_tokens.add(slice.first as u64);
+            }
             if active.rows_wanted(slice) == LogitRows::All {
                 active.score(
                     slice,
@@ -263,6 +281,7 @@ impl Worker {
             if !slice.draws {
                 continue;
             }
+            self.figures.output_tokens.add(1);
             let finish = match active.advance(rows.next().expect("there is a row for every draw")) {
                 Advance::Token(token) => {
                     self.inputs.push(Input::Advanced(slice.id, token));

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use kernels::{Cpu, CpuOptions, Precision};
-use models::bert::Bert;
+use models::bert::{Bert, BertFiles};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: embed FOLDER TEXT".into());
     };
     let cpu = Cpu::new(CpuOptions::default())?;
-    let bert = Bert::open(&cpu, Path::new(&folder), Precision::Exact)?;
+    let bert = Bert::load(&cpu, &BertFiles::open(Path::new(&folder))?, Precision::Exact)?;
     let tokens = bert.encode(&text)?;
     let vectors = bert.embed(&cpu, &[&tokens])?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({"input_ids": tokens, "vector": vectors[0]}))?;

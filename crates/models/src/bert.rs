@@ -19,7 +19,7 @@ use crate::encoder::{Linear, Norm};
 use crate::safetensors_files::{self, read_json, read_limited};
 use crate::text::CONFIG_BYTES_MAX;
 use crate::weights::{Tensor, Weights};
-use crate::{Error, Result, loader};
+use crate::{Error, FileBytes, Result, loader};
 
 /// Bytes of a `tokenizer.json`.
 const TOKENIZER_BYTES_MAX: u64 = 64 << 20;
@@ -69,31 +69,99 @@ struct Layer {
     norm: Norm,
 }
 
-impl Bert {
+/// An opened encoder: its shape, its tensors and its tokenizer's file. The numbers are still in the files.
+pub struct BertFiles {
+    config: Config,
+    weights: Weights,
+    tokenizer: Vec<u8>,
+}
+
+/// An encoder's folder inside the program.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddedBert {
+    /// `config.json`.
+    pub config: &'static [u8],
+    /// `1_Pooling/config.json`.
+    pub pooling: &'static [u8],
+    /// `tokenizer.json`.
+    pub tokenizer: &'static [u8],
+    /// `model.safetensors`.
+    pub weights: &'static [u8],
+}
+
+impl BertFiles {
     /// Whether a folder holds such an encoder.
     #[must_use]
-    pub fn is_here(folder: &Path) -> bool {
+    pub fn are_here(folder: &Path) -> bool {
         read_json(&folder.join("config.json"), CONFIG_BYTES_MAX).is_ok_and(|config| config["model_type"] == "bert")
     }
 
     /// Opens a folder as the sentence-transformers library writes it.
     ///
+    /// Cost: headers and JSON are read, tensors only mapped.
+    ///
     /// # Errors
     /// If a file is missing or corrupt, or the configuration is not supported.
-    pub fn open(cpu: &Cpu, folder: &Path, precision: Precision) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         let pooling = folder.join("1_Pooling/config.json");
         let pooling = pooling.is_file().then(|| read_json(&pooling, CONFIG_BYTES_MAX)).transpose()?;
-        let config = Config::read(&read_json(&folder.join("config.json"), CONFIG_BYTES_MAX)?, pooling.as_ref())?;
-        let weights = safetensors_files::open_folder(folder)?;
-        let path = folder.join("tokenizer.json");
-        let corrupt = |why: String| Error::corrupt(&path.display().to_string(), why);
-        let bytes = read_limited(&path, TOKENIZER_BYTES_MAX)?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|why| corrupt(why.to_string()))?;
+        Ok(Self {
+            config: Config::read(&read_json(&folder.join("config.json"), CONFIG_BYTES_MAX)?, pooling.as_ref())?,
+            weights: safetensors_files::open_folder(folder)?,
+            tokenizer: read_limited(&folder.join("tokenizer.json"), TOKENIZER_BYTES_MAX)?,
+        })
+    }
+
+    /// Opens an encoder that is part of the program.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn embedded(files: EmbeddedBert) -> Result<Self> {
+        let json = |name: &str, bytes: &[u8]| -> Result<Value> {
+            serde_json::from_slice(bytes).map_err(|why| Error::corrupt(name, why.to_string()))
+        };
+        let pooling = json("1_Pooling/config.json", files.pooling)?;
+        let mut weights = Weights::default();
+        safetensors_files::read("model.safetensors", &FileBytes::Static(files.weights), &mut weights)?;
+        Ok(Self {
+            config: Config::read(&json("config.json", files.config)?, Some(&pooling))?,
+            weights,
+            tokenizer: files.tokenizer.to_vec(),
+        })
+    }
+
+    /// The tensors.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Tokens of the longest text, the two around it included.
+    #[must_use]
+    pub fn tokens_max(&self) -> usize {
+        self.config.positions
+    }
+}
+
+impl Bert {
+    /// Packs the weights of an encoder.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape, or the tokenizer is broken.
+    pub fn load(cpu: &Cpu, files: &BertFiles, precision: Precision) -> Result<Self> {
+        let corrupt = |why: String| Error::corrupt("tokenizer.json", why);
+        let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer).map_err(|why| corrupt(why.to_string()))?;
         // Whoever uses this says what is too long; and what a text spells is text, `[SEP]` too.
         tokenizer.with_truncation(None).map_err(|why| corrupt(why.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
-        Reader { cpu, weights: &weights, config: &config, precision }.read(tokenizer)
+        Reader { cpu, weights: &files.weights, config: &files.config, precision }.read(tokenizer)
+    }
+
+    /// How many tokens there are.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.config.vocabulary
     }
 
     /// Numbers in a vector.

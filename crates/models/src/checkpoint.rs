@@ -9,6 +9,9 @@ use crate::text::{JsonParts, TextAssets};
 use crate::weights::Weights;
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
 
+/// `LLAMA_POOLING_TYPE_LAST` of llama.cpp.
+const GGUF_POOLING_LAST: u64 = 3;
+
 /// An opened model: shape, tensors and text assets. The numbers are still in the files.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -20,7 +23,8 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// Tokenizer, template, sampling.
     pub text: TextAssets,
-    /// The makers meant it for embeddings: it comes with the module list of the sentence-transformers library.
+    /// The makers meant it for embeddings: it comes with the module list of the sentence-transformers library, or, as
+    /// GGUF, says that the last token is its text's vector.
     pub embeds: bool,
     /// How many pixels pictures are resized to.
     pub pixels: PixelLimits,
@@ -86,7 +90,9 @@ impl Checkpoint {
             config,
             weights,
             text: text::from_gguf(&metadata)?,
-            embeds: false,
+            embeds: ["qwen3", "qwen3moe"]
+                .iter()
+                .any(|family| metadata.unsigned(&format!("{family}.pooling_type")) == Some(GGUF_POOLING_LAST)),
             pixels: PixelLimits::default(),
             clip_pixels: CLIP_PIXELS,
         })

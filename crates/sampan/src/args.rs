@@ -119,19 +119,33 @@ pub(crate) struct Up {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Serve a model: a Hugging Face folder or a GGUF file, NAME=PATH gives it a name. May be repeated.
+    /// Load a model at once: a Hugging Face folder or a GGUF file, NAME=PATH gives it a name. May be repeated.
     #[arg(long = "model", value_name = "[NAME=]PATH")]
     pub(crate) models: Vec<String>,
     /// Route requests among this machine's models and upstream pools, as this policy says (docs/routing.md).
     #[arg(long, value_name = "FILE", env = "SAMPAN_POOLS")]
     pub(crate) pools: Option<PathBuf>,
+    /// Serve all models in a folder, each loaded when it is asked for. May be repeated; DATA/models is served anyway.
+    #[arg(long = "models", value_name = "FOLDER")]
+    pub(crate) folders: Vec<PathBuf>,
+    /// A further name of a model. May be repeated.
+    #[arg(long = "alias", value_name = "NAME=MODEL")]
+    pub(crate) aliases: Vec<String>,
+    /// Memory of all models that are loaded at one time, in MiB: weights, keys and values. Idle models make room for
+    /// others. Default: three quarters of the machine's.
+    #[arg(long = "memory", value_name = "MIB", env = "SAMPAN_MEMORY_MIB")]
+    pub(crate) memory_mib: Option<u64>,
+    /// How long a model stays loaded after its last request: `30s`, `5m`, `2h`; 0: not at all. Default: until its memory
+    /// is needed.
+    #[arg(long, value_name = "TIME", value_parser = keep_alive, default_value = "needed", hide_default_value = true)]
+    pub(crate) keep_alive: chat::KeepAlive,
     /// Ask for a key on every request. The first start makes one and keeps it in DIR/admin.key.
     #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open")]
     pub(crate) keys: bool,
     /// No key is asked for, which is so without --keys.
     #[arg(long)]
     pub(crate) open: bool,
-    /// Memory for keys and values of all models together, in MiB; default: a quarter of the machine's.
+    /// Memory for keys and values of one model, in MiB; default: a quarter of --memory.
     #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
     pub(crate) kv_mib: Option<u64>,
     /// How keys and values are stored.
@@ -254,6 +268,25 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) processor: Processor,
+}
+
+/// A number with a unit, `needed` or `forever`.
+fn keep_alive(text: &str) -> Result<chat::KeepAlive, String> {
+    match text {
+        "needed" => return Ok(chat::KeepAlive::UntilNeeded),
+        "forever" => return Ok(chat::KeepAlive::Forever),
+        _ => {}
+    }
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => Some(1),
+        "" | "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let milliseconds = unit_ms.and_then(|unit_ms| digits.parse::<u64>().ok()?.checked_mul(unit_ms));
+    milliseconds.map(chat::KeepAlive::Milliseconds).ok_or_else(|| "allowed: 0, 30s, 5m, 2h, needed, forever".to_owned())
 }
 
 impl Precision {

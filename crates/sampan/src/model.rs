@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use comfy_table::{Table, presets};
 use models::Checkpoint;
+use models::bert::BertFiles;
 use serde_json::{Value, json};
 
 use crate::args::{Ls, Show};
+use crate::built_in;
 use crate::machine;
 use crate::shelf::{self, Entry, Place};
 
@@ -50,9 +52,12 @@ pub(crate) fn shelf(data: &Path) -> api::Shelf {
 /// A model that cannot be opened is listed with the reason.
 fn row(entry: &Entry) -> Value {
     let place = match &entry.place {
-        Place::BuiltIn => "built in".to_owned(),
+        Place::BuiltIn | Place::BuiltInEmbedder => "built in".to_owned(),
         Place::Path(path) => path.display().to_string(),
     };
+    if let Some(row) = encoder_row(entry, &place) {
+        return row;
+    }
     match shelf::open(entry) {
         Ok(checkpoint) => {
             let config = &checkpoint.config;
@@ -63,6 +68,21 @@ fn row(entry: &Entry) -> Value {
         }
         Err(error) => json!({"name": entry.name, "kind": format!("unreadable: {error:#}"), "where": place}),
     }
+}
+
+/// An encoder that turns texts into vectors, if this is one that can be opened.
+fn encoder_row(entry: &Entry, place: &str) -> Option<Value> {
+    let files = match &entry.place {
+        Place::BuiltInEmbedder => BertFiles::embedded(built_in::EMBEDDER_FILES).ok()?,
+        Place::Path(path) if BertFiles::are_here(path) => BertFiles::open(path).ok()?,
+        Place::BuiltIn | Place::Path(_) => return None,
+    };
+    let parameters: u64 = files.weights().iter().map(|tensor| tensor.shape().iter().product::<u64>()).sum();
+    let size_bytes: u64 = files.weights().bytes_by_type().values().sum();
+    Some(json!({
+        "name": entry.name, "kind": "bert", "parameters": parameters, "size_bytes": size_bytes,
+        "context_tokens": files.tokens_max(), "where": place,
+    }))
 }
 
 pub(crate) fn show(show: &Show) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use engine::Source;
 use indicatif::{ProgressBar, ProgressStyle};
 use models::Checkpoint;
 
@@ -13,6 +14,8 @@ use crate::built_in;
 pub(crate) enum Place {
     /// In the program.
     BuiltIn,
+    /// The one that embeds, in the program.
+    BuiltInEmbedder,
     /// In a folder or a file.
     Path(PathBuf),
 }
@@ -22,24 +25,46 @@ pub(crate) enum Place {
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// If it cannot be opened, the others are served without it.
+    pub(crate) is_optional: bool,
 }
 
-/// The built-in model and everything in `DATA/models`, by name.
-pub(crate) fn entries(data: &Path) -> anyhow::Result<Vec<Entry>> {
-    let mut found = vec![Entry { name: built_in::NAME.to_owned(), place: Place::BuiltIn }];
-    let folder = data.join("models");
-    if !folder.is_dir() {
-        return Ok(found);
+impl Entry {
+    /// As the fleet takes it.
+    pub(crate) fn served(self) -> engine::Entry {
+        let source = match self.place {
+            Place::BuiltIn => Source::Embedded(built_in::FILES),
+            Place::BuiltInEmbedder => Source::EmbeddedBert(built_in::EMBEDDER_FILES),
+            Place::Path(path) => Source::Path(path),
+        };
+        engine::Entry { name: self.name, source, is_optional: self.is_optional }
     }
-    let listing = std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+}
+
+/// The built-in models and everything in `DATA/models`, by name.
+pub(crate) fn entries(data: &Path) -> anyhow::Result<Vec<Entry>> {
+    let built_in = |name: &str, place| Entry { name: name.to_owned(), place, is_optional: false };
+    let mut found =
+        vec![built_in(built_in::NAME, Place::BuiltIn), built_in(built_in::EMBEDDER_NAME, Place::BuiltInEmbedder)];
+    let folder = data.join("models");
+    if folder.is_dir() {
+        found.extend(entries_of(&folder)?);
+    }
+    Ok(found)
+}
+
+/// Every model in a folder, by name.
+pub(crate) fn entries_of(folder: &Path) -> anyhow::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    let listing = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     for entry in listing {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
         let is_model = path.join("config.json").is_file() || path.extension().is_some_and(|ending| ending == "gguf");
         if is_model {
-            found.push(Entry { name: name_of(&path), place: Place::Path(path) });
+            found.push(Entry { name: name_of(&path), place: Place::Path(path), is_optional: true });
         }
     }
-    found[1..].sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
@@ -52,7 +77,7 @@ pub(crate) fn find(data: &Path, wanted: &str) -> anyhow::Result<Entry> {
     let path = PathBuf::from(path);
     if path.exists() {
         let name = name.map_or_else(|| name_of(&path), str::to_owned);
-        return Ok(Entry { name, place: Place::Path(path) });
+        return Ok(Entry { name, place: Place::Path(path), is_optional: false });
     }
     match entries(data)?.into_iter().find(|entry| entry.name == wanted) {
         Some(entry) => Ok(entry),
@@ -71,10 +96,11 @@ fn name_of(path: &Path) -> String {
     name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Opens the files of a model; the numbers are not read yet.
+/// Opens the files of a decoder; the numbers are not read yet.
 pub(crate) fn open(entry: &Entry) -> anyhow::Result<Checkpoint> {
     let opened = match &entry.place {
         Place::BuiltIn => Checkpoint::embedded(built_in::FILES),
+        Place::BuiltInEmbedder => bail!("{} embeds texts; it is no decoder", entry.name),
         Place::Path(path) => Checkpoint::open(path),
     };
     opened.with_context(|| format!("open the model {}", entry.name))
@@ -99,7 +125,7 @@ mod tests {
         std::fs::write(models.join("a.Q8_0.gguf"), "").unwrap();
         std::fs::write(models.join("notes.txt"), "").unwrap();
         let names: Vec<String> = entries(data.path()).unwrap().into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, ["sampan-nano", "Qwen3-0.6B", "a.Q8_0"]);
+        assert_eq!(names, ["sampan-nano", "sampan-nano-embed", "Qwen3-0.6B", "a.Q8_0"]);
         assert_eq!(find(data.path(), "sampan-nano").unwrap().place, Place::BuiltIn);
         let path = models.join("a.Q8_0.gguf");
         assert_eq!(find(data.path(), path.to_str().unwrap()).unwrap().name, "a.Q8_0");

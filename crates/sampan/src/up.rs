@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use api::{App, Books};
 use base::Clock;
-use chat::Generate;
-use engine::{Engine, Fleet, Options};
+use chat::{Embed, Generate, Manage as _};
+use engine::{Engine, Fleet, Machine, Options};
 use kernels::Cpu;
 use ledger::Metered;
 use tokio::net::TcpListener;
@@ -24,8 +24,12 @@ use crate::{model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
 const DRAIN: Duration = Duration::from_secs(60);
-/// Memory for keys and values where the machine's size is not known.
-const KV_BYTES_FALLBACK: u64 = 1 << 30;
+/// Memory for models where the machine's size is not known.
+const MEMORY_BYTES_FALLBACK: u64 = 4 << 30;
+/// How often models whose time is over are looked for.
+const FLEET_TICK: Duration = Duration::from_millis(250);
+/// How often the bar of a model that is being loaded moves.
+const BAR_TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
     if !up.listen.ip().is_loopback() && !up.keys {
@@ -45,12 +49,16 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .with_context(|| format!("listen on {}\nhint: --listen 127.0.0.1:0 takes a free port", up.listen))?;
     let address = listener.local_addr().context("ask for the address")?;
     let clock: Arc<dyn Clock> = SystemClock::start();
-    let fleet: Arc<dyn Generate> = Arc::new(tokio::task::block_in_place(|| fleet(up, &clock))?);
+    let (fleet, preloaded) = tokio::task::block_in_place(|| fleet(up, &clock))?;
+    preload(&fleet, &preloaded).await?;
+    let timekeeper = tokio::spawn(keep_time(fleet.clone()));
+    let fleet = Arc::new(fleet);
+    let local = Arc::clone(&fleet) as Arc<dyn Generate>;
     let router = match &up.pools {
-        Some(file) => Some(route_commands::router(file, &fleet, Arc::clone(&clock))?),
+        Some(file) => Some(route_commands::router(file, &local, Arc::clone(&clock))?),
         None => None,
     };
-    let generate = router.clone().map_or(fleet, |router| router as Arc<dyn Generate>);
+    let generate = router.clone().map_or(local, |router| router as Arc<dyn Generate>);
     let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
     let data = machine::data_folder(&up.data);
     let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, up.keys, &clock))?;
@@ -65,7 +73,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let app = App::new(Arc::new(metered), clock, machine::random_seed()?).with_buckets(served.buckets);
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
-    let app = app.with_shelf(model::shelf(&data));
+    let app = app.with_embed(Arc::clone(&fleet) as Arc<dyn Embed>).with_manage(fleet).with_shelf(model::shelf(&data));
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
@@ -95,6 +103,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         () = interrupted() => {}
     }
     say("stopping: running answers may finish; press Ctrl-C again to cut them off");
+    timekeeper.abort();
     app.begin_shutdown();
     stop.send_replace(true);
     let ended = drained(server).await;
@@ -130,26 +139,85 @@ async fn interrupted() {
     }
 }
 
-fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<Fleet> {
+/// All models that requests may name, and those that are to be there before the first one.
+fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)> {
     let data = machine::data_folder(&up.data);
     let mut entries = shelf::entries(&data)?;
-    for wanted in &up.models {
-        entries.push(shelf::find(&data, wanted)?);
+    for folder in &up.folders {
+        entries.extend(shelf::entries_of(folder)?);
     }
-    let cpu = machine::processor(&up.processor)?;
+    let mut preloaded = Vec::new();
+    for wanted in &up.models {
+        let entry = shelf::find(&data, wanted)?;
+        preloaded.push(entry.name.clone());
+        if !entries.contains(&entry) {
+            entries.push(Entry { is_optional: false, ..entry });
+        }
+    }
+    let memory = machine::memory_bytes();
+    let memory_bytes = match up.memory_mib {
+        Some(mib) => mib.checked_mul(1 << 20).with_context(|| format!("--memory {mib} is too large"))?,
+        None => memory.map_or(MEMORY_BYTES_FALLBACK, |bytes| bytes / 4 * 3),
+    };
     let kv_bytes = match up.kv_mib {
         Some(mib) => mib.checked_mul(1 << 20).with_context(|| format!("--kv-mib {mib} is too large"))?,
-        None => machine::memory_bytes().map_or(KV_BYTES_FALLBACK, |bytes| bytes / 4),
+        None => memory_bytes / 4,
     };
-    let options = Options {
-        kv_bytes: kv_bytes / entries.len() as u64,
-        kv_format: up.kv_format.kernel(),
-        precision: up.precision.kernel(),
-        seed: machine::random_seed()?,
-        ..Options::default()
+    let machine = Machine {
+        cpu: machine::processor(&up.processor)?,
+        clock: Arc::clone(clock),
+        options: Options {
+            kv_bytes,
+            kv_format: up.kv_format.kernel(),
+            precision: up.precision.kernel(),
+            seed: machine::random_seed()?,
+            ..Options::default()
+        },
+        memory_bytes,
+        keep_alive: up.keep_alive,
     };
-    let engines = entries.iter().map(|entry| start(entry, &cpu, clock, options)).collect::<anyhow::Result<_>>()?;
-    Ok(Fleet::new(engines)?)
+    let aliases = up.aliases.iter().map(|alias| alias_of(alias)).collect::<anyhow::Result<Vec<_>>>()?;
+    let entries = entries.into_iter().map(Entry::served).collect();
+    Ok((Fleet::new(entries, &aliases, machine)?, preloaded))
+}
+
+fn alias_of(argument: &str) -> anyhow::Result<(String, String)> {
+    match argument.split_once('=') {
+        Some((alias, model)) if !alias.is_empty() && !model.is_empty() => Ok((alias.to_owned(), model.to_owned())),
+        Some(_) | None => bail!("--alias {argument:?}: it is written NAME=MODEL"),
+    }
+}
+
+/// Loads the models that were named on the command line, with a bar for each.
+async fn preload(fleet: &Fleet, models: &[String]) -> anyhow::Result<()> {
+    for model in models {
+        let bar = shelf::loading_bar(model);
+        let mut loading = fleet.load(model, None);
+        loop {
+            tokio::select! {
+                biased;
+                loaded = &mut loading => break loaded?,
+                () = tokio::time::sleep(BAR_TICK) => {
+                    let (done, all) = fleet.progress(model);
+                    bar.set_length(u64::from(all));
+                    bar.set_position(u64::from(done));
+                }
+            }
+        }
+        bar.finish_and_clear();
+    }
+    Ok(())
+}
+
+/// Reminds the fleet of the time until the program ends.
+async fn keep_time(fleet: Fleet) {
+    loop {
+        tokio::time::sleep(FLEET_TICK).await;
+        let ticking = fleet.clone();
+        if tokio::task::spawn_blocking(move || ticking.tick()).await.is_err() {
+            tracing::error!("letting go of a model panicked");
+        }
+    }
 }
 
 /// Loads a model and starts its engine.

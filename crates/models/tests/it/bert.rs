@@ -1,7 +1,7 @@
 //! The encoder against transformers.
 
 use kernels::{Cpu, CpuOptions, Precision};
-use models::bert::Bert;
+use models::bert::{Bert, BertFiles};
 
 use crate::bad_input::words;
 use crate::truth::{fixtures, ids, json, worst};
@@ -13,8 +13,8 @@ const OFF_MAX: f32 = 2e-6;
 fn tokens_and_vectors_equal_the_reference_one_by_one_and_together() {
     let cpu = Cpu::new(CpuOptions::default()).unwrap();
     let folder = fixtures().join("tiny/bert");
-    assert!(Bert::is_here(&folder) && !Bert::is_here(&fixtures().join("tiny/qwen3_dense")));
-    let bert = Bert::open(&cpu, &folder, Precision::Exact).unwrap();
+    assert!(BertFiles::are_here(&folder) && !BertFiles::are_here(&fixtures().join("tiny/qwen3_dense")));
+    let bert = Bert::load(&cpu, &BertFiles::open(&folder).unwrap(), Precision::Exact).unwrap();
     let golden = json("tiny/bert/golden.json");
     let cases = golden["cases"].as_array().unwrap();
     let tokens: Vec<Vec<u32>> = cases.iter().map(|case| bert.encode(case["text"].as_str().unwrap()).unwrap()).collect();
@@ -42,7 +42,8 @@ fn what_is_no_such_encoder_is_refused_by_name() {
         let mut config = json("tiny/bert/config.json");
         config[field] = value;
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        words(&Bert::open(&cpu, folder.path(), Precision::Exact).err().unwrap(), expected);
+        let opened = BertFiles::open(folder.path());
+        words(&opened.and_then(|files| Bert::load(&cpu, &files, Precision::Exact)).err().unwrap(), expected);
     };
     refused("model_type", "roberta".into(), &["model_type", "roberta"]);
     refused("hidden_act", "relu".into(), &["hidden_act", "relu"]);

@@ -44,7 +44,7 @@ fn models_are_served_by_path_and_under_a_name() {
     );
     let models = body(&server.ask("GET", "/v1/models", "").1);
     let names: Vec<&Value> = models["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
-    assert_eq!(names, ["sampan-nano", "qwen3_dense", "mine"]);
+    assert_eq!(names, ["sampan-nano", "qwen3_dense", "mine", "sampan-nano-embed"]);
     let ask = json!({"model": "mine", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": true});
     let (status, answer) = server.ask("POST", "/v1/completions", &ask.to_string());
     assert_eq!((status, &body(&answer)["usage"]["completion_tokens"]), (200, &4.into()), "{answer}");
