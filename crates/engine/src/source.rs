@@ -83,7 +83,7 @@ impl Opened {
     pub(crate) fn card(&self, name: &str, created_s: u64) -> Result<ModelCard> {
         let (context_tokens, facts) = match self {
             Self::Decoder(checkpoint) => {
-                let text = TextSide::new(checkpoint.text.clone())?;
+                let text = TextSide::new(checkpoint, None)?;
                 (checkpoint.config.context_tokens, facts::of(checkpoint, &text))
             }
             Self::Encoder(files) => (files.tokens_max(), facts_of_encoder(files)),

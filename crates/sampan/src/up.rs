@@ -73,7 +73,8 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let app = App::new(Arc::new(metered), clock, machine::random_seed()?).with_buckets(served.buckets);
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
-    let app = app.with_embed(Arc::clone(&fleet) as Arc<dyn Embed>).with_manage(fleet).with_shelf(model::shelf(&data));
+    let embed = Metered::new(Arc::clone(&kept.meter), Arc::clone(&fleet) as Arc<dyn Embed>);
+    let app = app.with_embed(Arc::new(embed)).with_manage(fleet).with_shelf(model::shelf(&data));
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,

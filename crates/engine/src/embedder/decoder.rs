@@ -43,7 +43,7 @@ impl Decoder {
         format: KvFormat,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        let text = TextSide::new(checkpoint.text.clone())?;
+        let text = TextSide::new(checkpoint, None)?;
         let missing = |what: &str| Error::Unsupported { what: "embedding".to_owned(), why: what.to_owned() };
         let tokenizer = text.tokenizer.ok_or_else(|| missing("this model has no tokenizer"))?;
         let end = tokenizer.token_id(EMBEDDING_END).or_else(|| text.defaults.eos.first().copied());
