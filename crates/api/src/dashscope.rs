@@ -3,7 +3,7 @@
 //! | route | covered |
 //! |---|---|
 //! | `POST /api/v1/services/aigc/text-generation/generation` | text and messages, SSE, tools, thinking, sampling |
-//! | `POST /api/v1/services/aigc/multimodal-generation/generation` | the same with pictures, animations, lists of frames |
+//! | `POST /api/v1/services/aigc/multimodal-generation/generation` | the same with pictures and frames |
 //! | `POST /api/v1/services/embeddings/text-embedding/text-embedding` | texts, `dimension`, `text_type`, `instruct` |
 //! | `POST /api/v1/services/rerank/text-rerank/text-rerank` | `top_n`, `return_documents`, `instruct` |
 //!

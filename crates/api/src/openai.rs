@@ -3,7 +3,7 @@
 //! | route | covered |
 //! |---|---|
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole |
-//! | `POST /v1/chat/completions` | text, pictures, videos (`video_url`, or `video` with a list of frames), streaming, `n`, tools, log probabilities, sampling, stop, seed |
+//! | `POST /v1/chat/completions` | text, pictures, videos, streaming, `n`, tools, log probabilities, seed |
 //! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
 //! | `/v1/responses` | see `responses` |
 //! | `/v1/files`, `/v1/batches` | see `files` and `batches` |

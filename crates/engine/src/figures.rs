@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Written by the worker after every step, read by anybody. Single numbers are right; together they may be of two steps.
+/// Written by the worker after every step, read by anybody. Single numbers are right; together they may be of two
+/// steps.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) running: Count,

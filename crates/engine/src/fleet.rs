@@ -169,8 +169,8 @@ impl Fleet {
         Ok(Self { shared: Arc::new(Shared { machine, models, state, changed: Notify::new() }) })
     }
 
-    /// Lets go of models whose time is over, and reminds those who wait of theirs. To be called every second or oftener,
-    /// off the async threads: it waits for the threads of models that go.
+    /// Lets go of models whose time is over, and reminds those who wait of theirs. To be called every second or
+    /// oftener, off the async threads: it waits for the threads of models that go.
     pub fn tick(&self) {
         self.shared.let_go_of_due();
         self.shared.changed.notify_waiters();

@@ -5,11 +5,11 @@
 //! note of arrivals and of readers that left, ask the [`scheduler`] what to compute, compute it in one forward pass,
 //! draw a token for every sequence that is due ([`sampler`]), turn it into events ([`output`](mod@output)).
 //!
-//! Pictures go the same way: the tower makes features of them ([`eyes`]) while the prompt is prepared, and the worker puts
-//! these in the places of their tokens ([`sight`]).
+//! Pictures go the same way: the tower makes features of them ([`eyes`]) while the prompt is prepared, and the worker
+//! puts these in the places of their tokens ([`sight`]).
 //!
-//! A [`Fleet`] holds many models: it loads them when they are asked for, lets go of those that nobody used for long when
-//! memory is short, and also answers for models that embed or rank ([`embedder`]).
+//! A [`Fleet`] holds many models: it loads them when they are asked for, lets go of those that nobody used for long
+//! when memory is short, and also answers for models that embed or rank ([`embedder`]).
 //!
 //! New requests join between steps and leave when they are done (continuous batching); long prompts are computed in
 //! chunks beside the others. The engine does not know who asks or who pays.

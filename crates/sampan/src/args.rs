@@ -135,8 +135,8 @@ pub(crate) struct Up {
     /// others. Default: three quarters of the machine's.
     #[arg(long = "memory", value_name = "MIB", env = "SAMPAN_MEMORY_MIB")]
     pub(crate) memory_mib: Option<u64>,
-    /// How long a model stays loaded after its last request: `30s`, `5m`, `2h`; 0: not at all. Default: until its memory
-    /// is needed.
+    /// How long a model stays loaded after its last request: `30s`, `5m`, `2h`; 0: not at all. Default: until its
+    /// memory is needed.
     #[arg(long, value_name = "TIME", value_parser = keep_alive, default_value = "needed", hide_default_value = true)]
     pub(crate) keep_alive: chat::KeepAlive,
     /// Ask for a key on every request. The first start makes one and keeps it in DIR/admin.key.
