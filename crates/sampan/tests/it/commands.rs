@@ -14,10 +14,10 @@ fn the_shelf_is_listed() {
     std::os::unix::fs::symlink(fixture("tiny/qwen3_dense").canonicalize().unwrap(), models.join("tiny")).unwrap();
     let listed = json(data.path(), &["model", "ls", "--json"]);
     let names: Vec<&Value> = listed.as_array().unwrap().iter().map(|row| &row["name"]).collect();
-    assert_eq!(names, ["sampan-nano", "broken", "tiny"]);
+    assert_eq!(names, ["sampan-nano", "sampan-nano-embed", "broken", "tiny"]);
     assert_eq!(listed[0]["where"], "built in");
-    assert!(listed[1]["kind"].as_str().unwrap().starts_with("unreadable: "), "{listed}");
-    assert_eq!(listed[2]["kind"], "qwen3");
+    assert!(listed[2]["kind"].as_str().unwrap().starts_with("unreadable: "), "{listed}");
+    assert_eq!(listed[3]["kind"], "qwen3");
     let table = stdout(data.path(), &["model", "ls"]);
     assert!(table.contains("sampan-nano") && table.contains("tiny"), "{table}");
 }
