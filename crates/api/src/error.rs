@@ -29,8 +29,8 @@ pub(crate) fn retry_after(response: &mut Response) {
 /// Whether the same request may succeed a little later, though nothing about it changes.
 pub(crate) fn is_passing(error: &chat::Error) -> bool {
     match error {
-        // The model was tried often enough.
-        chat::Error::FormMissed { .. } => false,
+        // The model was tried often enough; money does not come by waiting.
+        chat::Error::FormMissed { .. } | chat::Error::OutOfCredit { .. } => false,
         _ => matches!(error.kind(), Kind::Exhausted | Kind::Unavailable),
     }
 }

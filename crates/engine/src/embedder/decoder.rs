@@ -24,7 +24,7 @@ pub(crate) struct Decoder {
     tokenizer: Arc<Tokenizer>,
     /// The token that ends what is embedded.
     end: u32,
-    /// "no" and "yes".
+    /// The tokens that "no" and "yes" begin with; in published tokenizers they are one token each.
     answers: Option<[u32; 2]>,
     tokens_max: usize,
     memory: Mutex<Memory>,
@@ -47,12 +47,13 @@ impl Decoder {
         let missing = |what: &str| Error::Unsupported { what: "embedding".to_owned(), why: what.to_owned() };
         let tokenizer = text.tokenizer.ok_or_else(|| missing("this model has no tokenizer"))?;
         let end = tokenizer.token_id(EMBEDDING_END).or_else(|| text.defaults.eos.first().copied());
-        let answers = RERANK_ANSWERS.map(|answer| tokenizer.token_id(answer));
+        let [no, yes] = RERANK_ANSWERS.map(|answer| tokenizer.encode(answer, Specials::AsText));
+        let (no, yes) = (no?.first().copied(), yes?.first().copied());
         let config = &checkpoint.config;
         let kv = KvPool::with_slots(config, format, blocks(config), GROUP_TEXTS as u32)?;
         Ok(Self {
             end: end.ok_or_else(|| missing("this model's tokenizer has no token that ends a text"))?,
-            answers: if let [Some(no), Some(yes)] = answers { Some([no, yes]) } else { None },
+            answers: no.zip(yes).filter(|(no, yes)| no != yes).map(|(no, yes)| [no, yes]),
             tokens_max: tokens_max(config),
             model: Qwen3::load(cpu, checkpoint, precision, progress)?,
             tokenizer,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use base::{Clock, ManualClock, RequestId, Rng};
 use chat::{
-    Embed as _, EmbedInput, EmbedRequest, Error, Generate as _, KeepAlive, Manage as _, ModelState, RerankRequest,
+    Embed as _, EmbedInput, EmbedRequest, Error, Generate as _, KeepAlive, Manage as _, ModelState, Prompt,
+    RerankRequest,
 };
 use engine::{Entry, Fleet, Machine, Options, Source};
 use futures::StreamExt as _;
@@ -65,7 +66,12 @@ async fn many_at_once_load_a_model_once_and_an_alias_is_the_model() {
     let status = &fleet.statuses()[0];
     assert_eq!((&status.state, status.aliases.as_slice()), (&ModelState::Loaded, ["also".to_owned()].as_slice()));
     assert_eq!((status.prompt_tokens, status.output_tokens), (60, 80));
-    assert!(status.kv_max_bytes > 0 && status.kv_used_bytes <= status.kv_max_bytes);
+    // What is kept for the next prompt are whole blocks.
+    let mut long = ask("also", 1);
+    long.prompt = Prompt::Tokens(vec![1; 100]);
+    chat::collect(fleet.generate(long).await.unwrap()).await.unwrap();
+    let status = &fleet.statuses()[0];
+    assert!(status.kv_used_bytes > 0 && status.kv_used_bytes <= status.kv_max_bytes);
     assert_eq!(state(&fleet, "qwen3_moe"), ModelState::OnDisk, "nobody asked for it");
     let unknown = fleet.generate(ask("nobody", 1)).await.err().unwrap();
     assert!(matches!(unknown, Error::UnknownModel { .. }));
@@ -167,14 +173,13 @@ fn golden(path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn vectors_are_the_reference_ones_and_each_model_does_what_it_is_for() {
+async fn vectors_and_scores_are_the_reference_ones() {
     let (fleet, _) = fleet(vec![tiny("qwen3_embedding"), tiny("qwen3_reranker"), tiny("bert")], PLENTY);
     let ids = |cards: Vec<chat::ModelCard>| cards.into_iter().map(|card| card.id).collect::<Vec<_>>();
     assert_eq!(ids(fleet.embedding_models()), ["qwen3_embedding", "bert"]);
     assert_eq!(ids(fleet.reranking_models()), ["qwen3_reranker"]);
     assert!(fleet.models().is_empty());
-    let (embedders, _) = self::fleet(vec![tiny("qwen3_embedding"), tiny("bert")], PLENTY);
-    chat::testing::embed_conformance(&embedders).await;
+    chat::testing::embed_conformance(&fleet).await;
     let bert = golden("tiny/bert/golden.json");
     let cases: Vec<&Value> = bert["cases"].as_array().unwrap().iter().collect();
     let words: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
@@ -184,12 +189,16 @@ async fn vectors_are_the_reference_ones_and_each_model_does_what_it_is_for() {
             assert!((f64::from(*found) - truth.as_f64().unwrap()).abs() < 1e-5, "{}", case["text"]);
         }
     }
-    // The small tokenizer has no single tokens for "yes" and "no"; the scores themselves are tested in `models`.
-    let id = RequestId::random(&mut Rng::seeded(1));
-    let (model, documents) = ("qwen3_reranker".to_owned(), vec!["a boat".to_owned()]);
-    let request = RerankRequest { id, caller: None, model, query: "boats".to_owned(), documents, instruction: None };
-    let refused = fleet.rerank(request).await.unwrap_err().to_string();
-    assert!(refused.contains("no answers to rank by"), "{refused}");
+    let reranker = golden("tiny/qwen3_reranker/golden.json");
+    for case in reranker["rerank"].as_array().unwrap() {
+        let [query, document] = ["query", "document"].map(|field| case[field].as_str().unwrap().to_owned());
+        let id = RequestId::random(&mut Rng::seeded(1));
+        let model = "qwen3_reranker".to_owned();
+        let request = RerankRequest { id, caller: None, model, query, documents: vec![document], instruction: None };
+        let score = fleet.rerank(request).await.unwrap().scores[0];
+        // Keys and values are BF16 here.
+        assert!((f64::from(score) - case["score"].as_f64().unwrap()).abs() < 5e-3, "{case}: {score}");
+    }
     let wrong = fleet.embed(texts("qwen3_reranker", &["a"], None)).await.unwrap_err().to_string();
     assert!(wrong.contains("ranking documents"), "{wrong}");
 }
