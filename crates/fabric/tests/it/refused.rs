@@ -15,7 +15,9 @@ fn another_token_gets_nothing() {
         send(&path, &options(planes), &other, &machine(1), &Progress::default()).unwrap_err()
     });
     assert_eq!(refused.kind(), Kind::Unauthenticated);
-    assert!(events.iter().all(|event| event.contains("does not know our token")), "{events:?}");
+    // The first connection that is refused ends the others, which may not have shown their token yet.
+    assert!(events.iter().any(|event| event.contains("does not know our token")), "{events:?}");
+    assert!(events.iter().all(|event| event.starts_with("failed ")), "{events:?}");
     assert!(!to.path().join("weights").exists());
 }
 
