@@ -7,19 +7,26 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What stands before a block.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Parent {
+    /// Nothing: it is the first of a sequence of this project. Projects have nothing in common, so none can tell by
+    /// the time that its prompt takes what another one has asked.
+    Project(Arc<str>),
+    Block(u32),
+}
 
 /// The place of a block in the tree.
 #[derive(Debug)]
 struct Kept {
-    parent: u32,
+    parent: Parent,
     tokens: Box<[u32]>,
     depth: u32,
     /// When it was let go last; the clock is the number of releases.
     let_go: u64,
 }
-
-/// Stands for "no block before it".
-const ROOT: u32 = u32::MAX;
 
 /// Blocks `0..count`. Finding a beginning costs a look-up for each of its blocks; everything else is logarithmic.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ pub(crate) struct Blocks {
     free: Vec<u32>,
     holders: Vec<u32>,
     kept: Vec<Option<Kept>>,
-    children: BTreeMap<(u32, Box<[u32]>), u32>,
+    children: BTreeMap<(Parent, Box<[u32]>), u32>,
     /// Kept and held by nobody, in the order in which they leave.
     idle: BTreeSet<(u64, Reverse<u32>, u32)>,
     releases: u64,
@@ -85,15 +92,20 @@ impl Blocks {
         self.children.remove(&(kept.parent, kept.tokens));
     }
 
-    /// The kept blocks with which `tokens` begin, as many as there are. They are not held yet.
-    pub(crate) fn beginning(&self, tokens: &[u32]) -> Vec<u32> {
-        let (mut found, mut parent) = (Vec::new(), ROOT);
+    /// The kept blocks of a project with which `tokens` begin, as many as there are. They are not held yet.
+    pub(crate) fn beginning(&self, project: &Arc<str>, tokens: &[u32]) -> Vec<u32> {
+        let (mut found, mut parent) = (Vec::new(), Parent::Project(Arc::clone(project)));
         for piece in tokens.chunks_exact(self.block_tokens) {
             let Some(&block) = self.children.get(&(parent, Box::from(piece))) else { break };
             found.push(block);
-            parent = block;
+            parent = Parent::Block(block);
         }
         found
+    }
+
+    /// Whether one sequence alone holds this block.
+    pub(crate) fn is_single(&self, block: u32) -> bool {
+        self.holders[block as usize] == 1
     }
 
     pub(crate) fn hold(&mut self, block: u32) {
@@ -130,8 +142,11 @@ impl Blocks {
 
     /// Keeps block `index` of a sequence, whole and computed, whose blocks before it are kept. If an equal one is kept
     /// already, the sequence goes on with that one.
-    pub(crate) fn keep(&mut self, blocks: &mut [u32], index: usize, tokens: &[u32]) {
-        let parent = if index == 0 { ROOT } else { blocks[index - 1] };
+    pub(crate) fn keep(&mut self, project: &Arc<str>, blocks: &mut [u32], index: usize, tokens: &[u32]) {
+        let parent = match index {
+            0 => Parent::Project(Arc::clone(project)),
+            _ => Parent::Block(blocks[index - 1]),
+        };
         let block = blocks[index];
         if self.kept[block as usize].is_some() {
             return;
@@ -151,17 +166,24 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::Blocks;
+
+    /// The kept blocks of the project that all but one test are about.
+    fn beginning(blocks: &Blocks, tokens: &[u32]) -> Vec<u32> {
+        blocks.beginning(&Arc::from("a"), tokens)
+    }
 
     /// Takes blocks for these tokens, computes them all and lets go again.
     fn visit(blocks: &mut Blocks, tokens: &[u32]) -> Vec<u32> {
-        let mut held = blocks.beginning(tokens);
+        let mut held = beginning(blocks, tokens);
         held.iter().for_each(|&block| blocks.hold(block));
         while held.len() < tokens.len().div_ceil(2) {
             held.push(blocks.take().unwrap());
         }
         for (index, piece) in tokens.chunks_exact(2).enumerate() {
-            blocks.keep(&mut held, index, piece);
+            blocks.keep(&Arc::from("a"), &mut held, index, piece);
         }
         let visited = held.clone();
         blocks.release(&mut held);
@@ -172,10 +194,21 @@ mod tests {
     fn equal_beginnings_share_blocks() {
         let mut blocks = Blocks::new(8, 2);
         let first = visit(&mut blocks, &[1, 2, 3, 4, 5]);
-        assert_eq!(blocks.beginning(&[1, 2, 3, 4, 5, 6]), first[..2]);
-        assert_eq!(blocks.beginning(&[1, 2, 9, 4]), first[..1]);
-        assert!(blocks.beginning(&[3, 4]).is_empty(), "the same tokens elsewhere are not the same");
+        assert_eq!(beginning(&blocks, &[1, 2, 3, 4, 5, 6]), first[..2]);
+        assert_eq!(beginning(&blocks, &[1, 2, 9, 4]), first[..1]);
+        assert!(beginning(&blocks, &[3, 4]).is_empty(), "the same tokens elsewhere are not the same");
         assert_eq!(blocks.available(), 8, "nobody holds any");
+    }
+
+    #[test]
+    fn projects_share_nothing() {
+        let mut blocks = Blocks::new(8, 2);
+        visit(&mut blocks, &[1, 2, 3, 4]);
+        assert!(blocks.beginning(&Arc::from("b"), &[1, 2, 3, 4]).is_empty());
+        let mut held = vec![blocks.take().unwrap()];
+        blocks.keep(&Arc::from("b"), &mut held, 0, &[1, 2]);
+        assert_ne!(held, beginning(&blocks, &[1, 2]), "equal tokens of two projects lie in two blocks");
+        assert_eq!(blocks.beginning(&Arc::from("b"), &[1, 2, 3, 4]), held);
     }
 
     #[test]
@@ -185,11 +218,11 @@ mod tests {
         visit(&mut blocks, &[3, 3, 4, 4]);
         visit(&mut blocks, &[1, 1]);
         let mut held = vec![blocks.take().unwrap()];
-        assert_eq!(blocks.beginning(&[1, 1, 2, 2]).len(), 1);
-        assert_eq!(blocks.beginning(&[3, 3, 4, 4]).len(), 2);
+        assert_eq!(beginning(&blocks, &[1, 1, 2, 2]).len(), 1);
+        assert_eq!(beginning(&blocks, &[3, 3, 4, 4]).len(), 2);
         held.extend([blocks.take().unwrap(), blocks.take().unwrap()]);
-        assert_eq!(blocks.beginning(&[3, 3, 4, 4]).len(), 0);
-        assert_eq!(blocks.beginning(&[1, 1]).len(), 1, "it was used again");
+        assert_eq!(beginning(&blocks, &[3, 3, 4, 4]).len(), 0);
+        assert_eq!(beginning(&blocks, &[1, 1]).len(), 1, "it was used again");
         blocks.release(&mut held);
         assert_eq!(blocks.available(), 4);
     }
@@ -198,8 +231,8 @@ mod tests {
     fn two_that_compute_the_same_end_with_one_copy() {
         let mut blocks = Blocks::new(4, 2);
         let (mut a, mut b) = (vec![blocks.take().unwrap()], vec![blocks.take().unwrap()]);
-        blocks.keep(&mut a, 0, &[7, 8]);
-        blocks.keep(&mut b, 0, &[7, 8]);
+        blocks.keep(&Arc::from("a"), &mut a, 0, &[7, 8]);
+        blocks.keep(&Arc::from("a"), &mut b, 0, &[7, 8]);
         assert_eq!(a, b);
         assert_eq!(blocks.available(), 3);
         blocks.release(&mut a);

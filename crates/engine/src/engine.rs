@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use base::{Clock, Rng};
-use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, StopRules};
+use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, Priority, StopRules};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
@@ -323,6 +323,8 @@ impl Shared {
         Ok((
             Submission {
                 id: request.id,
+                project: request.caller.as_ref().map_or_else(|| Arc::from(""), |caller| Arc::clone(&caller.project)),
+                priority: request.caller.as_ref().map_or_else(Priority::default, |caller| caller.priority),
                 sampler: Sampler::new(settings, seed, &tokens),
                 tokens,
                 sight,

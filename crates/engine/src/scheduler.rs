@@ -1,19 +1,36 @@
 //! Which tokens of which sequences the next step computes: a state machine without clock, threads or model.
 //!
 //! Every step takes, in this order and up to [`Limits::rows_per_step`] rows: the next token of every sequence that is
-//! generating, then prompts in order of arrival, in chunks. So a long prompt never holds up the others for longer
-//! than one step of bounded size, and prompts of several sequences share a step.
+//! generating, then prompts, in chunks. So a long prompt never holds up the others for longer than one step of bounded
+//! size, and prompts of several sequences share a step.
 //!
-//! Cache blocks are taken when they are needed. If there are none, the sequence that arrived last is put back into the
-//! queue with all its tokens, to be computed again (preemption by recomputation). The sequence that arrived first is
-//! never put back and always fits, so something always moves.
+//! Who is first: whoever has the higher priority; among equals whose project has had fewer rows (see `shares`); in a
+//! project whoever came first. Whoever waits may take the place of a running sequence of lower priority, or of one
+//! whose project has at least two places more than its own: places are shared out evenly too. That low priorities are
+//! not forgotten, every [`TURN_STEPS`] steps one of them is raised for good.
+//!
+//! Cache blocks are taken when they are needed. If there are none, a sequence is put back into the queue with all its
+//! tokens, to be computed again (preemption by recomputation): of the lowest priority, of the project that has most,
+//! whichever arrived last. The sequence that arrived first among those of the highest priority is never put back and
+//! always fits, so something always moves.
 //!
 //! Whole blocks that were computed are kept after their sequences ended, as long as there is room: a prompt that begins
-//! like an earlier one, or a sequence that was put back, begins behind what is still there (see `blocks`).
+//! like an earlier one of its project, or a sequence that was put back, begins behind what is still there (see
+//! `blocks`).
 
-use std::collections::{BTreeMap, VecDeque};
+mod shares;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chat::Priority;
 
 use crate::blocks::Blocks;
+use shares::Shares;
+
+/// After so many steps one more sequence of low priority counts as one of high priority.
+pub const TURN_STEPS: u64 = 64;
 
 /// Names a sequence; ids rise with arrival.
 pub type SequenceId = u64;
@@ -42,6 +59,10 @@ pub enum Input {
         tokens: Vec<u32>,
         /// Whether it may begin behind what is in the cache; if not, every token is computed.
         reuses: bool,
+        /// The project that it is computed for.
+        project: Arc<str>,
+        /// Its place among others.
+        priority: Priority,
     },
     /// This token was added to a sequence.
     Advanced(SequenceId, u32),
@@ -75,13 +96,25 @@ struct Sequence {
     /// How many of its blocks, from the first, are kept for others too.
     kept: usize,
     resting: bool,
+    project: Arc<str>,
+    priority: Priority,
+    /// It counts as one of high priority.
+    is_raised: bool,
 }
 
 impl Sequence {
+    fn class(&self) -> Priority {
+        if self.is_raised { Priority::High } else { self.priority }
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.tokens.len() - self.computed > 1
+    }
+
     fn keep_computed(&mut self, blocks: &mut Blocks, block_tokens: usize) {
         while (self.kept + 1) * block_tokens <= self.computed {
             let tokens = &self.tokens[self.kept * block_tokens..(self.kept + 1) * block_tokens];
-            blocks.keep(&mut self.blocks, self.kept, tokens);
+            blocks.keep(&self.project, &mut self.blocks, self.kept, tokens);
             self.kept += 1;
         }
     }
@@ -93,7 +126,11 @@ pub struct Scheduler {
     limits: Limits,
     blocks: Blocks,
     running: BTreeMap<SequenceId, Sequence>,
-    waiting: VecDeque<(SequenceId, Sequence)>,
+    waiting: BTreeMap<SequenceId, Sequence>,
+    shares: Shares,
+    steps: u64,
+    /// Who is let in next, whoever else waits.
+    promised: Option<SequenceId>,
     preemptions: u64,
 }
 
@@ -110,7 +147,10 @@ impl Scheduler {
             limits,
             blocks: Blocks::new(limits.blocks, limits.block_tokens),
             running: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            shares: Shares::default(),
+            steps: 0,
+            promised: None,
             preemptions: 0,
         }
     }
@@ -179,11 +219,15 @@ impl Scheduler {
     pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Slice> {
         inputs.into_iter().for_each(|input| self.note(input));
         self.keep_computed();
+        self.shares.settle(self.running.values().chain(self.waiting.values()).map(|sequence| &sequence.project));
+        self.steps += 1;
+        if self.steps.is_multiple_of(TURN_STEPS) {
+            self.raise_one();
+        }
         let mut rows = self.limits.rows_per_step;
         let mut planned = Vec::new();
         self.plan_generating(&mut rows, &mut planned);
         self.plan_prompts(&mut rows, &mut planned);
-        self.admit(&mut rows, &mut planned);
         for slice in &planned {
             let sequence = self.running.get_mut(&slice.id).expect("sequences that are put back leave the plan");
             sequence.computed = slice.first + slice.count;
@@ -193,11 +237,21 @@ impl Scheduler {
 
     fn note(&mut self, input: Input) {
         match input {
-            Input::Arrived { id, tokens, reuses } => {
+            Input::Arrived { id, tokens, reuses, project, priority } => {
                 let count = tokens.len();
                 assert!(count > 0 && count <= self.capacity_tokens(), "{count} tokens can never be computed");
-                let sequence = Sequence { tokens, computed: 0, reuses, blocks: Vec::new(), kept: 0, resting: false };
-                self.waiting.push_back((id, sequence));
+                let sequence = Sequence {
+                    tokens,
+                    computed: 0,
+                    reuses,
+                    blocks: Vec::new(),
+                    kept: 0,
+                    resting: false,
+                    project,
+                    priority,
+                    is_raised: false,
+                };
+                self.waiting.insert(id, sequence);
             }
             Input::Advanced(id, token) => {
                 if let Some(sequence) = self.get_mut(id) {
@@ -211,7 +265,8 @@ impl Scheduler {
                     }
                     self.blocks.release(&mut sequence.blocks);
                 }
-                self.waiting.retain(|(waiting, _)| *waiting != id);
+                self.waiting.remove(&id);
+                self.promised = self.promised.filter(|&promised| promised != id);
             }
             Input::Resting(id, resting) => {
                 if let Some(sequence) = self.get_mut(id) {
@@ -229,50 +284,145 @@ impl Scheduler {
     }
 
     fn get_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
-        let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id).map(|(_, sequence)| sequence);
-        self.running.get_mut(&id).or(waiting)
+        self.running.get_mut(&id).or_else(|| self.waiting.get_mut(&id))
+    }
+
+    /// Whoever is first among those that have not the highest priority of all becomes one of high priority.
+    fn raise_one(&mut self) {
+        let all = || self.waiting.values().chain(self.running.values());
+        let Some(highest) = all().map(|sequence| sequence.priority).max() else { return };
+        let prompts = self.running.iter().filter(|(_, sequence)| sequence.is_prompt());
+        let low = self.waiting.iter().chain(prompts).filter(|(_, sequence)| sequence.class() < highest);
+        let Some(id) = low.min_by_key(|&(&id, sequence)| (self.shares.of(&sequence.project), id)).map(|(&id, _)| id)
+        else {
+            return;
+        };
+        if self.waiting.contains_key(&id) {
+            self.promised = self.promised.or(Some(id));
+        }
+        if let Some(sequence) = self.get_mut(id) {
+            sequence.is_raised = true;
+        }
     }
 
     fn plan_generating(&mut self, rows: &mut usize, planned: &mut Vec<Slice>) {
-        let ids: Vec<SequenceId> = self.ready(|left| left == 1);
-        for id in ids {
+        let mut ready = self.ready(false);
+        ready.sort_by_key(|&id| (Reverse(self.running[&id].class()), id));
+        for id in ready {
             self.plan(id, 1, rows, planned);
         }
     }
 
+    /// Prompts of running and of waiting sequences, whoever is first. If the first that waits does not fit, the others
+    /// that wait do not overtake it.
     fn plan_prompts(&mut self, rows: &mut usize, planned: &mut Vec<Slice>) {
-        for id in self.ready(|left| left > 1) {
-            self.plan(id, usize::MAX, rows, planned);
+        let mut ready = self.ready(true);
+        let mut fits = true;
+        // Ends: every round takes one of those that are ready, or lets one in, which takes a row or rests; and whoever
+        // takes places from a project that has more leaves no reason to take one back.
+        while *rows > 0 {
+            ready.retain(|id| self.running.contains_key(id));
+            let runs = ready.iter().copied().min_by_key(|&id| self.rank(id, &self.running[&id]));
+            let waits = if fits { self.next_waiting() } else { None };
+            let goes_on = |id: &SequenceId| {
+                let rank = self.rank(*id, &self.running[id]);
+                waits.is_none_or(|waits| rank < self.rank(waits, &self.waiting[&waits]))
+            };
+            if let Some(id) = runs.filter(goes_on) {
+                ready.retain(|&other| other != id);
+                self.plan(id, usize::MAX, rows, planned);
+            } else if let Some(id) = waits {
+                fits = self.admit(id, rows, planned);
+            } else {
+                return;
+            }
         }
     }
 
-    /// Running sequences that do not rest, by arrival, whose number of tokens to compute fits.
-    fn ready(&self, fits: impl Fn(usize) -> bool) -> Vec<SequenceId> {
-        let is_ready = |sequence: &Sequence| !sequence.resting && fits(sequence.tokens.len() - sequence.computed);
+    /// Running sequences with something to compute that do not rest: those with a prompt before them, or the others.
+    fn ready(&self, is_prompt: bool) -> Vec<SequenceId> {
+        let is_ready = |sequence: &Sequence| {
+            !sequence.resting && sequence.tokens.len() > sequence.computed && sequence.is_prompt() == is_prompt
+        };
         self.running.iter().filter(|(_, sequence)| is_ready(sequence)).map(|(&id, _)| id).collect()
     }
 
-    /// Lets waiting sequences in, in order, while their whole prompt fits into free blocks.
-    fn admit(&mut self, rows: &mut usize, planned: &mut Vec<Slice>) {
-        while *rows > 0 && self.running.len() < self.limits.sequences_max {
-            let Some((_, next)) = self.waiting.front() else { return };
-            let reused = self.reusable(next);
-            // Blocks that others hold cost nothing; those that are only kept are room that is lost.
-            let shared = reused.iter().filter(|&&block| !self.blocks.is_idle(block)).count();
-            if self.blocks_for(next.tokens.len()) - shared > self.blocks.available() {
-                return;
-            }
-            let (id, mut sequence) = self.waiting.pop_front().expect("there is a first one");
-            reused.iter().for_each(|&block| self.blocks.hold(block));
-            sequence.computed = reused.len() * self.limits.block_tokens;
-            sequence.kept = reused.len();
-            sequence.blocks = reused;
-            let rests = sequence.resting;
-            self.running.insert(id, sequence);
-            if !rests {
-                self.plan(id, usize::MAX, rows, planned);
-            }
+    /// Lets a waiting sequence in and plans its prompt. False if there is no room for it.
+    fn admit(&mut self, id: SequenceId, rows: &mut usize, planned: &mut Vec<Slice>) -> bool {
+        let Some(victims) = self.victims(id) else { return false };
+        for victim in victims {
+            self.put_back(victim, planned);
         }
+        assert!(self.blocks_missing(id) <= self.blocks.available(), "what was given back is less than was counted");
+        let mut sequence = self.waiting.remove(&id).expect("only waiting sequences are let in");
+        self.promised = self.promised.filter(|&promised| promised != id);
+        let reused = self.reusable(&sequence);
+        reused.iter().for_each(|&block| self.blocks.hold(block));
+        sequence.computed = reused.len() * self.limits.block_tokens;
+        sequence.kept = reused.len();
+        sequence.blocks = reused;
+        let rests = sequence.resting;
+        self.running.insert(id, sequence);
+        if !rests {
+            self.plan(id, usize::MAX, rows, planned);
+        }
+        true
+    }
+
+    /// Blocks that a waiting sequence has to find besides those that it begins with. Of these, those that others hold
+    /// cost nothing; those that are only kept are room that is lost.
+    fn blocks_missing(&self, id: SequenceId) -> usize {
+        let sequence = &self.waiting[&id];
+        let shared = self.reusable(sequence).iter().filter(|&&block| !self.blocks.is_idle(block)).count();
+        self.blocks_for(sequence.tokens.len()) - shared
+    }
+
+    /// Whoever has the least is first.
+    fn rank(&self, id: SequenceId, sequence: &Sequence) -> (bool, Reverse<Priority>, u64, SequenceId) {
+        (self.promised != Some(id), Reverse(sequence.class()), self.shares.of(&sequence.project), id)
+    }
+
+    fn next_waiting(&self) -> Option<SequenceId> {
+        self.waiting.iter().min_by_key(|&(&id, sequence)| self.rank(id, sequence)).map(|(&id, _)| id)
+    }
+
+    /// Who has to go so that a waiting sequence can come in; `None` if it has to wait.
+    fn victims(&self, id: SequenceId) -> Option<Vec<SequenceId>> {
+        let (next, needed) = (&self.waiting[&id], self.blocks_missing(id));
+        let (mut places, mut room) = (self.limits.sequences_max - self.running.len(), self.blocks.available());
+        let mut victims = Vec::new();
+        if places > 0 && room >= needed {
+            return Some(victims);
+        }
+        let reused = self.reusable(next);
+        let mut lower: Vec<SequenceId> = self.running.keys().copied().collect();
+        lower.retain(|id| self.running[id].class() < next.priority);
+        lower.sort_by_key(|&id| (self.running[&id].class(), Reverse(id)));
+        let equals = self.running.values().filter(|sequence| sequence.class() >= next.priority);
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        equals.for_each(|sequence| *held.entry(&sequence.project).or_default() += 1);
+        let own = held.get(&*next.project).copied().unwrap_or(0);
+        let mut lower = lower.into_iter();
+        // Ends: every round adds a victim, and no sequence is one twice.
+        while places == 0 || room < needed {
+            let richest = || {
+                let equals = self.running.iter().filter(|(id, sequence)| {
+                    sequence.class() == next.priority && held[&*sequence.project] >= own + 2 && !victims.contains(*id)
+                });
+                equals.max_by_key(|&(&id, sequence)| (held[&*sequence.project], id)).map(|(&id, _)| id)
+            };
+            let victim = lower.next().or_else(richest)?;
+            let sequence = &self.running[&victim];
+            if sequence.class() >= next.priority {
+                held.entry(&sequence.project).and_modify(|count| *count -= 1);
+            }
+            places += 1;
+            // What it shares with the one that waits is not gained.
+            let own = sequence.blocks.iter().filter(|&block| self.blocks.is_single(*block) && !reused.contains(block));
+            room += own.count();
+            victims.push(victim);
+        }
+        Some(victims)
     }
 
     /// The blocks behind which a waiting sequence can begin; its last token is always computed.
@@ -280,7 +430,7 @@ impl Scheduler {
         if !sequence.reuses {
             return Vec::new();
         }
-        self.blocks.beginning(&sequence.tokens[..sequence.tokens.len() - 1])
+        self.blocks.beginning(&sequence.project, &sequence.tokens[..sequence.tokens.len() - 1])
     }
 
     fn blocks_for(&self, tokens: usize) -> usize {
@@ -296,11 +446,13 @@ impl Scheduler {
         if count == 0 || !self.reserve(id, first + count, planned) {
             return;
         }
+        let project = Arc::clone(&self.running[&id].project);
+        self.shares.charge(&project, count);
         *rows -= count;
         planned.push(Slice { id, first, count, draws: first + count == tokens });
     }
 
-    /// Gives a sequence blocks for so many tokens, at the cost of later ones, which leave the plan. False if it was put
+    /// Gives a sequence blocks for so many tokens, at the cost of others, which leave the plan. False if it was put
     /// back itself.
     fn reserve(&mut self, id: SequenceId, tokens: usize, planned: &mut Vec<Slice>) -> bool {
         let needed = self.blocks_for(tokens);
@@ -314,22 +466,33 @@ impl Scheduler {
                 sequence.blocks.push(block);
                 continue;
             }
-            let (&last, _) = self.running.last_key_value().expect("this sequence is running");
-            self.put_back(last);
-            planned.retain(|slice| slice.id != last);
-            if last == id {
+            let victim = self.least().expect("one sequence alone always fits");
+            self.put_back(victim, planned);
+            if victim == id {
                 return false;
             }
         }
     }
 
-    fn put_back(&mut self, id: SequenceId) {
+    /// The running sequence that gives way first, unless it is the only one.
+    fn least(&self) -> Option<SequenceId> {
+        let (&top, _) = self.running.iter().min_by_key(|&(&id, sequence)| (Reverse(sequence.class()), id))?;
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        self.running.values().for_each(|sequence| *held.entry(&sequence.project).or_default() += 1);
+        let others = self.running.iter().filter(|&(&id, _)| id != top);
+        let rank =
+            |&(&id, sequence): &(&SequenceId, &Sequence)| (Reverse(sequence.class()), held[&*sequence.project], id);
+        others.max_by_key(rank).map(|(&id, _)| id)
+    }
+
+    fn put_back(&mut self, id: SequenceId, planned: &mut Vec<Slice>) {
         let mut sequence = self.running.remove(&id).expect("only running sequences are put back");
+        // What it computed before this step can be found again, by itself too, while there is room.
         self.blocks.release(&mut sequence.blocks);
         (sequence.computed, sequence.kept) = (0, 0);
         self.preemptions += 1;
-        let place = self.waiting.partition_point(|(waiting, _)| *waiting < id);
-        self.waiting.insert(place, (id, sequence));
+        planned.retain(|slice| slice.id != id);
+        self.waiting.insert(id, sequence);
     }
 }
 

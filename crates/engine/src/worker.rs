@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use base::{Clock, RequestId};
-use chat::{Event, Finish, FinishReason, StopMatch, Usage};
+use chat::{Event, Finish, FinishReason, Priority, StopMatch, Usage};
 use kernels::Cpu;
 use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
@@ -38,6 +38,10 @@ pub(crate) enum Command {
 /// A request that is ready to be computed.
 pub(crate) struct Submission {
     pub(crate) id: RequestId,
+    /// The project that it is computed for; all who have none are one.
+    pub(crate) project: Arc<str>,
+    /// Its place among others.
+    pub(crate) priority: Priority,
     pub(crate) tokens: Vec<u32>,
     /// The pictures among the tokens.
     pub(crate) sight: Option<Arc<Sight>>,
@@ -205,7 +209,9 @@ impl Worker {
                 };
                 // A recurrent state cannot be taken back to where another sequence began to differ.
                 let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
-                self.inputs.push(Input::Arrived { id, tokens, reuses });
+                let project = Arc::clone(&submission.project);
+                let priority = submission.priority;
+                self.inputs.push(Input::Arrived { id, tokens, reuses, project, priority });
                 let active = Active {
                     output_tokens: 0,
                     cached_tokens: None,

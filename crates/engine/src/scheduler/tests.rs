@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Input, Limits, Scheduler, SequenceId, Slice};
+use std::sync::Arc;
+
+use super::{Input, Limits, Scheduler, SequenceId, Slice, TURN_STEPS};
 use base::Rng;
+use chat::Priority;
 
 fn limits(sequences_max: usize, rows_per_step: usize, blocks: u32) -> Limits {
     Limits { sequences_max, rows_per_step, block_tokens: 4, blocks }
@@ -13,7 +16,17 @@ fn slice(id: SequenceId, first: usize, count: usize, draws: bool) -> Slice {
 
 /// A sequence whose prompt is like no other's.
 fn arrived(id: SequenceId, tokens: u32) -> Input {
-    Input::Arrived { id, tokens: (0..tokens).map(|index| id as u32 * 1000 + index).collect(), reuses: true }
+    of("a", Priority::Normal, id, tokens)
+}
+
+fn of(project: &str, priority: Priority, id: SequenceId, tokens: u32) -> Input {
+    let tokens = (0..tokens).map(|index| id as u32 * 1000 + index).collect();
+    Input::Arrived { id, tokens, reuses: true, project: Arc::from(project), priority }
+}
+
+fn ask(id: SequenceId, tokens: std::ops::Range<u32>, project: &str, reuses: bool) -> Input {
+    let project = Arc::from(project);
+    Input::Arrived { id, tokens: tokens.collect(), reuses, project, priority: Priority::Normal }
 }
 
 #[test]
@@ -63,16 +76,16 @@ fn a_resting_sequence_keeps_its_blocks_and_takes_no_rows() {
 #[test]
 fn a_prompt_begins_behind_what_an_earlier_one_left() {
     let mut scheduler = Scheduler::new(limits(4, 64, 16));
-    let ask = |id, tokens: std::ops::Range<u32>| Input::Arrived { id, tokens: tokens.collect(), reuses: true };
-    assert_eq!(scheduler.step([ask(1, 0..10)]), [slice(1, 0, 10, true)]);
+    let of_a = |id, tokens| ask(id, tokens, "a", true);
+    assert_eq!(scheduler.step([of_a(1, 0..10)]), [slice(1, 0, 10, true)]);
     // Tokens 10 and 11 are its answer: the third block is whole then, and belongs to the conversation.
     assert_eq!(scheduler.step([Input::Advanced(1, 10)]), [slice(1, 10, 1, true)]);
     assert_eq!(scheduler.step([Input::Advanced(1, 11)]), [slice(1, 11, 1, true)]);
-    assert_eq!(scheduler.step([Input::Ended(1), ask(2, 0..20)]), [slice(2, 12, 8, true)]);
-    assert_eq!(scheduler.step([ask(3, 0..8)]), [slice(3, 4, 4, true)], "the last token is always computed");
-    let exact = Input::Arrived { id: 4, tokens: (0..8).collect(), reuses: false };
-    assert_eq!(scheduler.step([exact]), [slice(4, 0, 8, true)]);
-    scheduler.step([Input::Ended(2), Input::Ended(3), Input::Ended(4)]);
+    assert_eq!(scheduler.step([Input::Ended(1), of_a(2, 0..20)]), [slice(2, 12, 8, true)]);
+    assert_eq!(scheduler.step([of_a(3, 0..8)]), [slice(3, 4, 4, true)], "the last token is always computed");
+    assert_eq!(scheduler.step([ask(4, 0..8, "a", false)]), [slice(4, 0, 8, true)]);
+    assert_eq!(scheduler.step([ask(5, 0..20, "b", true)]), [slice(5, 0, 20, true)], "another project learns nothing");
+    scheduler.step([2, 3, 4, 5].map(Input::Ended));
     assert_eq!(scheduler.free_blocks(), 16);
 }
 
@@ -80,7 +93,7 @@ fn a_prompt_begins_behind_what_an_earlier_one_left() {
 fn what_a_failed_step_wrote_is_not_kept() {
     let mut scheduler = Scheduler::new(limits(4, 64, 16));
     scheduler.step([arrived(1, 9)]);
-    let again = Input::Arrived { id: 2, tokens: (1000..1009).collect(), reuses: true };
+    let again = ask(2, 1000..1009, "a", true);
     assert_eq!(scheduler.step([Input::Failed(1), again]), [slice(2, 0, 9, true)]);
 }
 
@@ -96,6 +109,19 @@ type Memory = BTreeMap<(u32, usize), u64>;
 
 fn digest(before: u64, token: u32) -> u64 {
     (before ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
+/// Two letters and a common beginning: many prompts agree for a while.
+fn made_up(rng: &mut Rng, capacity: usize) -> Vec<u32> {
+    let count = 1 + rng.below(capacity as u64 / 2) as usize;
+    let common = rng.below(count as u64 + 1) as usize;
+    (0..count).map(|index| if index < common { 7 } else { rng.below(2) as u32 }).collect()
+}
+
+fn somebodys(rng: &mut Rng, id: SequenceId, tokens: Vec<u32>) -> Input {
+    let project = Arc::from(["a", "b", "c"][rng.below(3) as usize]);
+    let priority = [Priority::Background, Priority::Normal, Priority::High][rng.below(3) as usize];
+    Input::Arrived { id, tokens, reuses: rng.below(8) > 0, project, priority }
 }
 
 /// Plays random arrivals with beginnings in common, lengths, cancellations, rests and failures, and checks after each
@@ -115,14 +141,10 @@ fn simulate(seed: u64) -> Vec<Slice> {
     let (mut trace, mut inputs, mut next_id, mut idle) = (Vec::new(), Vec::new(), 0, 0);
     for step in 0..4_000 {
         if step < 400 && rng.below(3) == 0 {
-            let count = 1 + rng.below(capacity as u64 / 2) as usize;
-            // Two letters and a common beginning: many prompts agree for a while.
-            let common = rng.below(count as u64 + 1) as usize;
-            let tokens: Vec<u32> =
-                (0..count).map(|index| if index < common { 7 } else { rng.below(2) as u32 }).collect();
             next_id += 1;
-            let wanted = (count + rng.below(30) as usize).min(capacity);
-            inputs.push(Input::Arrived { id: next_id, tokens: tokens.clone(), reuses: rng.below(8) > 0 });
+            let tokens = made_up(&mut rng, capacity);
+            let wanted = (tokens.len() + rng.below(30) as usize).min(capacity);
+            inputs.push(somebodys(&mut rng, next_id, tokens.clone()));
             living.insert(next_id, Living { tokens, wanted, computed: 0 });
         }
         if rng.below(20) == 0
@@ -225,4 +247,101 @@ fn nothing_starves_leaks_or_overlaps_over_many_seeds() {
 #[test]
 fn the_same_seed_gives_the_same_plans() {
     assert_eq!(simulate(11), simulate(11));
+}
+
+#[test]
+fn a_project_that_asks_little_does_not_wait_for_one_that_asks_much() {
+    let mut scheduler = Scheduler::new(limits(4, 8, 64));
+    scheduler.step((1..=20).map(|id| of("much", Priority::Normal, id, 8)));
+    scheduler.step([]);
+    scheduler.step([]);
+    scheduler.step([]);
+    assert_eq!(scheduler.counts(), (4, 16), "all places are taken");
+    let plan = scheduler.step([of("little", Priority::Normal, 21, 6)]);
+    assert_eq!(plan, [slice(21, 0, 6, true)], "one of the others gave way");
+    assert_eq!((scheduler.counts(), scheduler.preemptions()), ((4, 17), 1));
+    let plan = scheduler.step([of("little", Priority::Normal, 22, 3), of("little", Priority::Normal, 23, 3)]);
+    assert_eq!(plan, [slice(22, 0, 3, true)], "two places each, and no more");
+}
+
+#[test]
+fn prompts_of_two_projects_are_computed_by_turns() {
+    let mut scheduler = Scheduler::new(limits(4, 8, 64));
+    scheduler.step([of("a", Priority::Normal, 1, 40), of("a", Priority::Normal, 2, 40)]);
+    assert_eq!(scheduler.step([of("b", Priority::Normal, 3, 16)]), [slice(3, 0, 8, false)], "it had nothing yet");
+    let rows: Vec<SequenceId> = (0..4).flat_map(|_| scheduler.step([])).map(|slice| slice.id).collect();
+    assert_eq!(rows, [1, 3, 1, 1]);
+}
+
+#[test]
+fn a_batch_gives_way_at_once_and_is_not_forgotten() {
+    let mut scheduler = Scheduler::new(limits(1, 8, 64));
+    assert_eq!(scheduler.step([of("a", Priority::Background, 1, 4)]), [slice(1, 0, 4, true)]);
+    let plan = scheduler.step([Input::Advanced(1, 0), of("a", Priority::Normal, 2, 4)]);
+    assert_eq!(plan, [slice(2, 0, 4, true)]);
+    // Somebody always waits, and each has one token to say.
+    let mut waited = 0;
+    for next in 3.. {
+        let plan = scheduler.step([Input::Ended(next - 1), of("a", Priority::Normal, next, 4)]);
+        if plan[0].id == 1 {
+            break;
+        }
+        waited += 1;
+        assert!(waited <= TURN_STEPS, "it was forgotten");
+    }
+    let plan = scheduler.step([Input::Advanced(1, 0), of("a", Priority::Normal, 9_999, 4)]);
+    assert_eq!(plan[0].id, 1, "it is not sent away again");
+}
+
+/// Projects that always want more than there is, for so many steps. Rows that each had, by project and priority, and
+/// the longest that a sequence was alive.
+fn crowd(seed: u64, steps: u64) -> (BTreeMap<(usize, Priority), usize>, u64) {
+    let mut rng = Rng::seeded(seed);
+    let limits = limits(2 + rng.below(7) as usize, 8 + rng.below(24) as usize, 40);
+    let mut scheduler = Scheduler::new(limits);
+    // How many requests each keeps open: the third project is greedy.
+    let wants =
+        [(0, Priority::Normal, 2), (1, Priority::Normal, 4), (2, Priority::Normal, 40), (3, Priority::Background, 9)];
+    let mut open: BTreeMap<SequenceId, (usize, Priority, usize, u64)> = BTreeMap::new();
+    let (mut inputs, mut next_id, mut had, mut longest) = (Vec::new(), 0, BTreeMap::new(), 0);
+    for step in 0..steps {
+        for (project, priority, most) in wants {
+            while open.values().filter(|one| one.0 == project).count() < most {
+                next_id += 1;
+                inputs.push(of(&project.to_string(), priority, next_id, 1 + rng.below(30) as u32));
+                open.insert(next_id, (project, priority, 1 + rng.below(20) as usize, step));
+            }
+        }
+        for slice in scheduler.step(inputs.drain(..)) {
+            let one = open.get_mut(&slice.id).expect("only open requests are planned");
+            *had.entry((one.0, one.1)).or_default() += slice.count;
+            if slice.draws {
+                one.2 -= 1;
+                if one.2 == 0 {
+                    longest = longest.max(step - one.3);
+                    open.remove(&slice.id);
+                    inputs.push(Input::Ended(slice.id));
+                } else {
+                    inputs.push(Input::Advanced(slice.id, 0));
+                }
+            }
+        }
+        longest = open.values().map(|one| step - one.3).max().unwrap_or(0).max(longest);
+    }
+    (had, longest)
+}
+
+#[test]
+fn projects_have_equal_parts_and_nobody_starves_over_many_seeds() {
+    for seed in 0..8 {
+        let steps = 3_000;
+        let (had, longest) = crowd(seed, steps);
+        let normal: Vec<usize> = (0..3).map(|project| had[&(project, Priority::Normal)]).collect();
+        let background = had[&(3, Priority::Background)];
+        // The first keeps but two requests open, so it may want less than its part.
+        assert!(normal[2] * 10 <= normal[1] * 13, "seed {seed}: {normal:?}");
+        assert!(normal[2] * 10 <= normal[0] * 20, "seed {seed}: {normal:?}");
+        assert!(background > 0 && background * 2 < normal[1], "seed {seed}: {background} of {normal:?}");
+        assert!(longest < steps / 2, "seed {seed}: somebody waited for {longest} steps");
+    }
 }

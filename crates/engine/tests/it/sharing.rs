@@ -1,7 +1,7 @@
 //! Requests that are computed together get what they would get alone.
 
 use base::Rng;
-use chat::{Answer, GenerateRequest, Prompt};
+use chat::{Answer, Caller, GenerateRequest, Priority, Prompt};
 use engine::{Engine, Options};
 use futures::future::join_all;
 
@@ -97,4 +97,19 @@ async fn a_recurrent_state_is_never_taken_for_anothers() {
     let once = answer(&engine, first.clone()).await;
     let again = answer(&engine, first).await;
     assert_eq!(again, once);
+}
+
+#[tokio::test]
+async fn no_project_sees_what_another_has_asked() {
+    let engine = start("tiny/qwen3_dense", Options::default());
+    let of = |project: &str| {
+        let mut request = continuation(prompt(&mut Rng::seeded(7), 200), 3);
+        request.caller = Some(Caller { project: project.into(), key: "k".into(), priority: Priority::Normal });
+        request
+    };
+    let first = answer(&engine, of("a")).await;
+    let foreign = answer(&engine, of("b")).await;
+    assert_eq!(foreign, first, "the same tokens are computed, and computed anew");
+    assert_eq!(foreign.finish.usage.cached_tokens, 0);
+    assert!(answer(&engine, of("a")).await.finish.usage.cached_tokens > 0);
 }
