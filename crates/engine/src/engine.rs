@@ -45,6 +45,8 @@ pub struct Options {
     pub requests_max: usize,
     /// Where seeds come from when a request names none.
     pub seed: u64,
+    /// Whether next tokens are guessed where an answer repeats what stands before it. No answer depends on it.
+    pub guesses: bool,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             rows_per_step: 256,
             requests_max: 256,
             seed: 0,
+            guesses: true,
         }
     }
 }
@@ -79,6 +82,7 @@ pub(crate) struct Shared {
     context_tokens: usize,
     vocabulary: usize,
     requests_max: usize,
+    guesses: bool,
     in_flight: Arc<AtomicUsize>,
     figures: Arc<Figures>,
     seeds: Mutex<Rng>,
@@ -150,6 +154,7 @@ impl Engine {
             context_tokens,
             vocabulary: tokens,
             requests_max: options.requests_max,
+            guesses: options.guesses,
             in_flight: Arc::default(),
             figures: worker.figures(),
             seeds: Mutex::new(Rng::seeded(options.seed)),
@@ -191,6 +196,13 @@ impl Engine {
 
     pub(crate) fn figures(&self) -> &Figures {
         &self.shared.figures
+    }
+
+    /// Tokens that were guessed ahead, and how many of them were right.
+    #[must_use]
+    pub fn guesses(&self) -> (u64, u64) {
+        let figures = self.figures();
+        (figures.drafted_tokens.get(), figures.accepted_tokens.get())
     }
 
     /// How often a sequence gave its memory to an older one and was computed again.
@@ -336,6 +348,7 @@ impl Shared {
                 vocabulary: self.vocabulary,
                 output,
                 constraint,
+                may_guess: self.guesses,
                 events: sender,
                 place,
             },

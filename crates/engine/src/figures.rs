@@ -37,6 +37,11 @@ impl Count {
 }
 
 impl Figures {
+    pub(crate) fn note_guesses(&self, guessed: usize, right: usize) {
+        self.drafted_tokens.add(guessed as u64);
+        self.accepted_tokens.add(right as u64);
+    }
+
     /// Generated tokens a second over the last seconds of computing.
     pub(crate) fn tokens_per_second(&self) -> f32 {
         f32::from_bits(self.rate_bits.load(Ordering::Relaxed))

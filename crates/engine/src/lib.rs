@@ -5,6 +5,9 @@
 //! note of arrivals and of readers that left, ask the [`scheduler`] what to compute, compute it in one forward pass,
 //! draw a token for every sequence that is due ([`sampler`]), turn it into events ([`output`](mod@output)).
 //!
+//! Where a sequence repeats what stands before it, its next tokens are guessed and computed in one step
+//! ([`speculation`]); the answer is the same, token for token.
+//!
 //! Pictures go the same way: the tower makes features of them ([`eyes`]) while the prompt is prepared, and the worker
 //! puts these in the places of their tokens ([`sight`]).
 //!
@@ -34,6 +37,7 @@ pub mod scheduler;
 mod sight;
 mod slots;
 mod source;
+mod speculation;
 mod worker;
 
 pub use engine::{Engine, Options};

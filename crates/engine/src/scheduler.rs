@@ -64,8 +64,10 @@ pub enum Input {
         /// Its place among others.
         priority: Priority,
     },
-    /// This token was added to a sequence.
+    /// This token was added to a sequence. If it is what was guessed, it is computed already.
     Advanced(SequenceId, u32),
+    /// What may follow the last token of a sequence: computed with it if there is room, for nothing if it is wrong.
+    Guessed(SequenceId, Vec<u32>),
     /// A sequence is over, for whatever reason. One that is not known is ignored.
     Ended(SequenceId),
     /// The last step was not computed: a sequence of it is over, and nothing of it may be kept.
@@ -85,6 +87,8 @@ pub struct Slice {
     pub count: usize,
     /// Whether they reach the last token of the sequence, so that the next one can be drawn.
     pub draws: bool,
+    /// Guessed tokens that are computed behind them: see [`Scheduler::guesses_of`].
+    pub guesses: usize,
 }
 
 #[derive(Debug)]
@@ -100,11 +104,31 @@ struct Sequence {
     priority: Priority,
     /// It counts as one of high priority.
     is_raised: bool,
+    /// What may follow the last token.
+    guesses: Vec<u32>,
+    /// So many of them were computed in the last step.
+    computed_guesses: usize,
 }
 
 impl Sequence {
     fn class(&self) -> Priority {
         if self.is_raised { Priority::High } else { self.priority }
+    }
+
+    fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+        if self.computed_guesses > 0 && self.guesses[0] == token {
+            self.guesses.remove(0);
+            self.computed_guesses -= 1;
+            self.computed += 1;
+        } else {
+            self.forget_guesses();
+        }
+    }
+
+    fn forget_guesses(&mut self) {
+        self.guesses.clear();
+        self.computed_guesses = 0;
     }
 
     fn is_prompt(&self) -> bool {
@@ -209,6 +233,15 @@ impl Scheduler {
         &self.running[&id].blocks
     }
 
+    /// What is guessed to follow the last token of a running sequence; a slice says how many are computed.
+    ///
+    /// # Panics
+    /// If the sequence is not running.
+    #[must_use]
+    pub fn guesses_of(&self, id: SequenceId) -> &[u32] {
+        &self.running[&id].guesses
+    }
+
     /// Takes note of what happened and decides what the next step computes.
     ///
     /// The caller computes all slices before it calls again. An empty plan means that there is nothing to do until
@@ -228,9 +261,12 @@ impl Scheduler {
         let mut planned = Vec::new();
         self.plan_generating(&mut rows, &mut planned);
         self.plan_prompts(&mut rows, &mut planned);
+        self.plan_guesses(rows, &mut planned);
         for slice in &planned {
             let sequence = self.running.get_mut(&slice.id).expect("sequences that are put back leave the plan");
             sequence.computed = slice.first + slice.count;
+            sequence.guesses.truncate(slice.guesses);
+            sequence.computed_guesses = slice.guesses;
         }
         planned
     }
@@ -250,12 +286,19 @@ impl Scheduler {
                     project,
                     priority,
                     is_raised: false,
+                    guesses: Vec::new(),
+                    computed_guesses: 0,
                 };
                 self.waiting.insert(id, sequence);
             }
             Input::Advanced(id, token) => {
                 if let Some(sequence) = self.get_mut(id) {
-                    sequence.tokens.push(token);
+                    sequence.push(token);
+                }
+            }
+            Input::Guessed(id, guesses) => {
+                if let Some(sequence) = self.get_mut(id) {
+                    (sequence.guesses, sequence.computed_guesses) = (guesses, 0);
                 }
             }
             Input::Ended(id) | Input::Failed(id) => {
@@ -336,6 +379,24 @@ impl Scheduler {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Gives what is left of the step to guesses: rows and blocks that nobody else wants.
+    fn plan_guesses(&mut self, mut rows: usize, planned: &mut [Slice]) {
+        let capacity = self.capacity_tokens();
+        for slice in planned.iter_mut().filter(|slice| slice.draws && slice.count == 1) {
+            let sequence = self.running.get_mut(&slice.id).expect("sequences that are put back leave the plan");
+            let tokens = sequence.tokens.len();
+            let mut count = sequence.guesses.len().min(rows).min(capacity - tokens);
+            let needed = (tokens + count).div_ceil(self.limits.block_tokens);
+            while sequence.blocks.len() < needed {
+                let Some(block) = self.blocks.take() else { break };
+                sequence.blocks.push(block);
+            }
+            count = count.min(sequence.blocks.len() * self.limits.block_tokens - tokens);
+            rows -= count;
+            slice.guesses = count;
         }
     }
 
@@ -449,7 +510,7 @@ impl Scheduler {
         let project = Arc::clone(&self.running[&id].project);
         self.shares.charge(&project, count);
         *rows -= count;
-        planned.push(Slice { id, first, count, draws: first + count == tokens });
+        planned.push(Slice { id, first, count, draws: first + count == tokens, guesses: 0 });
     }
 
     /// Gives a sequence blocks for so many tokens, at the cost of others, which leave the plan. False if it was put
@@ -490,6 +551,7 @@ impl Scheduler {
         // What it computed before this step can be found again, by itself too, while there is room.
         self.blocks.release(&mut sequence.blocks);
         (sequence.computed, sequence.kept) = (0, 0);
+        sequence.forget_guesses();
         self.preemptions += 1;
         planned.retain(|slice| slice.id != id);
         self.waiting.insert(id, sequence);

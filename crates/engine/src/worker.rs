@@ -20,6 +20,7 @@ use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
 use crate::sight::{Sight, View};
 use crate::slots::Slots;
+use crate::speculation::{Costs, GUESS_MAX, Lookup};
 
 /// Events that wait for their reader.
 pub(crate) const EVENTS_MAX: usize = 256;
@@ -59,6 +60,8 @@ pub(crate) struct Submission {
     pub(crate) output: Output,
     /// The form that the answer must have.
     pub(crate) constraint: Option<Constraint>,
+    /// Whether its next tokens may be guessed.
+    pub(crate) may_guess: bool,
     pub(crate) events: Sender<chat::Result<Event>>,
     /// Frees the request's place when the sequence is dropped.
     pub(crate) place: Place,
@@ -76,6 +79,8 @@ struct Active {
     resting_since_us: Option<u64>,
     /// The tokens that the next draw may take, or why there are none.
     mask: Result<Option<Mask>, String>,
+    /// Where guesses come from, if any are made.
+    lookup: Option<Lookup>,
 }
 
 /// What a draw led to.
@@ -100,6 +105,7 @@ pub(crate) struct Worker {
     inputs: Vec<Input>,
     workspace: Workspace,
     slots: Slots,
+    costs: Costs,
     next_id: SequenceId,
 }
 
@@ -128,6 +134,7 @@ impl Worker {
             inputs: Vec::new(),
             workspace: Workspace::default(),
             slots,
+            costs: Costs::default(),
             next_id: 0,
         }
     }
@@ -151,12 +158,16 @@ impl Worker {
             let began_us = self.clock.monotonic_us();
             // A panic is our bug. It must cost the sequences of this step, not the server.
             let step = AssertUnwindSafe(|| self.compute(&plan));
-            if catch_unwind(step).is_err() {
+            let drawn = catch_unwind(step).unwrap_or_else(|_| {
                 tracing::error!(model = self.name, "a step panicked; its sequences are ended");
                 self.fail_all();
+                0
+            });
+            let took_us = self.clock.monotonic_us() - began_us;
+            if plan.iter().all(|slice| slice.draws && slice.count == 1) {
+                self.costs.note(plan.iter().map(|slice| 1 + slice.guesses).sum(), took_us);
             }
-            let drawn = plan.iter().filter(|slice| slice.draws).count() as u64;
-            self.pace.add(drawn, self.clock.monotonic_us() - began_us);
+            self.pace.add(drawn, took_us);
             self.figures.set_rate(&self.pace);
         }
     }
@@ -211,6 +222,10 @@ impl Worker {
                 let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
                 let project = Arc::clone(&submission.project);
                 let priority = submission.priority;
+                // Nor can it be taken back from a wrong guess.
+                let is_hybrid = self.model.config().architecture.is_hybrid();
+                let guesses = submission.may_guess && submission.constraint.is_none() && !is_hybrid;
+                let lookup = guesses.then(|| Lookup::new(&tokens, submission.vocabulary));
                 self.inputs.push(Input::Arrived { id, tokens, reuses, project, priority });
                 let active = Active {
                     output_tokens: 0,
@@ -220,6 +235,7 @@ impl Worker {
                     arrived_us: self.clock.monotonic_us(),
                     resting_since_us: None,
                     mask: Ok(None),
+                    lookup,
                     submission,
                 };
                 self.active.insert(id, active);
@@ -249,15 +265,16 @@ impl Worker {
         });
     }
 
-    fn compute(&mut self, plan: &[Slice]) {
+    /// Computes a step and draws what is due; says how many tokens that were.
+    fn compute(&mut self, plan: &[Slice]) -> u64 {
         self.slots.assign(plan.iter().map(|slice| slice.id), |id| self.scheduler.is_running(id));
         let sights: Vec<_> = plan.iter().map(|slice| self.active[&slice.id].submission.sight.clone()).collect();
-        let tokens = |slice: &Slice| &self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count];
-        let views = plan.iter().zip(&sights);
-        let views = views.map(|(slice, sight)| Some(sight.as_ref()?.view(tokens(slice), slice.first)));
+        let tokens: Vec<Vec<u32>> = plan.iter().map(|slice| self.tokens_of(slice)).collect();
+        let views = plan.iter().zip(&sights).zip(&tokens);
+        let views = views.map(|((slice, sight), tokens)| Some(sight.as_ref()?.view(tokens, slice.first)));
         let views: Vec<Option<View<'_>>> = views.collect();
-        let batch = plan.iter().zip(&views).map(|(slice, view)| Sequence {
-            tokens: view.as_ref().map_or_else(|| tokens(slice), |view| &view.tokens),
+        let batch = plan.iter().zip(&tokens).zip(&views).map(|((slice, tokens), view)| Sequence {
+            tokens: view.as_ref().map_or(tokens, |view| &view.tokens),
             first_position: slice.first,
             blocks: self.scheduler.blocks_of(slice.id),
             state: self.slots.of(slice.id),
@@ -270,51 +287,40 @@ impl Worker {
         let (model, cpu, kv, workspace) = (&self.model, &*self.cpu, &mut self.kv, &mut self.workspace);
         let logits = with_masks(&mut self.active, &drawing, || model.forward(cpu, kv, &batch, workspace));
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
+        let mut step = Step {
+            name: &self.name,
+            figures: &self.figures,
+            scheduler: &self.scheduler,
+            inputs: &mut self.inputs,
+            active: &mut self.active,
+            now_us: self.clock.monotonic_us(),
+            drawn: 0,
+        };
         for slice in plan {
-            let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
-            if active.cached_tokens.is_none() {
-                active.cached_tokens = Some(slice.first as u32);
-                self.figures.prompt_tokens.add(u64::from(active.prompt_tokens));
-                self.figures.cached_tokens.add(slice.first as u64);
+            step.take(slice, &mut rows);
+        }
+        let (drawn, drawing) = (step.drawn, drawing.len());
+        self.guess(plan, drawing);
+        drawn
+    }
+
+    fn tokens_of(&self, slice: &Slice) -> Vec<u32> {
+        let mut tokens = self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count].to_vec();
+        tokens.extend_from_slice(&self.scheduler.guesses_of(slice.id)[..slice.guesses]);
+        tokens
+    }
+
+    /// Guesses what follows in the sequences that go on, where it pays beside `drawing` sequences.
+    fn guess(&mut self, plan: &[Slice], drawing: usize) {
+        for slice in plan.iter().filter(|slice| slice.draws) {
+            let Some(active) = self.active.get(&slice.id) else { continue };
+            let Some(lookup) = &active.lookup else { continue };
+            // The last token of an answer needs no guess behind it.
+            let room = (active.submission.most_tokens - active.output_tokens).saturating_sub(1);
+            let guess = lookup.guess(GUESS_MAX.min(room as usize));
+            if !guess.is_empty() && self.costs.pays(drawing, guess.len(), lookup.rate()) {
+                self.inputs.push(Input::Guessed(slice.id, guess.to_vec()));
             }
-            if active.rows_wanted(slice) == LogitRows::All {
-                active.score(
-                    slice,
-                    self.scheduler.tokens_of(slice.id),
-                    rows.by_ref().take(slice.count - usize::from(slice.draws)),
-                );
-            }
-            if !slice.draws {
-                continue;
-            }
-            self.figures.output_tokens.add(1);
-            let finish = match active.advance(rows.next().expect("there is a row for every draw")) {
-                Advance::Token(token) => {
-                    self.inputs.push(Input::Advanced(slice.id, token));
-                    continue;
-                }
-                Advance::Finished(finish) => finish,
-                Advance::Missed(reason) => {
-                    let active = self.active.remove(&slice.id).expect("it was just looked at");
-                    let output_tokens = active.output_tokens;
-                    active.end(Err(chat::Error::FormMissed { tries: 1, output_tokens, reason }));
-                    self.inputs.push(Input::Ended(slice.id));
-                    continue;
-                }
-            };
-            let elapsed_ms = (self.clock.monotonic_us() - active.arrived_us) / 1000;
-            let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
-            tracing::info!(
-                request.id = %active.submission.id,
-                model = self.name,
-                tokens.in = prompt_tokens,
-                tokens.out = output_tokens,
-                elapsed_ms,
-                "generation finished"
-            );
-            let active = self.active.remove(&slice.id).expect("it was just looked at");
-            active.end(Ok(Event::Finished(finish)));
-            self.inputs.push(Input::Ended(slice.id));
         }
     }
 
@@ -325,6 +331,85 @@ impl Worker {
             self.inputs.push(Input::Failed(id));
         }
         self.workspace = Workspace::default();
+    }
+}
+
+/// A step whose logits are there.
+struct Step<'a> {
+    name: &'a str,
+    figures: &'a Figures,
+    scheduler: &'a Scheduler,
+    inputs: &'a mut Vec<Input>,
+    active: &'a mut BTreeMap<SequenceId, Active>,
+    now_us: u64,
+    /// Tokens that were drawn.
+    drawn: u64,
+}
+
+impl Step<'_> {
+    /// Takes the rows of a slice and draws from them.
+    fn take<'r>(&mut self, slice: &Slice, rows: &mut impl Iterator<Item = &'r [f32]>) {
+        let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
+        if active.cached_tokens.is_none() {
+            active.cached_tokens = Some(slice.first as u32);
+            self.figures.prompt_tokens.add(u64::from(active.prompt_tokens));
+            self.figures.cached_tokens.add(slice.first as u64);
+        }
+        if slice.guesses == 0 && active.rows_wanted(slice) == LogitRows::All {
+            let scoring = slice.count - usize::from(slice.draws);
+            active.score(slice, self.scheduler.tokens_of(slice.id), rows.by_ref().take(scoring));
+        }
+        if !slice.draws {
+            return;
+        }
+        let rows: Vec<&[f32]> = rows.by_ref().take(1 + slice.guesses).collect();
+        let guesses = &self.scheduler.guesses_of(slice.id)[..slice.guesses];
+        let mut right = 0;
+        for (index, row) in rows.into_iter().enumerate() {
+            let advance = active.advance(row);
+            self.drawn += 1;
+            self.figures.output_tokens.add(1);
+            let Advance::Token(token) = advance else {
+                self.figures.note_guesses(guesses.len(), right);
+                return self.end(slice.id, advance);
+            };
+            self.inputs.push(Input::Advanced(slice.id, token));
+            if let Some(lookup) = &mut active.lookup {
+                lookup.push(token);
+            }
+            if guesses.get(index) != Some(&token) {
+                break;
+            }
+            right += 1;
+        }
+        self.figures.note_guesses(guesses.len(), right);
+        if let Some(lookup) = active.lookup.as_mut().filter(|_| !guesses.is_empty()) {
+            lookup.learn(guesses.len(), right);
+        }
+    }
+
+    /// Ends a sequence with its last event.
+    fn end(&mut self, id: SequenceId, advance: Advance) {
+        let active = self.active.remove(&id).expect("it was just looked at");
+        self.inputs.push(Input::Ended(id));
+        let finish = match advance {
+            Advance::Finished(finish) => finish,
+            Advance::Missed(reason) => {
+                let output_tokens = active.output_tokens;
+                return active.end(Err(chat::Error::FormMissed { tries: 1, output_tokens, reason }));
+            }
+            Advance::Token(_) => unreachable!("a sequence with a next token goes on"),
+        };
+        let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
+        tracing::info!(
+            request.id = %active.submission.id,
+            model = self.name,
+            tokens.in = prompt_tokens,
+            tokens.out = output_tokens,
+            elapsed_ms = (self.now_us - active.arrived_us) / 1000,
+            "generation finished"
+        );
+        active.end(Ok(Event::Finished(finish)));
     }
 }
 
@@ -351,7 +436,8 @@ impl Active {
 
     fn rows_wanted(&self, slice: &Slice) -> LogitRows {
         // The row of a token scores the token behind it.
-        if self.scored < self.prompt_tokens as usize && self.scored <= slice.first + slice.count {
+        let scores = self.scored < self.prompt_tokens as usize && self.scored <= slice.first + slice.count;
+        if scores || slice.guesses > 0 {
             LogitRows::All
         } else if slice.draws {
             LogitRows::Last

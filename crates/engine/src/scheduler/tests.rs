@@ -11,7 +11,7 @@ fn limits(sequences_max: usize, rows_per_step: usize, blocks: u32) -> Limits {
 }
 
 fn slice(id: SequenceId, first: usize, count: usize, draws: bool) -> Slice {
-    Slice { id, first, count, draws }
+    Slice { id, first, count, draws, guesses: 0 }
 }
 
 /// A sequence whose prompt is like no other's.
@@ -104,6 +104,30 @@ struct Living {
     computed: usize,
 }
 
+impl Living {
+    /// Draws the next token, and more where guesses were right; guesses what follows, now and then. False: it is over.
+    fn goes_on(&mut self, slice: &Slice, scheduler: &Scheduler, rng: &mut Rng, inputs: &mut Vec<Input>) -> bool {
+        let guesses = &scheduler.guesses_of(slice.id)[..slice.guesses];
+        for index in 0..=guesses.len() {
+            if self.tokens.len() == self.wanted {
+                return false;
+            }
+            let token = rng.below(2) as u32;
+            self.tokens.push(token);
+            inputs.push(Input::Advanced(slice.id, token));
+            if guesses.get(index) != Some(&token) {
+                break;
+            }
+            self.computed += 1;
+        }
+        if rng.below(2) == 0 {
+            let room = (self.wanted - self.tokens.len()) as u64;
+            inputs.push(Input::Guessed(slice.id, (0..rng.below(6).min(room)).map(|_| rng.below(2) as u32).collect()));
+        }
+        true
+    }
+}
+
 /// What each place of the cache holds: a digest of the token there and of all before it.
 type Memory = BTreeMap<(u32, usize), u64>;
 
@@ -166,9 +190,8 @@ fn simulate(seed: u64) -> Vec<Slice> {
         }
         for slice in &plan {
             check_memory(&scheduler, slice, &limits, &memory);
-            let tokens = scheduler.tokens_of(slice.id);
+            let tokens = scheduler.tokens_of(slice.id).iter().chain(scheduler.guesses_of(slice.id));
             let digests: Vec<u64> = tokens
-                .iter()
                 .scan(0, |all, &token| {
                     *all = digest(*all, token);
                     Some(*all)
@@ -178,13 +201,9 @@ fn simulate(seed: u64) -> Vec<Slice> {
         }
         for slice in plan.iter().filter(|slice| slice.draws) {
             let one = living.get_mut(&slice.id).expect("only living sequences are planned");
-            if one.tokens.len() == one.wanted {
+            if !one.goes_on(slice, &scheduler, &mut rng, &mut inputs) {
                 inputs.push(Input::Ended(slice.id));
                 living.remove(&slice.id);
-            } else {
-                let token = rng.below(2) as u32;
-                one.tokens.push(token);
-                inputs.push(Input::Advanced(slice.id, token));
             }
         }
         idle = if plan.is_empty() && !living.is_empty() { idle + 1 } else { 0 };
@@ -199,7 +218,7 @@ fn simulate(seed: u64) -> Vec<Slice> {
 
 fn write(scheduler: &Scheduler, slice: &Slice, limits: &Limits, memory: &mut Memory, value: impl Fn(usize) -> u64) {
     let blocks = scheduler.blocks_of(slice.id);
-    for position in slice.first..slice.first + slice.count {
+    for position in slice.first..slice.first + slice.count + slice.guesses {
         let place = (blocks[position / limits.block_tokens], position % limits.block_tokens);
         memory.insert(place, value(position));
     }
@@ -216,7 +235,7 @@ fn check_memory(scheduler: &Scheduler, slice: &Slice, limits: &Limits, memory: &
 }
 
 fn check_plan(scheduler: &Scheduler, plan: &[Slice], limits: &Limits, living: &mut BTreeMap<SequenceId, Living>) {
-    assert!(plan.iter().map(|slice| slice.count).sum::<usize>() <= limits.rows_per_step);
+    assert!(plan.iter().map(|slice| slice.count + slice.guesses).sum::<usize>() <= limits.rows_per_step);
     assert!(scheduler.counts().0 <= limits.sequences_max);
     let mut written = BTreeSet::new();
     for slice in plan {
@@ -227,8 +246,9 @@ fn check_plan(scheduler: &Scheduler, plan: &[Slice], limits: &Limits, living: &m
         assert_eq!(scheduler.tokens_of(slice.id), one.tokens);
         assert_eq!(slice.draws, one.computed == one.tokens.len(), "{slice:?}");
         let blocks = scheduler.blocks_of(slice.id);
-        assert!(blocks.len() * limits.block_tokens >= one.computed);
-        let own = slice.first / limits.block_tokens..one.computed.div_ceil(limits.block_tokens);
+        let end = one.computed + slice.guesses;
+        assert!(blocks.len() * limits.block_tokens >= end && (slice.guesses == 0 || slice.draws));
+        let own = slice.first / limits.block_tokens..end.div_ceil(limits.block_tokens);
         assert!(blocks[own].iter().all(|&block| written.insert(block)), "two sequences write one block");
     }
     for slice in plan {

@@ -19,6 +19,7 @@ const EXACT: Options = Options {
     rows_per_step: 256,
     requests_max: 64,
     seed: 0,
+    guesses: true,
 };
 
 /// Tokens of the tiny vocabulary; the models have 512 logits.

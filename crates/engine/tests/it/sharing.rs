@@ -113,3 +113,34 @@ async fn no_project_sees_what_another_has_asked() {
     assert_eq!(foreign.finish.usage.cached_tokens, 0);
     assert!(answer(&engine, of("a")).await.finish.usage.cached_tokens > 0);
 }
+
+/// A prompt that repeats itself, so that there is something to guess.
+fn repetitive(seed: u64) -> Vec<u32> {
+    let phrase = prompt(&mut Rng::seeded(seed), 9);
+    (0..6).flat_map(|_| phrase.clone()).collect()
+}
+
+#[tokio::test]
+async fn guessing_ahead_changes_nothing() {
+    for fixture in ["nano", "tiny/qwen3_dense", "tiny/qwen3_moe", "tiny/qwen3_next"] {
+        let request = |index: u64| {
+            let mut request = continuation(repetitive(index), 60);
+            if index % 2 == 1 {
+                request.sampling.temperature = Some(0.7);
+                request.sampling.seed = Some(index);
+                request.sampling.repetition_penalty = Some(1.05);
+            }
+            request.logprobs = Some(1);
+            request
+        };
+        let requests: Vec<GenerateRequest> = (0..8).map(request).collect();
+        let plain = alone(&start(fixture, Options { guesses: false, ..Options::default() }), &requests).await;
+        let guessing = start(fixture, Options::default());
+        assert_eq!(alone(&guessing, &requests).await, plain, "{fixture}");
+        let (guessed, right) = guessing.guesses();
+        assert!(right <= guessed);
+        let is_hybrid = fixture == "tiny/qwen3_next";
+        assert_eq!(right > 0, !is_hybrid, "{fixture}: {right} of {guessed}");
+        assert_eq!(together(&start(fixture, Options::default()), &requests).await, plain, "{fixture}, together");
+    }
+}
