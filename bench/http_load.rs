@@ -1,6 +1,7 @@
 //! Load on a server that speaks OpenAI's chat completions: sampan, or another one on the same file.
 //!
-//! `cargo run --release -p sampan --example http_load -- ADDRESS MODEL [REQUESTS [CLIENTS,... [PID]]]` drives 1, 4, 16,
+//! `cargo run --release -p sampan --example http_load -- ADDRESS MODEL [REQUESTS [CLIENTS,... [PID
+//! [WORDS,... [ANSWER]]]]]` drives 1, 4, 16,
 //! 64 and 256 streaming clients, each for its share of the requests, with prompts of four lengths in turn, and prints
 //! throughput, time to the first token (TTFT), time per token after it (TPOT), and the memory of process PID.
 //!
@@ -20,10 +21,9 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::{Value, json};
 
-/// Words of a prompt; requests take them in turn.
-const PROMPT_WORDS: [usize; 4] = [8, 64, 256, 512];
-/// Tokens of an answer.
-const ANSWER_TOKENS: u32 = 64;
+/// Words of a prompt, and tokens of an answer, where nothing else is asked for.
+const PROMPT_WORDS: &str = "8,64,256,512";
+const ANSWER_TOKENS: &str = "64";
 /// Clients of the measurement without a model, and their pause between two requests on average.
 const NULL_CLIENTS: usize = 256;
 const NULL_PAUSE_MS: u64 = 1000;
@@ -39,15 +39,28 @@ fn main() -> anyhow::Result<()> {
     let (address, model) = (argument(0, "127.0.0.1:8420"), argument(1, "sampan-nano"));
     let requests: usize = argument(2, "64").parse().context("REQUESTS")?;
     let pid = arguments.get(4);
+    let words = argument(5, PROMPT_WORDS);
+    let words: Vec<usize> =
+        words.split(',').map(|words| words.parse().context("WORDS")).collect::<anyhow::Result<_>>()?;
+    let asked = Asked { address, model, words, answer_tokens: argument(6, ANSWER_TOKENS).parse().context("ANSWER")? };
     println!("| clients | tokens/s | TTFT p50 | TTFT p99 | TPOT p50 | TPOT p99 | memory before | after |");
     println!("|---|---|---|---|---|---|---|---|");
     for clients in argument(3, "1,4,16,64,256").split(',') {
         let clients: usize = clients.parse().context("CLIENTS")?;
         let before = resident(pid);
-        let row = drive(&address, &model, requests.max(clients), clients)?;
+        let row = drive(&asked, requests.max(clients), clients)?;
         println!("| {clients} | {row} | {before} | {} |", resident(pid));
     }
     Ok(())
+}
+
+/// What every client asks, and whom.
+struct Asked {
+    address: String,
+    model: String,
+    /// Words of a prompt; requests take them in turn.
+    words: Vec<usize>,
+    answer_tokens: u32,
 }
 
 /// What one request took.
@@ -57,12 +70,12 @@ struct Timed {
     whole: Duration,
 }
 
-fn drive(address: &str, model: &str, requests: usize, clients: usize) -> anyhow::Result<String> {
+fn drive(asked: &Asked, requests: usize, clients: usize) -> anyhow::Result<String> {
     let began = Instant::now();
     let timed = std::thread::scope(|scope| {
         let client = |client: usize| {
             let share = (client..requests).step_by(clients);
-            scope.spawn(move || share.map(|index| ask(address, model, index)).collect::<anyhow::Result<Vec<Timed>>>())
+            scope.spawn(move || share.map(|index| ask(asked, index)).collect::<anyhow::Result<Vec<Timed>>>())
         };
         let running: Vec<_> = (0..clients).map(client).collect();
         let joined = running.into_iter().map(|client| client.join().expect("a client does not panic"));
@@ -86,16 +99,17 @@ fn halves(mut ms: Vec<f64>) -> String {
 }
 
 /// A prompt that begins like no other, so that no cache helps.
-fn prompt(index: usize) -> String {
+fn prompt(index: usize, words: &[usize]) -> String {
     let mut rng = Rng::seeded(index as u64);
     let word = |_| ["river ", "boat ", "harbour ", "tide ", "sail ", "coast "][rng.below(6) as usize];
-    format!("{index}: ") + &(0..PROMPT_WORDS[index % PROMPT_WORDS.len()]).map(word).collect::<String>()
+    format!("{index}: ") + &(0..words[index % words.len()]).map(word).collect::<String>()
 }
 
-fn ask(address: &str, model: &str, index: usize) -> anyhow::Result<Timed> {
+fn ask(asked: &Asked, index: usize) -> anyhow::Result<Timed> {
+    let Asked { address, model, words, answer_tokens } = asked;
     let body = json!({
-        "model": model, "messages": [{"role": "user", "content": prompt(index)}], "stream": true, "temperature": 0,
-        "max_tokens": ANSWER_TOKENS, "ignore_eos": true, "stream_options": {"include_usage": true},
+        "model": model, "messages": [{"role": "user", "content": prompt(index, words)}], "stream": true,
+        "temperature": 0, "max_tokens": answer_tokens, "ignore_eos": true, "stream_options": {"include_usage": true},
     });
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
