@@ -275,6 +275,7 @@ impl Worker {
         let views: Vec<Option<View<'_>>> = views.collect();
         let batch = plan.iter().zip(&tokens).zip(&views).map(|((slice, tokens), view)| Sequence {
             tokens: view.as_ref().map_or(tokens, |view| &view.tokens),
+            prompt_tokens: self.active[&slice.id].prompt_among(slice),
             first_position: slice.first,
             blocks: self.scheduler.blocks_of(slice.id),
             state: self.slots.of(slice.id),
@@ -432,6 +433,11 @@ impl Active {
         if let Some(constraint) = &mut self.submission.constraint {
             self.mask = constraint.mask();
         }
+    }
+
+    /// How many tokens of a slice belong to the prompt.
+    fn prompt_among(&self, slice: &Slice) -> usize {
+        (self.prompt_tokens as usize).saturating_sub(slice.first).min(slice.count)
     }
 
     fn rows_wanted(&self, slice: &Slice) -> LogitRows {

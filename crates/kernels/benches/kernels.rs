@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use kernels::{Cpu, CpuOptions, Format, Isa, Matrix, Precision, Scratch, matmul};
+use kernels::{Cpu, CpuOptions, Format, Isa, Matrix, Precision, Rows, Scratch, matmul};
 
 const ROWS: usize = 16_384;
 const COLUMNS: usize = 1024;
@@ -23,7 +23,11 @@ fn cpu(isa: Isa) -> Cpu {
 fn matrix(cpu: &Cpu, format: Format, rows: usize) -> Matrix {
     let size = rows * format.row_bytes(COLUMNS).expect("columns are whole blocks");
     // Small positive scales in every format: no number in these bytes is large, infinite or NaN.
-    let bytes: Vec<u8> = (0..size).map(|i| (i * 31 % 29) as u8).collect();
+    let mut bytes: Vec<u8> = (0..size).map(|i| (i * 31 % 29) as u8).collect();
+    if format == Format::Bf16 {
+        // As they are, these would be denormals, which no model has and processors multiply slowly.
+        bytes.chunks_exact_mut(2).for_each(|number| number[1] = 0x3c | number[1] & 1);
+    }
     Matrix::pack(cpu, format, rows, COLUMNS, &bytes, Precision::Fast).expect("the sizes fit")
 }
 
@@ -36,7 +40,12 @@ fn product(bencher: Bencher<'_, '_>, isa: Isa, format: Format, n: usize, rows: u
     bencher
         .counter(BytesCount::new(matrix.size_bytes()))
         .counter(ItemsCount::new(2 * n * rows * COLUMNS))
-        .bench_local(|| matmul(&cpu, black_box(&x), &matrix, &mut y, &mut scratch));
+        .bench_local(|| matmul(&cpu, activations(black_box(&x), n), &matrix, &mut y, &mut scratch));
+}
+
+/// Many rows are a prompt, a few are generated together.
+fn activations(x: &[f32], n: usize) -> Rows<'_> {
+    if n > 16 { Rows::prompt(x) } else { Rows::generated(x) }
 }
 
 #[divan::bench(args = FORMATS, sample_count = 20)]

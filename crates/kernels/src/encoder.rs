@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::parts::Parts;
-use crate::{Cpu, Format, Matrix, Precision, Result, Scratch, matmul, softmax};
+use crate::{Cpu, Format, Matrix, Precision, Result, Rows, Scratch, matmul, softmax};
 
 /// Queries whose scores are kept at a time, so that a large picture needs no quadratic memory.
 const QUERIES: usize = 256;
@@ -82,10 +82,10 @@ fn one_head(
         queries.clear();
         rows.clone().for_each(|row| queries.extend(q[of_row(q, row)].iter().map(|x| x * scale)));
         scores.resize(rows.len() * n, 0.0);
-        matmul(cpu, &queries, &keys, &mut scores, scratch);
+        matmul(cpu, Rows::prompt(&queries), &keys, &mut scores, scratch);
         each_row(cpu, &mut scores, n, &|_, row| softmax(row));
         sums.resize(rows.len() * d, 0.0);
-        matmul(cpu, &scores, &values, &mut sums, scratch);
+        matmul(cpu, Rows::prompt(&scores), &values, &mut sums, scratch);
         for (row, sums) in rows.zip(sums.chunks_exact(d)) {
             let range = of_row(out, row);
             out[range].copy_from_slice(sums);

@@ -13,10 +13,11 @@
 //!
 //! * **Precision.** [`Precision::Exact`] multiplies f32 activations with the exactly dequantised weights and sums in
 //!   f32. [`Precision::Fast`] rounds activations to BF16 for BF16 weights and to int8 (one scale for 32) for quantised
-//!   ones, and stores F32 and F16 weights as BF16.
-//! * **Batch invariance.** On one ISA a row of the result does not depend on how many rows stand beside it, on the
-//!   number of threads, on how a prompt was cut into steps, or on which experts other tokens chose: every output
-//!   element is summed in one fixed order.
+//!   ones, and stores F32 and F16 weights as BF16. Where the processor has tiles for BF16, rows of a prompt
+//!   ([`Role`]) meet quantised weights in BF16.
+//! * **Batch invariance.** On one ISA a row of the result depends on its role, but not on how many rows stand beside
+//!   it, on the number of threads, on how a prompt was cut into steps, or on which experts other tokens chose: every
+//!   output element is summed in one fixed order.
 //! * **No allocation in a step.** What a function needs lies in a [`Scratch`], which grows in the first steps and then
 //!   stays.
 //! * **Lengths are asserted** once, at the public function; foreign sizes are refused with an [`Error`] when a matrix
@@ -63,7 +64,7 @@ pub use format::Format;
 pub use gate::sigmoid_gate;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Span, kv_write};
-pub use matmul::{Gathered, matmul, matmul_add, matmul_gathered, matmul_group};
+pub use matmul::{Gathered, Role, Rows, matmul, matmul_add, matmul_gathered, matmul_group};
 pub use matrix::{Matrix, Precision};
 pub use ops::{HeadNorm, Rope, add, head_norm_rope, rms_norm, scale_add, softmax, swiglu};
 pub use quant::dequantize;

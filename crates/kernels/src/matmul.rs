@@ -5,17 +5,30 @@
 //! reading the weights once; for many it is the arithmetic, and tiles are taken in chunks that stay in the second-level
 //! cache.
 
+mod plan;
+mod rows;
+
 use crate::activations::{Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::pool::SHARES_PER_THREAD;
+use crate::scratch::Lines;
+use crate::table::Wide;
 use crate::{Cpu, Matrix, Precision, Scratch};
+pub(crate) use plan::Plans;
+use plan::Set;
+pub use rows::{Role, Rows};
 
 /// Matrices that one [`matmul_group`] takes at most.
 const GROUP_MAX: usize = 8;
 /// Activations that one pass over a share's panels keeps in the thread's second-level cache (1 MiB on the machines we
 /// know; half is left to weights and outputs).
 const CHUNK_BYTES: usize = 384 << 10;
+/// Weights that a thread unpacks at once, for all columns of its share: the rest of the second-level cache where there
+/// are instructions for it (2 MiB).
+const UNPACK_BYTES: usize = 512 << 10;
+/// Tiles that one call of a [`Wide`] kernel takes.
+const WIDE_TILES: usize = 4;
 /// Bytes of weights, times columns, below which a share of a product is not cut further.
 const SHARE_BYTES_MIN: usize = 32 << 10;
 /// Numbers below which handing out work costs more than packing them alone.
@@ -27,7 +40,7 @@ const PACK_ALONE_MAX: usize = 16 << 10;
 ///
 /// # Panics
 /// If the lengths do not fit the matrix.
-pub fn matmul(cpu: &Cpu, x: &[f32], w: &Matrix, y: &mut [f32], scratch: &mut Scratch) {
+pub fn matmul(cpu: &Cpu, x: Rows<'_>, w: &Matrix, y: &mut [f32], scratch: &mut Scratch) {
     group(cpu, x, &mut [(w, y)], Store::Set, scratch);
 }
 
@@ -35,7 +48,7 @@ pub fn matmul(cpu: &Cpu, x: &[f32], w: &Matrix, y: &mut [f32], scratch: &mut Scr
 ///
 /// # Panics
 /// If the lengths do not fit the matrix.
-pub fn matmul_add(cpu: &Cpu, x: &[f32], w: &Matrix, y: &mut [f32], scratch: &mut Scratch) {
+pub fn matmul_add(cpu: &Cpu, x: Rows<'_>, w: &Matrix, y: &mut [f32], scratch: &mut Scratch) {
     group(cpu, x, &mut [(w, y)], Store::Add, scratch);
 }
 
@@ -44,7 +57,7 @@ pub fn matmul_add(cpu: &Cpu, x: &[f32], w: &Matrix, y: &mut [f32], scratch: &mut
 ///
 /// # Panics
 /// If the lengths do not fit the matrices, if these have different numbers of columns, or if there are more than eight.
-pub fn matmul_group(cpu: &Cpu, x: &[f32], jobs: &mut [(&Matrix, &mut [f32])], scratch: &mut Scratch) {
+pub fn matmul_group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], scratch: &mut Scratch) {
     group(cpu, x, jobs, Store::Set, scratch);
 }
 
@@ -56,6 +69,8 @@ pub struct Gathered<'a> {
     /// Rows of `x`, in the order in which they come out; a row may stand in many jobs. Jobs that share one slice (the
     /// gate and the up projection of an expert) share one packing of activations.
     pub rows: &'a [u32],
+    /// What all of them are for.
+    pub role: Role,
 }
 
 /// Many products with different weights on different rows of one `x`, in parallel over all of them.
@@ -70,103 +85,74 @@ pub fn matmul_gathered(cpu: &Cpu, x: &[f32], jobs: &[Gathered<'_>], y: &mut [f32
         return;
     };
     assert!(x.len().is_multiple_of(columns), "x is whole rows of {columns}");
+    assert!(jobs.iter().all(|job| job.weights.columns() == columns), "all matrices of a call have the same columns");
     let mut plans = std::mem::take(&mut scratch.plans);
-    plans.plan(cpu, columns, jobs);
-    assert!(plans.tasks.last().is_some_and(|task| task.end == y.len()), "y holds the outputs of all jobs");
+    assert_eq!(plans.gathered(cpu, jobs), y.len(), "y holds the outputs of all jobs");
     let whole = Parts::new(y);
     let call = Call {
         cpu,
         x,
         columns,
         sets: &plans.sets,
-        row: &|set, column| jobs[set.job].rows[column],
+        rows: &|set| plans.rows(set, jobs),
+        is_stacked: true,
         store: Store::Set,
-        count: jobs.len(),
+        count: plans.tasks.len(),
         task: &|index| {
-            let Planned { set, start, .. } = plans.tasks[index];
-            Task { matrix: jobs[index].weights, set, y: &whole, start }
+            let planned = plans.tasks[index];
+            Task { matrix: jobs[planned.job].weights, set: planned.set, y: &whole, start: planned.start }
         },
     };
-    call.run(&mut scratch.packed);
+    call.run(&mut scratch.packed, &mut scratch.unpacked);
     scratch.plans = plans;
 }
 
-/// What [`matmul_gathered`] works out before it begins; kept for its memory.
-#[derive(Debug, Default)]
-pub(crate) struct Plans {
-    sets: Vec<Set>,
-    tasks: Vec<Planned>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    set: Set,
-    /// Where the job's outputs begin and end.
-    start: usize,
-    end: usize,
-}
-
-impl Plans {
-    fn plan(&mut self, cpu: &Cpu, columns: usize, jobs: &[Gathered<'_>]) {
-        self.sets.clear();
-        self.tasks.clear();
-        let (mut starts, mut end) = ([0; 3], 0);
-        for (index, job) in jobs.iter().enumerate() {
-            assert_eq!(job.weights.columns(), columns, "all matrices of a call have the same columns");
-            let kind = kind_for(cpu, job.weights);
-            let shared = self.sets.iter().find(|set| set.kind == kind && std::ptr::eq(jobs[set.job].rows, job.rows));
-            let set = shared.copied().unwrap_or_else(|| {
-                let set = Set { kind, start: starts[kind as usize], count: job.rows.len(), job: index };
-                starts[kind as usize] += set.count * kind.words(columns);
-                self.sets.push(set);
-                set
-            });
-            let start = end;
-            end += job.rows.len() * job.weights.rows();
-            self.tasks.push(Planned { set, start, end });
-        }
-    }
-}
-
-fn group(cpu: &Cpu, x: &[f32], jobs: &mut [(&Matrix, &mut [f32])], store: Store, scratch: &mut Scratch) {
+fn group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], store: Store, scratch: &mut Scratch) {
     assert!(jobs.len() <= GROUP_MAX, "at most {GROUP_MAX} matrices in a group");
     let Some(columns) = jobs.first().map(|(matrix, _)| matrix.columns()) else { return };
-    assert!(x.len().is_multiple_of(columns), "x is whole rows of {columns}");
-    let (count, job_count) = (x.len() / columns, jobs.len());
-    let (mut sets, mut set_count) = ([Set { kind: Kind::F32, start: 0, count, job: 0 }; 3], 0);
-    let mut tasks: [Option<(&Matrix, Set, Parts<'_, f32>)>; GROUP_MAX] = Default::default();
-    for ((matrix, y), task) in jobs.iter_mut().zip(&mut tasks) {
+    assert!(x.x.len().is_multiple_of(columns), "x is whole rows of {columns}");
+    let count = x.x.len() / columns;
+    if let rows::Roles::Each(roles) = x.roles {
+        assert_eq!(roles.len(), count, "every row has a role");
+    }
+    for (matrix, y) in &*jobs {
         assert_eq!(matrix.columns(), columns, "all matrices of a group have the same columns");
         assert_eq!(y.len(), count * matrix.rows(), "y is [n, rows]");
-        let set = Set { kind: kind_for(cpu, matrix), start: 0, count, job: 0 };
-        if !sets[..set_count].iter().any(|known| known.kind == set.kind) {
-            sets[set_count] = set;
-            set_count += 1;
-        }
-        *task = Some((matrix, set, Parts::new(y)));
+    }
+    let mut plans = std::mem::take(&mut scratch.plans);
+    plans.group(cpu, x.roles, count, jobs);
+    let mut outputs: [Option<(&Matrix, Parts<'_, f32>)>; GROUP_MAX] = Default::default();
+    for ((matrix, y), output) in jobs.iter_mut().zip(&mut outputs) {
+        *output = Some((matrix, Parts::new(y)));
     }
     let call = Call {
         cpu,
-        x,
+        x: x.x,
         columns,
-        sets: &sets[..set_count],
-        row: &|_, column| column as u32,
+        sets: &plans.sets,
+        rows: &|set| plans.rows(set, &[]),
+        is_stacked: false,
         store,
-        count: job_count,
+        count: plans.tasks.len(),
         task: &|index| {
-            let (matrix, set, y) = tasks[index].as_ref().expect("every job has a task");
-            Task { matrix, set: *set, y, start: 0 }
+            let planned = plans.tasks[index];
+            let (matrix, y) = outputs[planned.job].as_ref().expect("every job has an output");
+            Task { matrix, set: planned.set, y, start: planned.start }
         },
     };
-    call.run(&mut scratch.packed);
+    call.run(&mut scratch.packed, &mut scratch.unpacked);
+    scratch.plans = plans;
 }
 
 /// How activations are packed for a matrix.
-fn kind_for(cpu: &Cpu, matrix: &Matrix) -> Kind {
+fn kind_for(cpu: &Cpu, matrix: &Matrix, role: Role) -> Kind {
     match (matrix.layout, matrix.precision) {
         (Layout::F32, _) | (Layout::Bf16, Precision::Exact) => Kind::F32,
         (Layout::Bf16, Precision::Fast) => cpu.table.bf16_kind,
-        (Layout::Q8 | Layout::Q4 | Layout::Q4K | Layout::Q5K | Layout::Q6K, _) => Kind::I8,
+        (Layout::Q8 | Layout::Q4 | Layout::Q4K | Layout::Q5K | Layout::Q6K, _) => match role {
+            Role::Prompt if cpu.table.wide.is_some() => Kind::Bf16,
+            Role::Prompt | Role::Generated => Kind::I8,
+        },
     }
 }
 
@@ -174,30 +160,6 @@ fn kind_for(cpu: &Cpu, matrix: &Matrix) -> Kind {
 enum Store {
     Set,
     Add,
-}
-
-/// Rows of `x` that are packed together.
-#[derive(Clone, Copy, Debug)]
-struct Set {
-    kind: Kind,
-    /// The first word in the buffer of the kind.
-    start: usize,
-    count: usize,
-    /// Whose rows they are.
-    job: usize,
-}
-
-impl Set {
-    fn tiles(&self) -> usize {
-        self.count.div_ceil(TILE)
-    }
-
-    /// Where tile `index` lies in the buffer, and how many columns it has.
-    fn tile(&self, index: usize, words: usize) -> (std::ops::Range<usize>, usize) {
-        let stride = TILE.min(self.count - index * TILE);
-        let start = self.start + index * TILE * words;
-        (start..start + stride * words, stride)
-    }
 }
 
 /// One matrix on one set of rows.
@@ -210,6 +172,13 @@ struct Task<'a> {
     start: usize,
 }
 
+impl Task<'_> {
+    /// Whether the weights become BF16 before they are multiplied.
+    fn is_unpacked(&self) -> bool {
+        self.set.kind == Kind::Bf16 && self.matrix.layout != Layout::Bf16
+    }
+}
+
 /// A call of any of the public functions.
 #[derive(Clone, Copy)]
 struct Call<'a> {
@@ -217,29 +186,39 @@ struct Call<'a> {
     x: &'a [f32],
     columns: usize,
     sets: &'a [Set],
-    /// The row of `x` that is a column of a set.
-    row: &'a (dyn Fn(&Set, usize) -> u32 + Sync),
+    /// The rows of `x` that are in a set; `None` for all.
+    rows: &'a (dyn Fn(&Set) -> Option<&'a [u32]> + Sync),
+    /// Whether the outputs of a set stand one behind the other, and not where its rows do.
+    is_stacked: bool,
     store: Store,
     count: usize,
     task: &'a (dyn Fn(usize) -> Task<'a> + Sync),
 }
 
 impl Call<'_> {
-    fn run(&self, buffers: &mut [Vec<u32>; 3]) {
+    fn run(&self, packed: &mut [Lines; 3], unpacked: &mut Lines) {
+        let mut ends = [0; 3];
         for set in self.sets {
-            let end = set.start + set.count * set.kind.words(self.columns);
-            let buffer = &mut buffers[set.kind as usize];
-            if buffer.len() < end {
-                buffer.resize(end, 0);
-            }
+            ends[set.kind as usize] = set.start + set.count * set.kind.words(self.columns);
         }
-        self.pack(buffers);
-        let buffers: [&[u32]; 3] = [&buffers[0], &buffers[1], &buffers[2]];
+        let [f32, bf16, i8] = packed;
+        let mut buffers = [f32.words(ends[0]), bf16.words(ends[1]), i8.words(ends[2])];
+        self.pack(&mut buffers);
+        let buffers = buffers.map(|buffer| &*buffer);
+        let is_unpacked = (0..self.count).any(|index| (self.task)(index).is_unpacked());
+        // Whole pairs of panels, one at least.
+        let pair_bytes = 2 * 4 * LANES * Kind::Bf16.words(self.columns);
+        let size = if is_unpacked { pair_bytes * (UNPACK_BYTES / pair_bytes).max(1) } else { 0 };
+        let unpacked = Parts::new(unpacked.bytes(size * self.cpu.threads()));
         let shares = self.shares();
-        self.cpu.pool.for_each(shares, &|_, share| self.multiply(buffers, share, shares));
+        self.cpu.pool.for_each(shares, &|thread, share| {
+            // SAFETY: every thread has its own part.
+            let unpacked = unsafe { unpacked.part(thread * size..(thread + 1) * size) };
+            self.multiply(buffers, share, shares, unpacked);
+        });
     }
 
-    fn pack(&self, buffers: &mut [Vec<u32>; 3]) {
+    fn pack(&self, buffers: &mut [&mut [u32]; 3]) {
         let parts = buffers.each_mut().map(|buffer| Parts::new(&mut buffer[..]));
         let tiles: usize = self.sets.iter().map(Set::tiles).sum();
         let body = |_: usize, mut index: usize| {
@@ -251,9 +230,10 @@ impl Call<'_> {
                 return;
             };
             let (range, stride) = set.tile(index, set.kind.words(self.columns));
-            let mut rows = [0; TILE];
+            let (mut rows, members) = ([0; TILE], (self.rows)(set));
             for (c, row) in rows[..stride].iter_mut().enumerate() {
-                *row = (self.row)(set, index * TILE + c);
+                let place = index * TILE + c;
+                *row = members.map_or(place as u32, |members| members[place]);
             }
             // SAFETY: tiles do not overlap, and every index is handed out once.
             let out = unsafe { parts[set.kind as usize].part(range) };
@@ -276,7 +256,7 @@ impl Call<'_> {
     }
 
     /// One share of the work: all panels whose first unit of work lies in it, the unit being a panel's column.
-    fn multiply(&self, buffers: [&[u32]; 3], share: usize, shares: usize) {
+    fn multiply(&self, buffers: [&[u32]; 3], share: usize, shares: usize, unpacked: &mut [u8]) {
         let work = |task: &Task<'_>| task.matrix.panels() * task.set.count;
         let total: usize = (0..self.count).map(|index| work(&(self.task)(index))).sum();
         let (mine, next) = (total * share / shares, total * (share + 1) / shares);
@@ -287,7 +267,14 @@ impl Call<'_> {
             before = end;
             if end > begin && begin < next && end > mine {
                 let panel = |at: usize| at.saturating_sub(begin).div_ceil(task.set.count).min(task.matrix.panels());
-                self.panels(&task, panel(mine)..panel(next), buffers[task.set.kind as usize]);
+                let (panels, buffer) = (panel(mine)..panel(next), buffers[task.set.kind as usize]);
+                match &self.cpu.table.wide {
+                    // A few columns of BF16 are bound by memory, which `panels` reads in the better order.
+                    Some(wide) if task.is_unpacked() || (task.set.kind == Kind::Bf16 && task.set.count > TILE) => {
+                        self.wide(wide, &task, panels, buffer, unpacked);
+                    }
+                    Some(_) | None => self.panels(&task, panels, buffer),
+                }
             }
         }
     }
@@ -307,30 +294,71 @@ impl Call<'_> {
                     // One column is bound by memory, and that is read fastest as one stream, panel behind panel.
                     if let Some(pair) = pair.filter(|_| count == 2 && stride > 1) {
                         pair(task.matrix.panel(p, 2), tile, &mut out.0[..2 * stride]);
-                        self.store(task, p, index, &out.0[..stride]);
-                        self.store(task, p + 1, index, &out.0[stride..2 * stride]);
+                        self.store(task, p, index * TILE, &out.0[..stride]);
+                        self.store(task, p + 1, index * TILE, &out.0[stride..2 * stride]);
                         continue;
                     }
                     for p in p..p + count {
                         kernel(task.matrix.panel(p, 1), tile, &mut out.0[..stride]);
-                        self.store(task, p, index, &out.0[..stride]);
+                        self.store(task, p, index * TILE, &out.0[..stride]);
                     }
                 }
             }
         }
     }
 
-    /// Writes the outputs of panel `p` and tile `index`.
-    fn store(&self, task: &Task<'_>, p: usize, index: usize, out: &[[f32; LANES]]) {
+    /// As [`Self::panels`], for BF16 and for weights that become BF16 first: as many panels as fit `unpacked` at a
+    /// time, each once for all columns.
+    fn wide(&self, wide: &Wide, task: &Task<'_>, panels: std::ops::Range<usize>, buffer: &[u32], unpacked: &mut [u8]) {
+        let words = task.set.kind.words(self.columns);
+        let (size, matrix) = (4 * LANES * words, task.matrix);
+        let group = if task.is_unpacked() { unpacked.len() / size } else { panels.len() }.max(1);
+        let chunk = TILE * (CHUNK_BYTES / (4 * TILE * words)).max(1).next_multiple_of(WIDE_TILES);
+        let mut out = Outputs([[0.0; LANES]; 2 * TILE * WIDE_TILES]);
+        for first_panel in panels.clone().step_by(group) {
+            let count = group.min(panels.end - first_panel);
+            let weights = if task.is_unpacked() {
+                for (p, out) in unpacked.chunks_exact_mut(size).take(count).enumerate() {
+                    (wide.unpack)(matrix.layout, matrix.panel(first_panel + p, 1), out);
+                }
+                &unpacked[..count * size]
+            } else {
+                matrix.panel(first_panel, count)
+            };
+            for chunk_start in (0..task.set.count).step_by(chunk) {
+                let chunk_end = task.set.count.min(chunk_start + chunk);
+                for (pair, weights) in weights.chunks(2 * size).enumerate() {
+                    let p = first_panel + 2 * pair;
+                    for first in (chunk_start..chunk_end).step_by(TILE * WIDE_TILES) {
+                        let columns = (TILE * WIDE_TILES).min(chunk_end - first);
+                        let tiles = &buffer[task.set.start + first * words..][..columns * words];
+                        let out = &mut out.0[..weights.len() / size * columns];
+                        (wide.multiply)(weights, words, tiles, out);
+                        for (p, out) in (p..).zip(out.chunks_exact(columns)) {
+                            self.store(task, p, first, out);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the outputs of panel `p` and the columns from `first` on.
+    fn store(&self, task: &Task<'_>, p: usize, first: usize, out: &[[f32; LANES]]) {
         let rows = task.matrix.rows();
         let lanes = LANES.min(rows - p * LANES);
-        for (c, out) in out.iter().enumerate() {
-            let at = task.start + (index * TILE + c) * rows + p * LANES;
+        let places = if self.is_stacked { None } else { (self.rows)(&task.set) };
+        for (c, out) in (first..).zip(out) {
+            let place = places.map_or(c, |places| places[c] as usize);
+            let at = task.start + place * rows + p * LANES;
             // SAFETY: a panel belongs to one share, and different panels and columns have different outputs.
             let y = unsafe { task.y.part(at..at + lanes) };
-            match self.store {
-                Store::Set => y.copy_from_slice(&out[..lanes]),
-                Store::Add => y.iter_mut().zip(out).for_each(|(y, out)| *y += out),
+            // Whole panels have a length that the compiler knows: no call for a copy of 64 bytes.
+            match (self.store, y.first_chunk_mut::<LANES>()) {
+                (Store::Set, Some(y)) => *y = *out,
+                (Store::Set, None) => y.copy_from_slice(&out[..lanes]),
+                (Store::Add, Some(y)) => y.iter_mut().zip(out).for_each(|(y, out)| *y += out),
+                (Store::Add, None) => y.iter_mut().zip(out).for_each(|(y, out)| *y += out),
             }
         }
     }
@@ -338,4 +366,4 @@ impl Call<'_> {
 
 /// A kernel's outputs, on a cache line.
 #[repr(align(64))]
-struct Outputs([[f32; LANES]; 2 * TILE]);
+struct Outputs<const N: usize>([[f32; LANES]; N]);

@@ -19,9 +19,10 @@ pub enum Precision {
     /// BF16 as BF16.
     Exact,
     /// The fastest way: BF16 activations against BF16 weights where the processor multiplies them (otherwise f32),
-    /// int8 activations with a scale for 32 columns against quantised weights. F32 and F16 weights are rounded to BF16,
-    /// and so are the formats that have no kernel of their own (Q4_1, Q5_1, Q2_K, Q3_K, IQ1 to IQ3, IQ4_XS, TQ1_0,
-    /// TQ2_0, MXFP4).
+    /// int8 activations with a scale for 32 columns against quantised weights (where the processor has tiles for BF16,
+    /// rows of a prompt are BF16 and so are the dequantised weights, see [`crate::Role`]). F32 and F16 weights are
+    /// rounded to BF16, and so are the formats that have no kernel of their own (Q4_1, Q5_1, Q2_K, Q3_K, IQ1 to IQ3,
+    /// IQ4_XS, TQ1_0, TQ2_0, MXFP4).
     Fast,
 }
 

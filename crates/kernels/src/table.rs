@@ -12,6 +12,17 @@ pub(crate) type PackFn = fn(x: &[f32], columns: usize, rows: &[u32], out: &mut [
 /// One block of online softmax over the scores of one query, see [`scalar::softmax_block`].
 pub(crate) type SoftmaxFn = fn(scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: Weights) -> f32;
 
+/// `out[p][c]` becomes the product of one or two panels of BF16 and neighbouring tiles of `words` words a column, all
+/// of which but the last have sixteen columns.
+pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]);
+
+/// Kernels for many columns of BF16, where the processor has a unit for it.
+pub(crate) struct Wide {
+    /// Rounds a panel of one of the quantised layouts to a panel of BF16, which is as long as `out`.
+    pub(crate) unpack: fn(layout: Layout, panel: &[u8], out: &mut [u8]),
+    pub(crate) multiply: WideFn,
+}
+
 pub(crate) struct Table {
     pub(crate) isa: Isa,
     /// What `Precision::Fast` makes of activations for BF16 weights.
@@ -27,6 +38,8 @@ pub(crate) struct Table {
     /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
     /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
+    /// If it is there, prompts meet quantised weights in BF16.
+    pub(crate) wide: Option<Wide>,
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,
     pub(crate) pack_i8: PackFn,
@@ -88,6 +101,7 @@ static SCALAR: Table = Table {
     q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
+    wide: None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,

@@ -1,6 +1,6 @@
 //! What encoders of texts and pictures share: products with a bias, and layer norms.
 
-use kernels::{Cpu, Scratch};
+use kernels::{Cpu, Rows, Scratch};
 
 /// `y = x Wᵀ + b`.
 pub(crate) struct Linear {
@@ -12,7 +12,7 @@ impl Linear {
     /// The product with every row of `x`, `[n, rows]`.
     pub(crate) fn apply(&self, cpu: &Cpu, x: &[f32], scratch: &mut Scratch) -> Vec<f32> {
         let mut y = vec![0.0; x.len() / self.weight.columns() * self.weight.rows()];
-        kernels::matmul(cpu, x, &self.weight, &mut y, scratch);
+        kernels::matmul(cpu, Rows::prompt(x), &self.weight, &mut y, scratch);
         kernels::add_bias(cpu, &mut y, &self.bias);
         y
     }

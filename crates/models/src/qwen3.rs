@@ -14,7 +14,7 @@ mod delta_net;
 mod feed_forward;
 mod load;
 
-use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Scratch, Span};
+use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span};
 
 use crate::config::Config;
 use crate::rope::Frequencies;
@@ -75,6 +75,9 @@ pub struct Inserted<'a> {
 pub struct Sequence<'a> {
     /// The new tokens, one or more.
     pub tokens: &'a [u32],
+    /// How many of them, from the first, belong to the prompt; the others were generated. It decides the last bits
+    /// ([`Role`]): a token that is computed again must come as what it was.
+    pub prompt_tokens: usize,
     /// Position of the first of them: how many tokens of this sequence are in the cache already.
     pub first_position: usize,
     /// The sequence's blocks of the cache, in order; they must reach to the last new position.
@@ -166,6 +169,7 @@ impl KvPool {
 pub struct Workspace {
     x: Vec<f32>,      // [n, H], the residual stream
     normed: Vec<f32>, // [n, H]
+    roles: Vec<Role>, // [n]
     cos: Vec<f32>,    // [n, turned dimensions / 2]
     sin: Vec<f32>,    // [n, turned dimensions / 2]
     chosen: Vec<f32>, // [wanted rows, H]
@@ -221,7 +225,8 @@ impl Qwen3 {
         self.hidden(cpu, kv, batch, w);
         let head = self.head.as_ref().expect("logits are asked only of a model with a head");
         w.logits.resize(w.chosen.len() / self.config.hidden * self.config.vocabulary, 0.0);
-        kernels::matmul(cpu, &w.normed, head, &mut w.logits, &mut w.scratch);
+        // A row's logits are the same whether it is the only one wanted or one of many.
+        kernels::matmul(cpu, Rows::generated(&w.normed), head, &mut w.logits, &mut w.scratch);
         &w.logits
     }
 
@@ -250,7 +255,8 @@ impl Qwen3 {
                 _ => panic!("the cache was made for another model"),
             }
             kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
-            layer.feed_forward.add(cpu, &w.normed, &mut w.x, &mut w.feed_forward, &mut w.scratch);
+            let rows = Rows::mixed(&w.normed, &w.roles);
+            layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch);
             self.insert(batch, w, |features| features.deep.get(index), kernels::add);
         }
         self.choose_rows(batch, w);
@@ -279,6 +285,7 @@ impl Qwen3 {
         let config = &self.config;
         let (mut spans, mut delta_spans) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut rows = 0;
+        w.roles.clear();
         w.cos.clear();
         w.sin.clear();
         for sequence in batch {
@@ -309,6 +316,9 @@ impl Qwen3 {
                 is_start: sequence.first_position == 0,
             });
             rows += sequence.tokens.len();
+            assert!(sequence.prompt_tokens <= sequence.tokens.len(), "more of the prompt than there is");
+            w.roles.resize(rows - sequence.tokens.len() + sequence.prompt_tokens, Role::Prompt);
+            w.roles.resize(rows, Role::Generated);
         }
         w.x.resize(rows * config.hidden, 0.0);
         let tokens = batch.iter().flat_map(|sequence| sequence.tokens);

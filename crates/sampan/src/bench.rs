@@ -110,9 +110,17 @@ impl Subject<'_> {
             let is_last = first_position + piece.len() == count;
             let logits = if is_last { LogitRows::Last } else { LogitRows::None };
             let blocks = &self.blocks[0];
-            let step =
-                [Sequence { tokens: piece, first_position, blocks, state: 0, places: None, inserted: &[], logits }];
-            self.model.forward(self.cpu, &mut self.kv, &step, &mut self.workspace);
+            let sequence = Sequence {
+                tokens: piece,
+                prompt_tokens: piece.len(),
+                first_position,
+                blocks,
+                state: 0,
+                places: None,
+                inserted: &[],
+                logits,
+            };
+            self.model.forward(self.cpu, &mut self.kv, &[sequence], &mut self.workspace);
         }
         Timed { tokens: count, elapsed_us: self.clock.monotonic_us() - began_us }
     }
@@ -123,6 +131,7 @@ impl Subject<'_> {
         for (step, row) in tokens.chunks_exact(batch).enumerate() {
             let sequence = |(state, (blocks, token)): (usize, (_, _))| Sequence {
                 tokens: std::slice::from_ref(token),
+                prompt_tokens: 0,
                 first_position: depth + step,
                 blocks,
                 state: state as u32,

@@ -49,6 +49,7 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
         .collect();
     let sequence = Sequence {
         tokens: &tokens,
+        prompt_tokens: tokens.len(),
         first_position: 0,
         blocks: &blocks,
         state: 0,

@@ -132,6 +132,7 @@ impl Decoder {
                 let end = text.len().min(first + GROUP_TOKENS);
                 Sequence {
                     tokens: &text[first..end],
+                    prompt_tokens: end - first,
                     first_position: first,
                     blocks,
                     state: index,

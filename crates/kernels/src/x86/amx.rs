@@ -8,11 +8,13 @@
 //! (Intel's manual, TDPBF16PS). Few columns, which memory binds, are summed by AVX-512 in just this order, so a row
 //! does not depend on how many stand beside it.
 //!
-//! Int8 stays with AVX-512: a block of 32 has its own scale, and bringing sixteen times sixteen integers out of a tile
-//! register for every block costs as much as the products save (`docs/decisions/0012-amx.md`).
+//! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Int8 itself stays
+//! with AVX-512: a block of 32 has its own scale, and bringing sixteen times sixteen integers out of a tile register
+//! for every block costs as much as the products save (`docs/decisions/0012-amx.md`).
 
 mod products;
 mod tiles;
+mod unpack;
 
 pub(crate) use tiles::is_permitted;
 
@@ -20,7 +22,7 @@ use super::avx512;
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::layout::{LANES, Layout};
-use crate::table::Table;
+use crate::table::{Table, Wide};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX.
 const COLUMNS_MIN: usize = 4;
@@ -39,6 +41,8 @@ macro_rules! entry {
 entry!(bf16, products::bf16::<1>, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(bf16_pair, products::bf16::<2>, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
+entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Amx,
@@ -47,6 +51,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_pair),
         _ => (avx512::TABLE.pair)(layout, kind),
     },
+    wide: Some(Wide { unpack, multiply }),
     pack_bf16,
     ..avx512::TABLE
 };

@@ -60,6 +60,7 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     q6_k,
     pair: |_, _| None,
+    wide: None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8,

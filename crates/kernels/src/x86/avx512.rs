@@ -7,7 +7,7 @@
 mod floats;
 mod ops;
 pub(super) mod pack;
-mod quantised;
+pub(super) mod quantised;
 
 use std::arch::x86_64::*;
 
@@ -72,6 +72,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q5K, _) => Some(q5_k_pair),
         (Layout::Q6K, _) => Some(q6_k_pair),
     },
+    wide: None,
     pack_f32: scalar::pack_f32,
     pack_bf16,
     pack_i8,
@@ -103,12 +104,19 @@ pub(super) use over_columns;
 /// at every 4 KiB; measured, see `docs/decisions/0013-reading-weights.md`.
 const PREFETCH: usize = 2048;
 
-/// Asks for the weights that lie [`PREFETCH`] behind these, which may be beyond the panel: the next one follows it.
+/// Asks for the weights that lie [`PREFETCH`] behind `bytes` bytes at `at` of each of neighbouring panels that are read
+/// side by side. Behind the end of a panel comes, for whoever reads it, not its neighbour but the one behind that.
 #[inline]
-pub(super) fn prefetch(weights: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        // SAFETY: a hint, which may point anywhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH + line).cast()) };
+pub(super) fn prefetch_panels<const P: usize>(panels: [&[u8]; P], at: usize, bytes: usize) {
+    let mut ahead = at + PREFETCH;
+    if ahead >= panels[0].len() {
+        ahead += (P - 1) * panels[0].len();
+    }
+    for panel in panels {
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: a hint, which may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(panel.as_ptr().wrapping_add(ahead + line).cast()) };
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 use kernels::{
-    Cpu, Format, Gathered, Matrix, Precision, Scratch, dequantize, matmul, matmul_add, matmul_gathered, matmul_group,
+    Cpu, Format, Gathered, Matrix, Precision, Role, Rows, Scratch, dequantize, matmul, matmul_add, matmul_gathered,
+    matmul_group,
 };
 
 use crate::random::{Random, assert_close, cpus};
@@ -98,10 +99,13 @@ fn every_format_on_odd_shapes() {
                     let (rows, columns) = (20 + random.below(70), columns_of(&mut random, format));
                     let case = case(&cpu, &mut random, format, rows, columns, precision);
                     let x = random.floats(n * columns);
-                    let mut y = vec![f32::NAN; n * rows];
-                    matmul(&cpu, &x, &case.matrix, &mut y, &mut scratch);
-                    let what = format!("{cpu:?} {format:?} {precision:?} {n} x {columns} x {rows}");
-                    assert_close(&y, &product(&x, &case.values, columns), tolerance(format, precision), &what);
+                    let expected = product(&x, &case.values, columns);
+                    for rows_of in [Rows::prompt, Rows::generated] {
+                        let mut y = vec![f32::NAN; n * rows];
+                        matmul(&cpu, rows_of(&x), &case.matrix, &mut y, &mut scratch);
+                        let what = format!("{cpu:?} {format:?} {precision:?} {n} x {columns} x {rows}");
+                        assert_close(&y, &expected, tolerance(format, precision), &what);
+                    }
                 }
             }
         }
@@ -138,23 +142,63 @@ fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
         let mut scratch = Scratch::new();
         for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4K, Format::Q5K, Format::Q6K] {
             for precision in [Precision::Exact, Precision::Fast] {
-                let (n, rows, columns) = (23, 50, 256);
+                let (n, rows, columns) = (101, 50, 256);
                 let case = case(&pair[0], &mut random, format, rows, columns, precision);
                 let x = random.floats(n * columns);
-                let mut alone = vec![0.0; n * rows];
-                for (x, y) in x.chunks(columns).zip(alone.chunks_mut(rows)) {
-                    matmul(&pair[0], x, &case.matrix, y, &mut scratch);
-                }
-                for cpu in pair {
-                    for count in [2, 3, 4, 7, 8, 13, 16, 23] {
-                        let mut together = vec![0.0; count * rows];
-                        matmul(cpu, &x[..count * columns], &case.matrix, &mut together, &mut scratch);
-                        let equal = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(equal, "{cpu:?} {format:?} {precision:?} {count} rows");
+                for role in [Role::Prompt, Role::Generated] {
+                    let roles = vec![role; n];
+                    let mut alone = vec![0.0; n * rows];
+                    for (x, y) in x.chunks(columns).zip(alone.chunks_mut(rows)) {
+                        matmul(&pair[0], Rows::mixed(x, &[role]), &case.matrix, y, &mut scratch);
+                    }
+                    for cpu in pair {
+                        for count in [2, 3, 4, 7, 16, 19, 32, 35, 37, 64, 70, 100, 101] {
+                            let mut together = vec![0.0; count * rows];
+                            let x = Rows::mixed(&x[..count * columns], &roles[..count]);
+                            matmul(cpu, x, &case.matrix, &mut together, &mut scratch);
+                            let equal = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                            assert!(equal, "{cpu:?} {format:?} {precision:?} {role:?} {count} rows");
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+#[test]
+fn rows_of_a_prompt_and_generated_ones_meet_in_one_product() {
+    let mut random = Random(7);
+    for cpu in cpus() {
+        let (mut scratch, columns, n) = (Scratch::new(), 256, 41);
+        let x = random.floats(n * columns);
+        let roles: Vec<Role> =
+            (0..n).map(|_| if random.below(3) == 0 { Role::Generated } else { Role::Prompt }).collect();
+        let formats = [Format::Q8_0, Format::Bf16, Format::Q4_0, Format::Q5K, Format::Q6K];
+        let cases = formats.map(|format| case(&cpu, &mut random, format, 40, columns, Precision::Fast));
+        let mut outputs = formats.map(|_| vec![1.0; n * 40]);
+        let mut jobs: Vec<(&Matrix, &mut [f32])> =
+            cases.iter().map(|case| &case.matrix).zip(outputs.iter_mut().map(Vec::as_mut_slice)).collect();
+        matmul_group(&cpu, Rows::mixed(&x, &roles), &mut jobs, &mut scratch);
+        for (case, output) in cases.iter().zip(&outputs) {
+            for ((x, role), output) in x.chunks(columns).zip(&roles).zip(output.chunks(40)) {
+                let mut alone = vec![0.0; 40];
+                matmul(&cpu, Rows::mixed(x, &[*role]), &case.matrix, &mut alone, &mut scratch);
+                assert_eq!(alone, output, "{cpu:?} {role:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn prompts_wider_than_what_is_unpacked_at_once_are_whole() {
+    let mut random = Random(8);
+    for cpu in cpus() {
+        let (mut scratch, rows, columns, n) = (Scratch::new(), 100, 4096, 70);
+        let case = case(&cpu, &mut random, Format::Q4K, rows, columns, Precision::Fast);
+        let (x, mut y) = (random.floats(n * columns), vec![f32::NAN; n * rows]);
+        matmul(&cpu, Rows::prompt(&x), &case.matrix, &mut y, &mut scratch);
+        assert_close(&y, &product(&x, &case.values, columns), INT8, &format!("{cpu:?}"));
     }
 }
 
@@ -172,13 +216,13 @@ fn a_group_is_its_products_and_add_adds() {
         let mut outputs: Vec<Vec<f32>> = formats.iter().map(|(_, rows)| vec![0.0; n * rows]).collect();
         let mut jobs: Vec<(&Matrix, &mut [f32])> =
             cases.iter().map(|case| &case.matrix).zip(outputs.iter_mut().map(Vec::as_mut_slice)).collect();
-        matmul_group(&cpu, &x, &mut jobs, &mut scratch);
+        matmul_group(&cpu, Rows::generated(&x), &mut jobs, &mut scratch);
         for (case, output) in cases.iter().zip(&outputs) {
             let mut alone = vec![0.0; output.len()];
-            matmul(&cpu, &x, &case.matrix, &mut alone, &mut scratch);
+            matmul(&cpu, Rows::generated(&x), &case.matrix, &mut alone, &mut scratch);
             assert_eq!(&alone, output);
             let mut sum = vec![1.0; output.len()];
-            matmul_add(&cpu, &x, &case.matrix, &mut sum, &mut scratch);
+            matmul_add(&cpu, Rows::generated(&x), &case.matrix, &mut sum, &mut scratch);
             assert!(sum.iter().zip(&alone).all(|(sum, alone)| (sum - (1.0 + alone)).abs() < 1e-6));
         }
     }
@@ -197,17 +241,18 @@ fn gathered_rows_equal_single_rows() {
                 .iter()
                 .map(|count| (0..*count).map(|_| random.below(n) as u32).collect())
                 .collect();
-            // Each expert twice, as gate and up: the second shares the first one's packing.
-            let jobs: Vec<Gathered<'_>> = [0, 1]
+            // Each expert twice, as gate and up: the second shares the first one's packing. Then for other rows.
+            let jobs: Vec<Gathered<'_>> = [Role::Prompt, Role::Prompt, Role::Generated]
                 .iter()
-                .flat_map(|_| experts.iter().zip(&lists))
-                .map(|(expert, rows)| Gathered { weights: &expert.matrix, rows })
+                .flat_map(|role| experts.iter().zip(&lists).map(move |pair| (role, pair)))
+                .map(|(role, (expert, rows))| Gathered { weights: &expert.matrix, rows, role: *role })
                 .collect();
             let mut expected = Vec::new();
             for job in &jobs {
                 for row in job.rows {
                     let mut y = vec![0.0; rows];
-                    matmul(&cpu, &x[*row as usize * columns..][..columns], job.weights, &mut y, &mut scratch);
+                    let x = Rows::mixed(&x[*row as usize * columns..][..columns], std::slice::from_ref(&job.role));
+                    matmul(&cpu, x, job.weights, &mut y, &mut scratch);
                     expected.extend(y);
                 }
             }
@@ -223,10 +268,16 @@ fn no_rows_are_no_work() {
     let mut random = Random(6);
     let (cpu, mut scratch) = (&cpus()[0], Scratch::new());
     let case = case(cpu, &mut random, Format::Q8_0, 20, 32, Precision::Fast);
-    matmul(cpu, &[], &case.matrix, &mut [], &mut scratch);
-    matmul_group(cpu, &[], &mut [], &mut scratch);
+    matmul(cpu, Rows::generated(&[]), &case.matrix, &mut [], &mut scratch);
+    matmul_group(cpu, Rows::generated(&[]), &mut [], &mut scratch);
     matmul_gathered(cpu, &[], &[], &mut [], &mut scratch);
-    matmul_gathered(cpu, &[], &[Gathered { weights: &case.matrix, rows: &[] }], &mut [], &mut scratch);
+    matmul_gathered(
+        cpu,
+        &[],
+        &[Gathered { weights: &case.matrix, rows: &[], role: Role::Prompt }],
+        &mut [],
+        &mut scratch,
+    );
 }
 
 #[test]

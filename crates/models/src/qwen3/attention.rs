@@ -5,7 +5,7 @@
 //! x += (attention(q, cache) [· sigmoid(h Wg)]) Wo          // the gate in hybrids only
 //! ```
 
-use kernels::{AttentionShape, Cpu, HeadNorm, KvCache, Matrix, Rope, Span};
+use kernels::{AttentionShape, Cpu, HeadNorm, KvCache, Matrix, Rope, Rows, Span};
 
 use super::Workspace;
 use crate::config::Config;
@@ -50,10 +50,10 @@ impl Attention {
             b.gate.resize(n * config.heads * hd, 0.0);
             let mut jobs =
                 [(&self.q, b.q.as_mut_slice()), (gate, &mut b.gate), (&self.k, &mut b.k), (&self.v, &mut b.v)];
-            kernels::matmul_group(cpu, &w.normed, &mut jobs, &mut w.scratch);
+            kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         } else {
             let mut jobs = [(&self.q, b.q.as_mut_slice()), (&self.k, &mut b.k), (&self.v, &mut b.v)];
-            kernels::matmul_group(cpu, &w.normed, &mut jobs, &mut w.scratch);
+            kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         }
         let rope = Rope { cos: &w.cos, sin: &w.sin, half: config.rope.dims / 2 };
         let norm = |weight| Some(HeadNorm { weight, eps });
@@ -71,6 +71,6 @@ impl Attention {
         if self.gate.is_some() {
             kernels::sigmoid_gate(cpu, &mut b.attended, &b.gate);
         }
-        kernels::matmul_add(cpu, &b.attended, &self.o, &mut w.x, &mut w.scratch);
+        kernels::matmul_add(cpu, Rows::mixed(&b.attended, &w.roles), &self.o, &mut w.x, &mut w.scratch);
     }
 }

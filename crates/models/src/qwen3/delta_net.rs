@@ -7,7 +7,7 @@
 //! x += (rms per head(o) · silu(z)) Wo
 //! ```
 
-use kernels::{Cpu, DeltaShape, DeltaSpan, DeltaStates, HeadNorm, Matrix, Rope};
+use kernels::{Cpu, DeltaShape, DeltaSpan, DeltaStates, HeadNorm, Matrix, Rope, Rows};
 
 use super::Workspace;
 use crate::config::Config;
@@ -69,7 +69,7 @@ impl DeltaNet {
             (&self.b, &mut d.strength),
             (&self.a, &mut d.decay),
         ];
-        kernels::matmul_group(cpu, &w.normed, &mut jobs, &mut w.scratch);
+        kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         d.strength.iter_mut().for_each(|b| *b = 1.0 / (1.0 + (-*b).exp()));
         for decay in d.decay.chunks_exact_mut(heads) {
             for ((a, rate), bias) in decay.iter_mut().zip(&self.rates).zip(&self.bias) {
@@ -82,7 +82,7 @@ impl DeltaNet {
         let unturned = Rope { cos: &[], sin: &[], half: 0 };
         kernels::head_norm_rope(cpu, &mut d.read, heads, dv, Some(norm), unturned);
         kernels::swiglu(cpu, &mut d.z, &d.read);
-        kernels::matmul_add(cpu, &d.z, &self.out, &mut w.x, &mut w.scratch);
+        kernels::matmul_add(cpu, Rows::mixed(&d.z, &w.roles), &self.out, &mut w.x, &mut w.scratch);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The feed-forward half of a layer: one SwiGLU network, or a choice among many.
 
-use kernels::{Cpu, Gathered, Matrix, Scratch};
+use kernels::{Cpu, Gathered, Matrix, Role, Rows, Scratch};
 
 /// `down(silu(gate(x)) · up(x))`.
 pub(super) struct Network {
@@ -42,7 +42,7 @@ pub(super) struct Buffers {
     up: Vec<f32>,         // [rows, I]
     out: Vec<f32>,        // [rows, H]
     router: Vec<f32>,     // [n, E]
-    choices: Vec<Choice>, // sorted by expert, then row
+    choices: Vec<Choice>, // sorted by expert, role, then row
     rows: Vec<u32>,       // the row of each choice
     stacked: Vec<u32>,    // 0, 1, 2, … : the stacked rows themselves
 }
@@ -51,6 +51,7 @@ pub(super) struct Buffers {
 #[derive(Clone, Copy)]
 struct Choice {
     expert: u32,
+    role: Role,
     row: u32,
     weight: f32,
 }
@@ -68,7 +69,7 @@ impl FeedForward {
     }
 
     /// `x += feed_forward(normed)`, both `[n, H]`.
-    pub(super) fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], buffers: &mut Buffers, scratch: &mut Scratch) {
+    pub(super) fn add(&self, cpu: &Cpu, normed: Rows<'_>, x: &mut [f32], buffers: &mut Buffers, scratch: &mut Scratch) {
         match self {
             Self::Dense(network) => dense(cpu, network, normed, x, buffers, scratch),
             Self::Mixture(mixture) => mixture.add(cpu, normed, x, buffers, scratch),
@@ -76,25 +77,25 @@ impl FeedForward {
     }
 }
 
-fn dense(cpu: &Cpu, network: &Network, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
-    let rows = normed.len() / network.gate.columns();
+fn dense(cpu: &Cpu, network: &Network, normed: Rows<'_>, x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+    let rows = normed.numbers().len() / network.gate.columns();
     b.gate.resize(rows * network.gate.rows(), 0.0);
     b.up.resize(rows * network.up.rows(), 0.0);
     let mut jobs = [(&network.gate, b.gate.as_mut_slice()), (&network.up, &mut b.up)];
     kernels::matmul_group(cpu, normed, &mut jobs, scratch);
     kernels::swiglu(cpu, &mut b.gate, &b.up);
-    kernels::matmul_add(cpu, &b.gate, &network.down, x, scratch);
+    kernels::matmul_add(cpu, normed.with(&b.gate), &network.down, x, scratch);
 }
 
 impl Shared {
     /// `x += sigmoid(normed · gate) · network(normed)`.
-    fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+    fn add(&self, cpu: &Cpu, normed: Rows<'_>, x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
         b.out.clear();
         b.out.resize(x.len(), 0.0);
         let mut out = std::mem::take(&mut b.out);
         dense(cpu, &self.network, normed, &mut out, b, scratch);
         let hidden = self.gate.len();
-        let rows = x.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden)).zip(normed.chunks_exact(hidden));
+        let rows = x.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden)).zip(normed.numbers().chunks_exact(hidden));
         for ((x, out), normed) in rows {
             let opening: f32 = normed.iter().zip(&self.gate).map(|(a, b)| a * b).sum();
             kernels::scale_add(x, 1.0 / (1.0 + (-opening).exp()), out);
@@ -104,11 +105,11 @@ impl Shared {
 }
 
 impl Mixture {
-    fn add(&self, cpu: &Cpu, normed: &[f32], x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+    fn add(&self, cpu: &Cpu, normed: Rows<'_>, x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
         let hidden = self.router.columns();
-        b.router.resize(normed.len() / hidden * self.experts.len(), 0.0);
+        b.router.resize(normed.numbers().len() / hidden * self.experts.len(), 0.0);
         kernels::matmul(cpu, normed, &self.router, &mut b.router, scratch);
-        self.choose(&mut b.router, &mut b.choices);
+        self.choose(&mut b.router, normed, &mut b.choices);
 
         let rows = b.choices.len();
         b.rows.clear();
@@ -121,9 +122,9 @@ impl Mixture {
         b.out.resize(rows * hidden, 0.0);
 
         let gates = self.jobs(&b.choices, &b.rows, |expert| &expert.gate);
-        kernels::matmul_gathered(cpu, normed, &gates, &mut b.gate, scratch);
+        kernels::matmul_gathered(cpu, normed.numbers(), &gates, &mut b.gate, scratch);
         let ups = self.jobs(&b.choices, &b.rows, |expert| &expert.up);
-        kernels::matmul_gathered(cpu, normed, &ups, &mut b.up, scratch);
+        kernels::matmul_gathered(cpu, normed.numbers(), &ups, &mut b.up, scratch);
         kernels::swiglu(cpu, &mut b.gate, &b.up);
         let downs = self.jobs(&b.choices, &b.stacked, |expert| &expert.down);
         kernels::matmul_gathered(cpu, &b.gate, &downs, &mut b.out, scratch);
@@ -140,7 +141,7 @@ impl Mixture {
     }
 
     /// Softmax over all experts, then the best `per_token` of each row; ties go to the lower expert.
-    fn choose(&self, router: &mut [f32], choices: &mut Vec<Choice>) {
+    fn choose(&self, router: &mut [f32], rows: Rows<'_>, choices: &mut Vec<Choice>) {
         choices.clear();
         let mut order: Vec<u32> = Vec::with_capacity(self.experts.len());
         for (row, scores) in router.chunks_exact_mut(self.experts.len()).enumerate() {
@@ -156,14 +157,15 @@ impl Mixture {
             let divisor = if self.normalise { sum } else { 1.0 };
             choices.extend(best.iter().map(|&expert| Choice {
                 expert,
+                role: rows.role(row),
                 row: row as u32,
                 weight: scores[expert as usize] / divisor,
             }));
         }
-        choices.sort_unstable_by_key(|choice| (choice.expert, choice.row));
+        choices.sort_unstable_by_key(|choice| (choice.expert, choice.role, choice.row));
     }
 
-    /// One job for each expert that some row chose; `rows` are the inputs of the choices.
+    /// One job for each expert and role that some row chose; `rows` are the inputs of the choices.
     fn jobs<'a>(
         &'a self,
         choices: &[Choice],
@@ -172,9 +174,10 @@ impl Mixture {
     ) -> Vec<Gathered<'a>> {
         let mut jobs = Vec::new();
         let mut start = 0;
-        for group in choices.chunk_by(|a, b| a.expert == b.expert) {
+        for group in choices.chunk_by(|a, b| (a.expert, a.role) == (b.expert, b.role)) {
             let expert = &self.experts[group[0].expert as usize];
-            jobs.push(Gathered { weights: weights(expert), rows: &rows[start..start + group.len()] });
+            let rows = &rows[start..start + group.len()];
+            jobs.push(Gathered { weights: weights(expert), rows, role: group[0].role });
             start += group.len();
         }
         jobs

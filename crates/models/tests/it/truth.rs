@@ -50,6 +50,8 @@ pub(crate) struct Runner {
     kv: KvPool,
     blocks: Vec<u32>,
     workspace: Workspace,
+    /// Tokens from this position on were generated.
+    pub(crate) prompt_until: usize,
 }
 
 impl Runner {
@@ -62,7 +64,7 @@ impl Runner {
         let kv = KvPool::new(model.config(), format, count).unwrap();
         // In an order that no code can take for granted.
         let blocks = (0..count).rev().collect();
-        Self { model, cpu, kv, blocks, workspace: Workspace::default() }
+        Self { model, cpu, kv, blocks, workspace: Workspace::default(), prompt_until: usize::MAX }
     }
 
     pub(crate) fn step(&mut self, tokens: &[u32], first_position: usize, logits: LogitRows) -> Vec<f32> {
@@ -79,7 +81,8 @@ impl Runner {
         logits: LogitRows,
     ) -> Vec<f32> {
         let blocks = &self.blocks;
-        let sequence = Sequence { tokens, first_position, blocks, state: 0, places, inserted, logits };
+        let prompt_tokens = self.prompt_until.saturating_sub(first_position).min(tokens.len());
+        let sequence = Sequence { tokens, prompt_tokens, first_position, blocks, state: 0, places, inserted, logits };
         self.model.forward(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
     }
 
@@ -87,6 +90,7 @@ impl Runner {
     pub(crate) fn hidden(&mut self, tokens: &[u32]) -> Vec<f32> {
         let sequence = Sequence {
             tokens,
+            prompt_tokens: tokens.len(),
             first_position: 0,
             blocks: &self.blocks,
             state: 0,
@@ -108,6 +112,7 @@ impl Runner {
 
     /// The most likely continuation; stops after `count` tokens, or after one of `ends`.
     pub(crate) fn greedy(&mut self, prompt: &[u32], count: usize, ends: &[u32]) -> Vec<u32> {
+        self.prompt_until = prompt.len();
         let mut next = best(&self.step(prompt, 0, LogitRows::Last));
         let mut continued = vec![next];
         while continued.len() < count && !ends.contains(&next) {

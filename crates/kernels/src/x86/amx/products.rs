@@ -2,41 +2,97 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::{load, over_columns, pack, prefetch, store_floats};
+use super::super::avx512::{load, over_columns, pack, prefetch_panels, store_floats};
 use super::COLUMNS_MIN;
-use super::tiles::{self, Bf16, Tiles};
-use crate::activations::Tile;
+use super::tiles::{self, Few, Four, Tiles};
+use crate::activations::{TILE, Tile};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
 
-/// Activations `[columns][words]` from [`COLUMNS_MIN`] columns on, otherwise as for AVX-512.
+/// Activations `[units][columns][16 words]` from [`COLUMNS_MIN`] columns on, otherwise as for AVX-512. What is left
+/// behind whole units follows as `[columns][words]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
-    if rows.len() < COLUMNS_MIN {
+    let stride = rows.len();
+    if stride < COLUMNS_MIN {
         return pack::bf16(x, columns, rows, out);
     }
-    let words = out.len() / rows.len();
-    for (row, out) in rows.iter().zip(out.chunks_exact_mut(words)) {
+    let (units, rest_out) = out.split_at_mut(columns / BLOCK * LANES * stride);
+    let rest_words = rest_out.len() / stride;
+    for (c, row) in rows.iter().enumerate() {
         let (whole, rest) = x[*row as usize * columns..][..columns].as_chunks::<BLOCK>();
-        let (whole_out, rest_out) = out.split_at_mut(whole.len() * LANES);
-        for (x, out) in whole.iter().zip(whole_out.as_chunks_mut().0) {
-            *out = pack::bf16_words(x);
+        for (x, out) in whole.iter().zip(units.as_chunks_mut::<LANES>().0.chunks_exact_mut(stride)) {
+            out[c] = pack::bf16_words(x);
         }
-        scalar::pack_bf16(rest, rest.len(), &[0], rest_out);
+        scalar::pack_bf16(rest, rest.len(), &[0], &mut rest_out[c * rest_words..][..rest_words]);
     }
 }
 
-/// One or two panels.
+/// One or two panels and one tile.
 ///
 /// # Safety
 /// The processor has AMX, and [`tiles::is_permitted`] has said yes.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn bf16<const P: usize>(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    let mut outs = out.chunks_exact_mut(tile.stride);
+    let outs: [&mut [[f32; LANES]]; P] = std::array::from_fn(|_| outs.next().expect("every panel has outputs"));
+    // SAFETY: the caller's promise.
+    unsafe { one_tile(panels, tile, outs) };
+}
+
+/// One or two panels and many tiles.
+///
+/// # Safety
+/// As for [`bf16`].
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn wide(panels: &[u8], words: usize, all: &[u32], out: &mut [[f32; LANES]]) {
+    let (size, columns) = (4 * LANES * words, all.len() / words);
+    if panels.len() == size {
+        for (tile, out) in all.chunks(TILE * words).zip(out.chunks_mut(TILE)) {
+            // SAFETY: the caller's promise.
+            unsafe { one_tile(panels, Tile { words: tile, stride: tile.len() / words }, [out]) };
+        }
+        return;
+    }
+    assert!(panels.len() == 2 * size && out.len() == 2 * columns && all.len() == columns * words, "shapes fit");
+    let (first, second) = out.split_at_mut(columns);
+    // The registers of four products are all there are: what is left behind whole units finds none.
+    let in_fours = if words.is_multiple_of(tiles::WORDS) { columns / (2 * TILE) * 2 * TILE } else { 0 };
+    if in_fours > 0 {
+        // SAFETY: the caller's promise.
+        let registers = unsafe { Tiles::new(TILE, 0) };
+        let two_tiles = all[..in_fours * words].chunks_exact(2 * TILE * words);
+        let outs = first.chunks_exact_mut(2 * TILE).zip(second.chunks_exact_mut(2 * TILE));
+        for (x, (first, second)) in two_tiles.zip(outs) {
+            let call = Four {
+                x: [x.as_ptr(), x[TILE * words..].as_ptr()],
+                w: [panels.as_ptr(), panels[size..].as_ptr()],
+                units: words / tiles::WORDS,
+                out: [first.as_mut_ptr().cast(), second.as_mut_ptr().cast()],
+            };
+            // SAFETY: both tiles have `units` units of sixteen columns, each panel as many of sixteen rows, and each
+            // output has two tiles of sums.
+            unsafe { registers.four(call) };
+        }
+    }
+    let rest = all[in_fours * words..].chunks(TILE * words);
+    let outs = first[in_fours..].chunks_mut(TILE).zip(second[in_fours..].chunks_mut(TILE));
+    for (tile, (first, second)) in rest.zip(outs) {
+        // SAFETY: the caller's promise.
+        unsafe { one_tile(panels, Tile { words: tile, stride: tile.len() / words }, [first, second]) };
+    }
+}
+
+/// # Safety
+/// As for [`bf16`].
+#[target_feature(enable = "avx512f")]
+unsafe fn one_tile<const P: usize>(panels: &[u8], tile: Tile<'_>, out: [&mut [[f32; LANES]]; P]) {
     let (columns, words) = (tile.stride, tile.words.len() / tile.stride);
     let size = 4 * LANES * words;
-    assert!(panels.len() == P * size && out.len() == P * columns && tile.words.len() == columns * words, "shapes fit");
+    assert!(panels.len() == P * size && tile.words.len() == columns * words, "shapes fit");
+    assert!(out.iter().all(|out| out.len() == columns), "there is an output for every column");
     if columns < COLUMNS_MIN {
-        for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(columns)) {
+        for (panel, out) in panels.chunks_exact(size).zip(out) {
             over_columns!(few; panel, tile, [out]);
         }
         return;
@@ -44,14 +100,14 @@ pub(super) unsafe fn bf16<const P: usize>(panels: &[u8], tile: Tile<'_>, out: &m
     let (units, rest) = (words / tiles::WORDS, words % tiles::WORDS);
     // SAFETY: the caller's promise.
     let registers = unsafe { Tiles::new(columns, rest) };
-    let (mut w, mut sums) = ([panels.as_ptr(); P], [out.as_mut_ptr().cast(); P]);
-    for p in 1..P {
+    let (mut w, mut sums) = ([panels.as_ptr(); P], [std::ptr::null_mut(); P]);
+    for p in 0..P {
         w[p] = panels[p * size..].as_ptr();
-        sums[p] = out[p * columns..].as_mut_ptr().cast();
+        sums[p] = out[p].as_mut_ptr().cast();
     }
-    let call = Bf16 { x: tile.words.as_ptr(), stride: 4 * words, w, units, rest, out: sums };
+    let call = Few { x: tile.words.as_ptr(), columns, w, units, rest, out: sums };
     // SAFETY: `x` has `columns` rows of `words` words, each panel `words` rows of 64 bytes, each output `columns`.
-    unsafe { registers.bf16(call) };
+    unsafe { registers.few(call) };
 }
 
 /// `N` columns in the order of the tile unit: even and odd numbers of sixteen words, then both to the total.
@@ -62,12 +118,12 @@ fn few<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&m
     let zero = _mm512_setzero_ps();
     let mut totals = [zero; N];
     let units = panel.as_chunks::<64>().0.chunks(tiles::WORDS);
-    for (weights, x) in units.zip(tile.words.chunks(tiles::WORDS * tile.stride)) {
+    for (unit, (weights, x)) in units.zip(tile.words.chunks(tiles::WORDS * tile.stride)).enumerate() {
+        if first == 0 {
+            prefetch_panels([panel], 64 * tiles::WORDS * unit, 64 * tiles::WORDS);
+        }
         let (mut even, mut odd) = ([zero; N], [zero; N]);
         for (w, x) in weights.iter().zip(x.chunks_exact(tile.stride)) {
-            if N == 1 {
-                prefetch(w.as_ptr(), 64);
-            }
             let w = load(w);
             let w_even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
             let w_odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));

@@ -3,10 +3,11 @@
 //!
 //! | register | holds |
 //! |---|---|
-//! | 0, 1 | sums, `[columns][16]` of 32 bits, of the first and the second panel |
-//! | 2 | activations, `[columns][words]` |
-//! | 3 | weights, `[words][16]` of 32 bits |
-//! | 4, 5 | as 2 and 3, for what is left at the end of a row |
+//! | 0 to 3 | sums, `[columns][16]` of 32 bits: both panels' of the first tile, then of the second |
+//! | 4, 5 | activations, `[columns][words]`, of the first and the second tile |
+//! | 6, 7 | weights, `[words][16]` of 32 bits, of the first and the second panel |
+//!
+//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -66,11 +67,11 @@ impl Tiles {
         assert!((1..=LANES).contains(&columns) && rest < WORDS, "a register's size");
         let (columns, words, rest) = (columns as u8, WORDS as u8, rest as u8);
         let mut shapes = Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        shapes.row_bytes[..4].copy_from_slice(&[64, 64, 4 * u16::from(words), 64]);
-        shapes.rows[..4].copy_from_slice(&[columns, columns, columns, words]);
+        shapes.row_bytes[..8].fill(64);
+        shapes.rows[..8].copy_from_slice(&[columns, columns, columns, columns, columns, columns, words, words]);
         if rest > 0 {
-            shapes.row_bytes[4..6].copy_from_slice(&[4 * u16::from(rest), 64]);
-            shapes.rows[4..6].copy_from_slice(&[columns, rest]);
+            shapes.row_bytes[5] = 4 * u16::from(rest);
+            shapes.rows[7] = rest;
         }
         // SAFETY: the operand is 64 bytes as the table above describes them, and the caller may use tiles.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
@@ -85,12 +86,24 @@ impl Drop for Tiles {
     }
 }
 
-/// What one call of [`Tiles::bf16`] reads and writes.
+/// What one call of [`Tiles::four`] reads and writes.
 #[derive(Clone, Copy)]
-pub(super) struct Bf16<const P: usize> {
-    /// Activations, two numbers a word: a column's first word; the next column begins `stride` bytes further.
+pub(super) struct Four {
+    /// Two tiles, `[units][16 columns][16 words]`.
+    pub(super) x: [*const u32; 2],
+    /// Two panels, `[units * 16][16]` words.
+    pub(super) w: [*const u8; 2],
+    pub(super) units: usize,
+    /// The sums `[32 columns][16]` of each panel.
+    pub(super) out: [*mut f32; 2],
+}
+
+/// What one call of [`Tiles::few`] reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Few<const P: usize> {
+    /// Activations `[units][columns][16]`, two numbers a word, and `[columns][rest]`.
     pub(super) x: *const u32,
-    pub(super) stride: usize,
+    pub(super) columns: usize,
     /// The panels, `[units * 16 + rest][16]` words each.
     pub(super) w: [*const u8; P],
     /// Whole products, and words that are left behind them.
@@ -101,12 +114,56 @@ pub(super) struct Bf16<const P: usize> {
 }
 
 impl Tiles {
-    /// Sums over whole rows of one or two panels.
+    /// Sums over whole rows of two panels and two tiles.
+    ///
+    /// # Safety
+    /// The pointers are good for their shapes, and the registers were shaped for sixteen columns and nothing left.
+    #[inline]
+    pub(super) unsafe fn four(&self, call: Four) {
+        // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{x0} + {row}*1]",
+                "tileloadd tmm6, [{w0} + {row}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{w1} + {row}*1]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{x1} + {row}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {x0}, 1024",
+                "add {x1}, 1024",
+                "add {w0}, 1024",
+                "add {w1}, 1024",
+                "dec {units}",
+                "jnz 2b",
+                "tilestored [{out0} + {row}*1], tmm0",
+                "tilestored [{out1} + {row}*1], tmm1",
+                "tilestored [{out0} + {row}*1 + 1024], tmm2",
+                "tilestored [{out1} + {row}*1 + 1024], tmm3",
+                x0 = inout(reg) call.x[0] => _, x1 = inout(reg) call.x[1] => _,
+                w0 = inout(reg) call.w[0] => _, w1 = inout(reg) call.w[1] => _,
+                units = inout(reg) call.units => _,
+                out0 = in(reg) call.out[0], out1 = in(reg) call.out[1], row = in(reg) 64_usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
+                out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Sums over whole rows of one or two panels and one tile, which may have fewer columns and something left at the
+    /// end of a row.
     ///
     /// # Safety
     /// The pointers are good for the shape, `units` and `rest`.
     #[inline]
-    pub(super) unsafe fn bf16<const P: usize>(&self, call: Bf16<P>) {
+    pub(super) unsafe fn few<const P: usize>(&self, call: Few<P>) {
         // With one panel the second register repeats the first, and its sums go where the first ones overwrite them.
         let (last_w, last_out) = (call.w[P - 1], call.out[P - 1]);
         // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
@@ -117,35 +174,36 @@ impl Tiles {
                 "test {units}, {units}",
                 "jz 3f",
                 "2:",
-                "tileloadd tmm2, [{x} + {stride}*1]",
-                "tileloadd tmm3, [{w0} + {row}*1]",
-                "tdpbf16ps tmm0, tmm2, tmm3",
+                "tileloadd tmm4, [{x} + {row}*1]",
+                "tileloadd tmm6, [{w0} + {row}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
                 "test {second}, {second}",
                 "jz 6f",
-                "tileloadd tmm3, [{w1} + {row}*1]",
-                "tdpbf16ps tmm1, tmm2, tmm3",
+                "tileloadd tmm6, [{w1} + {row}*1]",
+                "tdpbf16ps tmm1, tmm4, tmm6",
                 "add {w1}, 1024",
                 "6:",
-                "add {x}, 64",
+                "add {x}, {unit}",
                 "add {w0}, 1024",
                 "dec {units}",
                 "jnz 2b",
                 "3:",
                 "test {rest}, {rest}",
                 "jz 4f",
-                "tileloadd tmm4, [{x} + {stride}*1]",
-                "tileloadd tmm5, [{w0} + {row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm5",
-                "tileloadd tmm5, [{w1} + {row}*1]",
-                "tdpbf16ps tmm1, tmm4, tmm5",
+                "shl {rest}, 2",
+                "tileloadd tmm5, [{x} + {rest}*1]",
+                "tileloadd tmm7, [{w0} + {row}*1]",
+                "tdpbf16ps tmm0, tmm5, tmm7",
+                "tileloadd tmm7, [{w1} + {row}*1]",
+                "tdpbf16ps tmm1, tmm5, tmm7",
                 "4:",
                 "tilestored [{out1} + {row}*1], tmm1",
                 "tilestored [{out0} + {row}*1], tmm0",
-                x = inout(reg) call.x => _, stride = in(reg) call.stride,
+                x = inout(reg) call.x => _, unit = in(reg) 64 * call.columns,
                 w0 = inout(reg) call.w[0] => _, w1 = inout(reg) last_w => _,
-                units = inout(reg) call.units => _, rest = in(reg) call.rest, second = in(reg) P - 1,
+                units = inout(reg) call.units => _, rest = inout(reg) call.rest => _, second = in(reg) P - 1,
                 out0 = in(reg) call.out[0], out1 = in(reg) last_out, row = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }

@@ -6,15 +6,15 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, prefetch, store_floats};
+use super::{load, over_columns, prefetch_panels, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
-const Q8: u8 = 0;
-const Q4: u8 = 1;
-const Q4K: u8 = 2;
-const Q5K: u8 = 3;
-const Q6K: u8 = 4;
+pub(in super::super) const Q8: u8 = 0;
+pub(in super::super) const Q4: u8 = 1;
+pub(in super::super) const Q4K: u8 = 2;
+pub(in super::super) const Q5K: u8 = 3;
+pub(in super::super) const Q6K: u8 = 4;
 
 macro_rules! kernels {
     ($($name:ident $pair:ident $layout:expr;)*) => {$(
@@ -73,8 +73,8 @@ fn columns<const L: u8, const P: usize, const N: usize>(
     let mut totals = [[_mm512_setzero_ps(); P]; N];
     let block_bytes = panels[0].len() / (tile.words.len() / (I8_WORDS * stride)).max(1);
     for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
-        if N == 1 {
-            prefetch(panels[0].as_ptr().wrapping_add(b * block_bytes), block_bytes);
+        if first == 0 {
+            prefetch_panels(panels, b * block_bytes, block_bytes);
         }
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut blocks = [Block::ZERO; P];
@@ -177,7 +177,7 @@ fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
 /// The numbers of a block as they are stored (signed in Q8, unsigned elsewhere), its scales and its minimum.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
-fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
+pub(in super::super) fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
     let minimum = _mm512_setzero_ps();
     if L == Q8 || L == Q4 {
         let (pair_bytes, block_bytes) = if L == Q8 { (Q8_PAIR, 512) } else { (Q4_PAIR, 256) };
