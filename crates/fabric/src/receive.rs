@@ -25,8 +25,9 @@ pub const CONNECTIONS_MAX: usize = 256;
 pub const TRANSFERS_MAX: usize = 64;
 /// How often the acceptor looks whether to stop.
 const ACCEPT_TICK_MS: i64 = 50;
-/// How often what was received is put on the disk.
-const SYNC_EVERY_MS: u64 = 200;
+/// How long the disk rests between two syncs of what was received. Short, so that little is left to sync when the last
+/// chunk has come: measured on a virtual disk, 1.2 GB/s with 25 ms where 50 to 1,000 ms gave 0.6.
+const SYNC_REST_MS: u64 = 25;
 /// How long connections may go on after a stop, so that senders hear the last word.
 const LINGER_MS: u64 = 1_000;
 
@@ -232,7 +233,7 @@ impl Hub {
 
     fn keep_syncing(&self) {
         while !self.is_stopped() || self.connections.load(Ordering::Acquire) > 0 {
-            std::thread::sleep(Duration::from_millis(SYNC_EVERY_MS / 4));
+            std::thread::sleep(Duration::from_millis(SYNC_REST_MS));
             let transfers: Vec<Arc<Transfer>> = self.lock().values().cloned().collect();
             for transfer in transfers {
                 // The next connection that brings a chunk hears of it, and tells the sender.

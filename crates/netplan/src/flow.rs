@@ -1,12 +1,14 @@
 //! The flow simulator: every flow gets its max-min fair rate at every instant, and runs until its bytes are through.
 //!
-//! Three ideas make it fast and keep it exact:
+//! Four ideas make it fast and keep it exact:
 //!
 //! 1. **Symmetry** (`reduce`). Links and flows that no refinement of colours can tell apart behave alike for ever, so
 //!    one of each stands for its class. An all-reduce of 15,360 GPUs becomes a handful of flows.
-//! 2. **Progressive filling** (`shares`). All rates rise together; a link that is full freezes the flows on it.
+//! 2. **Independence** (`parts`). Flows that share no link, not even through others, are solved apart, several such
+//!    parts at once where the problem is large.
+//! 3. **Progressive filling** (`shares`). All rates rise together; a link that is full freezes the flows on it.
 //!    One heap over links, `O(entries + links log links)`.
-//! 3. **Local repair** (`shares`). When a flow comes or goes, only levels at and above the lowest touched one can move.
+//! 4. **Local repair** (`shares`). When a flow comes or goes, only levels at and above the lowest touched one can move.
 //!    The repair walks outward from the touched links in the order of their levels and stops where rates stay.
 //!
 //! Between two events rates are constant, so the next event is the earliest finish in a heap or the next arrival.
@@ -15,6 +17,7 @@
 
 mod certificate;
 mod heap;
+mod parts;
 mod reduce;
 mod run;
 mod shares;
@@ -23,6 +26,8 @@ mod shares;
 mod tests;
 
 use crate::error::{Error, Result, at_most};
+
+pub(crate) use parts::threads;
 
 /// The most entries (flow times link) that one simulation takes.
 pub const ENTRIES_MAX: u64 = 200_000_000;
@@ -123,6 +128,22 @@ impl Flows {
         self.range(flow).map(|entry| (self.links[entry], self.share(entry)))
     }
 
+    /// Adds all of some other flows behind these.
+    pub fn append(&mut self, other: &Self) {
+        if !self.shares.is_empty() || !other.shares.is_empty() {
+            self.shares.resize(self.links.len(), 1.0);
+            self.shares.extend((0..other.links.len()).map(|entry| other.share(entry)));
+        }
+        let before = self.links.len() as u32;
+        if self.first.is_empty() {
+            self.first.push(0);
+        }
+        self.first.extend(other.first.iter().skip(1).map(|&first| before + first));
+        self.links.extend_from_slice(&other.links);
+        self.bytes.extend_from_slice(&other.bytes);
+        self.start_s.extend_from_slice(&other.start_s);
+    }
+
     /// Adds one of these flows to others, with another size and start; returns its number there.
     pub fn copy_to(&self, flow: usize, bytes: f64, start_s: f64, to: &mut Self) -> u32 {
         if self.shares.is_empty() && to.shares.is_empty() {
@@ -187,8 +208,8 @@ impl Flows {
 /// How to simulate. The default is exact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Finishes within this share of the elapsed time are handled together, each at its own time but with one repair
-    /// of the rates at the last. 0 is exact.
+    /// Finishes within this share of the elapsed time are handled together, each at its own time but with one repair of
+    /// the rates at the last; among flows that depend on each other. 0 is exact.
     pub coalesce: f64,
     /// Whether to look for symmetry first. It never changes the result.
     pub reduce: bool,

@@ -17,11 +17,16 @@ pub mod steps;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
-use crate::flow::{Flows, Options, Outcome, simulate};
+use crate::flow::{Flows, Options, Outcome, simulate, threads};
 use crate::topology::Topology;
 
 pub use paths::Router;
+
+/// From so many demands on, hashes are computed on several threads.
+const HASHED_APART_MIN: usize = if cfg!(test) { 100 } else { 1 << 16 };
 
 /// How paths are chosen among those of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +99,24 @@ pub struct Routed {
 }
 
 impl Routed {
+    fn with_capacity(demands: usize) -> Self {
+        Self { flows: Flows::with_capacity(demands, 4 * demands), round_trip_s: Vec::with_capacity(demands) }
+    }
+
+    fn push(&mut self, topology: &Topology, demand: &Demand, path: &[u32], wire: &Wire) {
+        self.flows.push(demand.bytes, demand.start_s, path);
+        self.round_trip_s.push(round_trip_s(topology, path, wire));
+    }
+
     /// Runs the flows, and adds to each the round trips of its message.
     ///
     /// # Errors
     /// As [`simulate`].
     pub fn simulate(&self, capacities: &[f64], wire: &Wire, options: &Options) -> Result<Outcome> {
-        let mut flows = self.flows.clone();
-        flows.scale_bytes(wire.header_factor);
+        let mut flows = Cow::Borrowed(&self.flows);
+        if wire.header_factor.to_bits() != 1.0_f64.to_bits() {
+            flows.to_mut().scale_bytes(wire.header_factor);
+        }
         let mut outcome = simulate(capacities, &flows, options)?;
         for (finish_s, round_trip_s) in outcome.finish_s.iter_mut().zip(&self.round_trip_s) {
             *finish_s += round_trip_s * wire.round_trips;
@@ -117,28 +133,62 @@ impl Routed {
 /// # Errors
 /// If an endpoint does not exist or cannot be reached.
 pub fn route(topology: &Topology, down: &[bool], demands: &[Demand], policy: Policy, wire: &Wire) -> Result<Routed> {
-    let mut router = Router::new(topology, down)?;
-    let mut routed = Routed { flows: Flows::with_capacity(demands.len(), 4 * demands.len()), ..Routed::default() };
-    routed.round_trip_s.reserve(demands.len());
-    let (mut path, mut shares) = (Vec::new(), Vec::new());
     let all = topology.endpoint_count() + topology.spare_count();
     if let Some(wrong) = demands.iter().find(|demand| demand.from >= all || demand.to >= all) {
         return Err(Error::invalid("demand", format!("{} to {} of {all} endpoints", wrong.from, wrong.to)));
     }
-    if policy == Policy::Planned {
-        return planned::route(&mut router, demands, wire);
+    let router = || Router::new(topology, down);
+    match policy {
+        Policy::Hashed { seed } => hashed(&router, demands, seed, wire),
+        Policy::Planned => planned::route(&mut router()?, demands, wire),
+        Policy::Sprayed => sprayed(&mut router()?, demands, wire),
     }
-    for (index, demand) in demands.iter().enumerate() {
-        if let Policy::Hashed { seed } = policy {
-            router.hashed(demand, paths::mix(seed, index as u64), &mut path)?;
-            routed.flows.push(demand.bytes, demand.start_s, &path);
-        } else {
-            router.sprayed(demand, &mut shares)?;
-            routed.flows.push_spread(demand.bytes, demand.start_s, &shares);
-            // The trip is that of any one of the paths: they are equally long.
-            router.hashed(demand, 0, &mut path)?;
+}
+
+/// Runs of demands, found on several threads where they are many: nothing in a hash depends on other flows.
+fn hashed<'a>(
+    router: &(impl Fn() -> Result<Router<'a>> + Sync),
+    demands: &[Demand],
+    seed: u64,
+    wire: &Wire,
+) -> Result<Routed> {
+    let threads = if demands.len() < HASHED_APART_MIN { 1 } else { threads() };
+    let length = demands.len().div_ceil(threads).max(1);
+    let run = |first: usize, demands: &[Demand]| -> Result<Routed> {
+        let (mut router, mut routed, mut path) = (router()?, Routed::with_capacity(demands.len()), Vec::new());
+        for (index, demand) in demands.iter().enumerate() {
+            router.hashed(demand, paths::mix(seed, (first + index) as u64), &mut path)?;
+            routed.push(router.topology, demand, &path, wire);
         }
-        routed.round_trip_s.push(round_trip_s(topology, &path, wire));
+        Ok(routed)
+    };
+    let mut runs = demands.chunks(length).enumerate();
+    let (_, own) = runs.next().unwrap_or((0, &[]));
+    std::thread::scope(|scope| {
+        let run = &run;
+        let others: Vec<_> = runs.map(|(at, demands)| scope.spawn(move || run(at * length, demands))).collect();
+        let mut routed = run(0, own);
+        for other in others {
+            let next = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if let Ok(routed) = &mut routed {
+                let next = next?;
+                routed.flows.append(&next.flows);
+                routed.round_trip_s.extend_from_slice(&next.round_trip_s);
+            }
+        }
+        routed
+    })
+}
+
+fn sprayed(router: &mut Router<'_>, demands: &[Demand], wire: &Wire) -> Result<Routed> {
+    let (mut path, mut shares) = (Vec::new(), Vec::new());
+    let mut routed = Routed::with_capacity(demands.len());
+    for demand in demands {
+        router.sprayed(demand, &mut shares)?;
+        routed.flows.push_spread(demand.bytes, demand.start_s, &shares);
+        // The trip is that of any one of the paths: they are equally long.
+        router.hashed(demand, 0, &mut path)?;
+        routed.round_trip_s.push(round_trip_s(router.topology, &path, wire));
     }
     Ok(routed)
 }

@@ -3,7 +3,7 @@
 use super::heap::Schedule;
 use super::reduce::Problem;
 use super::shares::{Change, Shares};
-use super::{COALESCE_EXACT, Flows, Options, Outcome};
+use super::{COALESCE_EXACT, Flows, Options, Outcome, parts};
 
 /// A batch of more than one in this many of the running flows is filled from nothing instead of repaired. The tests
 /// of this module repair always, so that small cases meet the harder code; those in `tests/` use what ships.
@@ -25,10 +25,7 @@ pub(super) fn rates(capacities: &[f64], flows: &Flows) -> Vec<f64> {
 
 pub(super) fn run(capacities: &[f64], flows: &Flows, options: &Options) -> Outcome {
     let problem = if options.reduce { Problem::reduced(capacities, flows) } else { Problem::direct(capacities, flows) };
-    let mut run = Run::new(&problem, options);
-    run.finish_all();
-    let finish = &run.finish_s;
-    let left = &run.left_bytes;
+    let Solved { finish_s: finish, left_bytes: left, repairs } = parts::solve(&problem, options);
     let finish_s: Vec<f64> = problem.class_of_flow.iter().map(|&class| finish[class as usize]).collect();
     let unfinished = left.iter().any(|&bytes| bytes > 0.0);
     let left_bytes = if unfinished {
@@ -37,7 +34,21 @@ pub(super) fn run(capacities: &[f64], flows: &Flows, options: &Options) -> Outco
         Vec::new()
     };
     let makespan_s = finish.iter().copied().fold(0.0, f64::max);
-    Outcome { finish_s, left_bytes, makespan_s, classes: problem.flows(), repairs: run.repairs }
+    Outcome { finish_s, left_bytes, makespan_s, classes: problem.flows(), repairs }
+}
+
+/// What became of the flow classes of a problem.
+pub(super) struct Solved {
+    pub(super) finish_s: Vec<f64>,
+    pub(super) left_bytes: Vec<f64>,
+    pub(super) repairs: u64,
+}
+
+/// Runs a problem as one.
+pub(super) fn alone(problem: &Problem, options: &Options) -> Solved {
+    let mut run = Run::new(problem, options);
+    run.finish_all();
+    Solved { finish_s: run.finish_s, left_bytes: run.left_bytes, repairs: run.repairs }
 }
 
 struct Run<'a> {

@@ -134,6 +134,63 @@ proptest! {
         }
     }
 
+    /// Cases side by side on links of their own, some of them on several threads.
+    #[test]
+    fn what_is_independent_finishes_as_if_it_were_alone(cases in proptest::collection::vec(case(), 2..6)) {
+        let mut all = Case { capacities: Vec::new(), flows: Flows::default() };
+        let mut expected = Vec::new();
+        for case in &cases {
+            let mut moved = case.flows.clone();
+            let before = all.capacities.len() as u32;
+            moved.links.iter_mut().for_each(|link| *link += before);
+            all.capacities.extend_from_slice(&case.capacities);
+            all.flows.append(&moved);
+            expected.extend(naive_finish(&case.capacities, &case.flows));
+        }
+        prop_assert_eq!(all.flows.len(), expected.len());
+        for reduce in [false, true] {
+            let found = run(&all, &Options { reduce, ..Options::default() });
+            for (flow, (found, expected)) in found.finish_s.iter().zip(&expected).enumerate() {
+                prop_assert!(close(*found, *expected), "reduce {reduce}, flow {flow}: {found}, expected {expected}");
+            }
+        }
+    }
+
+    /// On one link more room is never worse; on several it can be (a flow that finishes earlier elsewhere may then
+    /// compete here), so it is promised only there.
+    #[test]
+    fn more_room_on_the_only_link_delays_nobody(case in case(), more in 1.0..3.0_f64) {
+        let mut flows = Flows::default();
+        for flow in 0..case.flows.len() {
+            flows.push(case.flows.bytes(flow), case.flows.start_s(flow), &[0]);
+        }
+        let narrow = Case { capacities: vec![10.0], flows: flows.clone() };
+        let wide = Case { capacities: vec![10.0 * more], flows };
+        let (slow, fast) = (run(&narrow, &Options::default()), run(&wide, &Options::default()));
+        for (fast, slow) in fast.finish_s.iter().zip(&slow.finish_s) {
+            prop_assert!(*fast <= slow * (1.0 + TOLERANCE), "{fast} with more room, {slow} with less");
+        }
+    }
+
+    /// What every flow got while it ran adds up to its bytes, and all of it to what crossed the links.
+    #[test]
+    fn work_is_conserved(case in case(), until_s in 0.1..30.0_f64) {
+        let stopped = run(&case, &Options { until_s: Some(until_s), ..Options::default() });
+        let mut crossed = vec![0.0; case.capacities.len()];
+        for flow in 0..case.flows.len() {
+            let left = stopped.left_bytes.get(flow).copied().unwrap_or(0.0);
+            prop_assert!(left <= case.flows.bytes(flow) * (1.0 + TOLERANCE), "flow {flow} has {left} bytes left");
+            let finished = stopped.finish_s[flow] < until_s * (1.0 - TOLERANCE);
+            prop_assert!(!finished || left <= TOLERANCE * case.flows.bytes(flow), "flow {flow} has {left} left");
+            for (link, share) in case.flows.entries(flow) {
+                crossed[link as usize] += share * (case.flows.bytes(flow) - left);
+            }
+        }
+        for (link, (crossed, capacity)) in crossed.iter().zip(&case.capacities).enumerate() {
+            prop_assert!(*crossed <= capacity * until_s * (1.0 + TOLERANCE), "link {link} carried {crossed} bytes");
+        }
+    }
+
     #[test]
     fn doubling_every_capacity_halves_every_time(case in case()) {
         let mut flows = case.flows.clone();

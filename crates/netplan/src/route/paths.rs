@@ -26,6 +26,16 @@ pub struct Router<'a> {
     tables: Vec<Vec<u8>>,
     table_bytes: usize,
     queue: Vec<u32>,
+    scratch: Scratch,
+}
+
+/// Lists that every search needs for a moment, kept to save their allocation.
+#[derive(Debug, Default)]
+struct Scratch {
+    from: Vec<Port>,
+    to: Vec<Port>,
+    pairs: Vec<(Port, Port, u8)>,
+    choices: Vec<u32>,
 }
 
 /// A link to another switch.
@@ -72,7 +82,18 @@ impl<'a> Router<'a> {
             first.push(near.len() as u32);
         }
         let tables = vec![Vec::new(); switches.len()];
-        Ok(Self { topology, down, number, switches, first, near, tables, table_bytes: 0, queue: Vec::new() })
+        Ok(Self {
+            topology,
+            down,
+            number,
+            switches,
+            first,
+            near,
+            tables,
+            table_bytes: 0,
+            queue: Vec::new(),
+            scratch: Scratch::default(),
+        })
     }
 
     pub(super) fn is_up(&self, link: u32) -> bool {
@@ -135,17 +156,27 @@ impl<'a> Router<'a> {
 
     /// The pairs of ports with the shortest way between them.
     pub(super) fn port_pairs(&mut self, demand: &Demand) -> Result<Vec<(Port, Port)>> {
-        let (from, to): (Vec<Port>, Vec<Port>) = (self.ports(demand.from).collect(), self.ports(demand.to).collect());
-        for port in &to {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = self.find_port_pairs(demand, &mut scratch);
+        let pairs = scratch.pairs.iter().map(|&(there, back, _)| (there, back)).collect();
+        self.scratch = scratch;
+        found.map(|()| pairs)
+    }
+
+    fn find_port_pairs(&mut self, demand: &Demand, scratch: &mut Scratch) -> Result<()> {
+        let Scratch { from, to, pairs, .. } = scratch;
+        from.clear();
+        from.extend(self.ports(demand.from));
+        to.clear();
+        to.extend(self.ports(demand.to));
+        for port in to.iter() {
             self.ensure_table(port.switch)?;
         }
-        let pair = |&there: &Port| to.iter().map(move |&back| (there, back));
-        let mut pairs: Vec<(Port, Port, u8)> = from
-            .iter()
-            .flat_map(pair)
-            .map(|(there, back)| (there, back, self.distance(there.switch, back.switch)))
-            .filter(|pair| pair.2 != FAR)
-            .collect();
+        pairs.clear();
+        for there in from.iter() {
+            let pair = |back: &Port| (*there, *back, self.distance(there.switch, back.switch));
+            pairs.extend(to.iter().map(pair).filter(|pair| pair.2 != FAR));
+        }
         let wanted = |pair: &(Port, Port, u8)| demand.port.is_none_or(|port| pair.0.index == port);
         if pairs.iter().any(wanted) {
             pairs.retain(wanted);
@@ -158,7 +189,7 @@ impl<'a> Router<'a> {
         if pairs.iter().any(|pair| pair.0.index == pair.1.index) {
             pairs.retain(|pair| pair.0.index == pair.1.index);
         }
-        Ok(pairs.into_iter().map(|(there, back, _)| (there, back)).collect())
+        Ok(())
     }
 
     /// Calls `visit` with every link from `node` that is one step nearer to `to`, always in the same order.
@@ -192,11 +223,20 @@ impl<'a> Router<'a> {
             path.extend(inside);
             return Ok(());
         }
-        let pairs = self.port_pairs(demand)?;
-        let (there, back) = pairs[(mix(key, u64::from(demand.from)) % pairs.len() as u64) as usize];
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = self.find_port_pairs(demand, &mut scratch);
+        if found.is_ok() {
+            self.hash_a_way(demand, key, &mut scratch, path);
+        }
+        self.scratch = scratch;
+        found
+    }
+
+    fn hash_a_way(&self, demand: &Demand, key: u64, scratch: &mut Scratch, path: &mut Vec<u32>) {
+        let Scratch { pairs, choices, .. } = scratch;
+        let (there, back, _) = pairs[(mix(key, u64::from(demand.from)) % pairs.len() as u64) as usize];
         path.push(there.link);
         let mut node = there.switch;
-        let mut choices = Vec::new();
         // Ends because every step is nearer to the destination.
         while node != back.switch {
             choices.clear();
@@ -206,7 +246,6 @@ impl<'a> Router<'a> {
             node = self.topology.target(link);
         }
         path.push(self.topology.reverse(back.link));
-        Ok(())
     }
 
     /// Every shortest path at once: the links with the share of the bytes that each carries.

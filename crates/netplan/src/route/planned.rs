@@ -7,9 +7,8 @@
 
 use super::paths::Router;
 use super::paths::mix;
-use super::{Demand, Routed, Wire, round_trip_s};
+use super::{Demand, Routed, Wire};
 use crate::error::Result;
-use crate::flow::Flows;
 
 /// Rounds of taking up flows from full links.
 const ROUNDS: usize = 12;
@@ -49,10 +48,9 @@ pub(super) fn route(router: &mut Router<'_>, demands: &[Demand], wire: &Wire) ->
             chosen[index] = path;
         }
     }
-    let mut routed = Routed { flows: Flows::with_capacity(demands.len(), 4 * demands.len()), ..Routed::default() };
+    let mut routed = Routed::with_capacity(demands.len());
     for (demand, path) in demands.iter().zip(&chosen) {
-        routed.flows.push(demand.bytes, demand.start_s, path);
-        routed.round_trip_s.push(round_trip_s(topology, path, wire));
+        routed.push(topology, demand, path, wire);
     }
     Ok(routed)
 }

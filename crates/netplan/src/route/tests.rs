@@ -75,6 +75,23 @@ proptest! {
     }
 }
 
+/// Many demands are shared out among threads: the paths are those that one router finds, in the same order.
+#[test]
+fn hashes_do_not_depend_on_how_the_work_is_shared_out() {
+    let topology = small_hpn();
+    let demands: Vec<Demand> = (0..8).flat_map(|seed| permutation(&topology, seed)).collect();
+    let routed = route(&topology, &[], &demands, Policy::Hashed { seed: 5 }, &Wire::ROCE).unwrap();
+    assert_eq!((routed.flows.len(), routed.round_trip_s.len()), (demands.len(), demands.len()));
+    let (mut router, mut path) = (Router::new(&topology, &[]).unwrap(), Vec::new());
+    for (index, demand) in demands.iter().enumerate() {
+        router.hashed(demand, super::paths::mix(5, index as u64), &mut path).unwrap();
+        assert_eq!(routed.flows.path(index), path, "demand {index}");
+        assert_eq!(routed.flows.bytes(index).to_bits(), demand.bytes.to_bits());
+    }
+    let nowhere = [demands, vec![Demand::new(0, u32::MAX, 1.0)]].concat();
+    assert!(route(&topology, &[], &nowhere, Policy::Hashed { seed: 5 }, &Wire::ROCE).is_err());
+}
+
 #[test]
 fn gpus_of_one_host_talk_through_its_switch() {
     let topology = small_hpn();

@@ -11,6 +11,9 @@ use super::transfer::{DRAW_EVERY, address, bar, bytes, hex, known_token, machine
 use crate::machine::print;
 
 pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
+    // Whoever mistypes a name should hear of that first, and not look for a token before.
+    let sending = || format!("send {}", arguments.path.display());
+    std::fs::metadata(&arguments.path).with_context(sending)?;
     let token = known_token(&arguments.token)?;
     let planes = arguments.addresses.iter().map(|text| address(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let options = SendOptions {
@@ -28,7 +31,7 @@ pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
         over.store(true, Ordering::Release);
         sent
     });
-    let sent = sent.with_context(|| format!("send {}", arguments.path.display()))?;
+    let sent = sent.with_context(sending)?;
     print(&if arguments.json { json_of(&sent) } else { text_of(&sent) })
 }
 

@@ -168,6 +168,7 @@ fn what_cannot_be_is_said_in_words() {
     let (path, _) = weights(folder.path());
     let path = path.to_str().unwrap();
     assert!(refusal(folder.path(), &["net", "send", path, "127.0.0.1:1"]).contains("SAMPAN_NET_TOKEN"));
+    assert!(refusal(folder.path(), &["net", "send", "no-such-file", "127.0.0.1:1"]).contains("no-such-file"));
     let short = folder.path().join("token");
     std::fs::write(&short, "short").unwrap();
     let short = short.to_str().unwrap();
