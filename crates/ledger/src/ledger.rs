@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use base::Clock;
 use futures::FutureExt as _;
-use meta::{Connection, Database, Flavour, Row as _};
+use meta::{Batch, Connection, Database, Flavour, Row as _, Value};
 
 use crate::account::Account;
 use crate::books::{Books, Change, Charge, Operation, Reserve, State};
 use crate::budget::{Budget, Scope};
-use crate::rows::{self, Kept};
+use crate::rows::{self, Kept, Reading, Writing};
 use crate::usage::{self, Ended, Spent, Subject};
 use crate::{Error, Result};
 
@@ -190,8 +190,12 @@ impl Ledger {
             async move {
                 let operation = Operation::Release { reservation: id.clone() };
                 let transaction = by_itself(format!("release:{id}"), operation);
-                let booked = book(connection, &transaction, now_ms).await?;
-                close(connection, &id, &booked.change).await
+                book_with(connection, &transaction, now_ms, |batch, change, _| {
+                    close(batch, &id, change);
+                    Ok(())
+                })
+                .await?;
+                Ok(())
             }
             .boxed()
         });
@@ -260,38 +264,58 @@ pub(crate) struct Booked {
     kept: Option<Kept>,
 }
 
+/// A transaction that was begun, with the part of the books that it reads.
+struct Begun {
+    /// `None`: its name was used.
+    transaction_id: Option<i64>,
+    books: Books,
+    kept: Option<Kept>,
+}
+
 /// Books one transaction; a name that was used changes nothing.
 pub(crate) async fn book(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Booked> {
-    let what = what(&transaction.operation);
-    let Some(transaction_id) = begin(connection, transaction, &what, now_ms).await? else {
+    book_with(connection, transaction, now_ms, |_, _, _| Ok(())).await
+}
+
+/// As [`book`], and writes in the same go what `add` adds; not if the name was used.
+async fn book_with(
+    connection: &mut Connection,
+    transaction: &Transaction,
+    now_ms: u64,
+    add: impl FnOnce(&mut Batch, &Change, Option<&Kept>) -> Result<()>,
+) -> Result<Booked> {
+    let Begun { transaction_id, books, kept } = begin(connection, transaction, now_ms).await?;
+    let Some(transaction_id) = transaction_id else {
         let query = meta::query("SELECT what FROM ledger_transactions WHERE name = $1").bind(transaction.name.as_str());
         let known: String = query.fetch_one(&mut *connection).await?.try_get(0)?;
-        if known != what {
+        if known != what(&transaction.operation) {
             let name = transaction.name.clone();
             return Err(Error::State { what: "transaction", name, state: format!("booked as {known:?}") });
         }
-        let (_, kept) = rows::load(connection, &transaction.operation, now_ms).await?;
         return Ok(Booked { change: Change { is_replay: true, ..Change::default() }, kept });
     };
-    let (books, kept) = rows::load(connection, &transaction.operation, now_ms).await?;
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    rows::persist(connection, transaction_id, &change, now_ms).await?;
+    let mut writing = Writing::of(transaction_id, &change, now_ms);
+    add(&mut writing.batch, &change, kept.as_ref())?;
+    writing.run(connection).await?;
     Ok(Booked { change, kept })
 }
 
-/// The transaction's number; `None` if its name was used.
-async fn begin(connection: &mut Connection, transaction: &Transaction, what: &str, now_ms: u64) -> Result<Option<i64>> {
+/// Takes the transaction's name, and reads what it touches.
+async fn begin(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Begun> {
     let query = "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (name) DO NOTHING RETURNING id";
-    let row = meta::query(query)
-        .bind(transaction.name.as_str())
-        .bind(what)
-        .bind(now_ms as i64)
-        .bind(transaction.actor.as_str())
-        .bind(transaction.memo.as_str())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    let Transaction { name, operation, actor, memo } = transaction;
+    let (name, actor, memo) = (name.as_str(), actor.as_str(), memo.as_str());
+    let mut batch = Batch::new();
+    batch.add(query, [name.into(), what(operation).into(), (now_ms as i64).into(), actor.into(), memo.into()]);
+    let reading = Reading::of(operation, now_ms);
+    reading.ask(&mut batch);
+    let answers = batch.run(connection).await?;
+    let (inserted, answers) = answers.split_first().expect("the batch has statements");
+    let transaction_id = inserted.rows.first().map(|row| row.try_get(0)).transpose()?;
+    let (books, kept) = reading.read(connection, answers).await?;
+    Ok(Begun { transaction_id, books, kept })
 }
 
 async fn open_if_new(connection: &mut Connection, project: &str, options: Options, now_ms: u64) -> Result<()> {
@@ -315,75 +339,82 @@ async fn reserve(
     let Wanted { id, project, key, subject, most, noted } = wanted;
     let asked = Reserve { id: id.clone(), project: project.clone(), key: key.clone(), most: most.used() };
     let transaction = by_itself(format!("reserve:{id}"), Operation::Reserve(asked));
-    let Some(transaction_id) = begin(connection, &transaction, "reserve", now_ms).await? else { return Ok(()) };
-    let (mut books, _) = rows::load(connection, &transaction.operation, now_ms).await?;
+    let Begun { transaction_id, mut books, .. } = begin(connection, &transaction, now_ms).await?;
+    let Some(transaction_id) = transaction_id else { return Ok(()) };
     if !books.accounts.contains_key(&crate::AccountId::prepaid(&project)) {
         open_if_new(connection, &project, options, now_ms).await?;
-        (books, _) = rows::load(connection, &transaction.operation, now_ms).await?;
+        let reading = Reading::of(&transaction.operation, now_ms);
+        let mut batch = Batch::new();
+        reading.ask(&mut batch);
+        let answers = batch.run(connection).await?;
+        (books, _) = reading.read(connection, &answers).await?;
     }
-    let change = Books::apply(&books, &transaction.name, &transaction.operation, now_ms)?;
-    rows::persist(connection, transaction_id, &change, now_ms).await?;
+    let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
+    let mut writing = Writing::of(transaction_id, &change, now_ms);
     let reservation = change.reservation.as_ref().expect("reserving makes a reservation");
-    meta::query(
+    let values: [Value; 11] = [
+        id.into(),
+        (&*owner).into(),
+        project.into(),
+        key.into(),
+        reservation.most.tokens.into(),
+        reservation.most.cost_micro.into(),
+        rows::write_parts(&reservation.parts).into(),
+        rows::write_windows(&reservation.windows).into(),
+        serde_json::to_string(&subject).expect("strings become JSON").into(),
+        noted.write().into(),
+        (now_ms as i64).into(),
+    ];
+    writing.batch.add(
         "INSERT INTO ledger_reservations (id, owner, project, key_id, tokens, cost_micro, parts, windows, subject,
          noted, state, value_micro, written_off_micro, at_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', 0, 0, $11)",
-    )
-    .bind(id)
-    .bind(&*owner)
-    .bind(project)
-    .bind(key)
-    .bind(reservation.most.tokens)
-    .bind(reservation.most.cost_micro)
-    .bind(rows::write_parts(&reservation.parts))
-    .bind(rows::write_windows(&reservation.windows))
-    .bind(serde_json::to_string(&subject).expect("strings become JSON"))
-    .bind(noted.write())
-    .bind(now_ms as i64)
-    .execute(connection)
-    .await?;
-    Ok(())
+        values,
+    );
+    writing.run(connection).await
 }
 
 async fn settle(connection: &mut Connection, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
     let operation = Operation::Settle { reservation: id.to_owned(), used: ended.spent.used() };
-    let booked = book(connection, &by_itself(format!("settle:{id}"), operation), now_ms).await?;
-    let kept = booked.kept.ok_or_else(|| Error::Missing { what: "reservation", name: id.to_owned() })?;
-    if booked.change.is_replay {
-        return match kept.reservation.state {
-            State::Settled(charge) => Ok(charge),
-            State::Open | State::Released => {
-                Err(Error::row("a reservation", "its settlement is booked, it is not settled"))
-            }
-        };
-    }
-    close(connection, id, &booked.change).await?;
-    match booked.change.reservation.map(|reservation| reservation.state) {
-        Some(State::Settled(charge)) => {
-            usage::record(connection, &kept, &ended, &charge, now_ms).await?;
-            Ok(charge)
+    let transaction = by_itself(format!("settle:{id}"), operation);
+    let booked = book_with(connection, &transaction, now_ms, |batch, change, kept| {
+        close(batch, id, change);
+        match (kept, charge(change)) {
+            (Some(kept), Some(charge)) => usage::record(batch, kept, &ended, &charge, now_ms),
+            _ => unreachable!("settling leaves a settled reservation"),
         }
-        _ => unreachable!("settling leaves a settled reservation"),
+    });
+    let booked = booked.await?;
+    if let Some(charge) = charge(&booked.change) {
+        return Ok(charge);
+    }
+    let kept = booked.kept.ok_or_else(|| Error::Missing { what: "reservation", name: id.to_owned() })?;
+    match kept.reservation.state {
+        State::Settled(charge) => Ok(charge),
+        State::Open | State::Released => {
+            Err(Error::row("a reservation", "its settlement is booked, it is not settled"))
+        }
+    }
+}
+
+/// What a settlement charged.
+fn charge(change: &Change) -> Option<Charge> {
+    match change.reservation.as_ref()?.state {
+        State::Settled(charge) => Some(charge),
+        State::Open | State::Released => None,
     }
 }
 
 /// Writes what became of a reservation.
-async fn close(connection: &mut Connection, id: &str, change: &Change) -> Result<()> {
-    let Some(reservation) = &change.reservation else { return Ok(()) };
+fn close(batch: &mut Batch, id: &str, change: &Change) {
+    let Some(reservation) = &change.reservation else { return };
     let (state, charge) = match reservation.state {
         State::Open => ("open", Charge::default()),
         State::Settled(charge) => ("settled", charge),
         State::Released => ("released", Charge::default()),
     };
     let query = "UPDATE ledger_reservations SET state = $1, value_micro = $2, written_off_micro = $3 WHERE id = $4";
-    meta::query(query)
-        .bind(state)
-        .bind(charge.value_micro)
-        .bind(charge.written_off_micro)
-        .bind(id)
-        .execute(connection)
-        .await?;
-    Ok(())
+    batch.add(query, [state.into(), charge.value_micro.into(), charge.written_off_micro.into(), id.into()]);
 }
 
 async fn budget(

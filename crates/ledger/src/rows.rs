@@ -1,6 +1,6 @@
 //! Between rows and books: loads what an operation touches, and writes what it changes.
 
-use meta::{AnyRow, AssertSqlSafe, Connection, Row as _};
+use meta::{Answer, AnyRow, Batch, Connection, Row as _, Value};
 
 use crate::account::{Account, AccountId};
 use crate::books::{Books, Change, Charge, Operation, Part, Reservation, State, Used};
@@ -22,49 +22,79 @@ pub(crate) struct Kept {
     pub(crate) subject: String,
 }
 
-/// The part of the books that an operation reads, and the row of the reservation that it is about.
-pub(crate) async fn load(
-    connection: &mut Connection,
-    operation: &Operation,
+/// What an operation reads: statements, then what they answered.
+pub(crate) struct Reading<'a> {
+    operation: &'a Operation,
     now_ms: u64,
-) -> Result<(Books, Option<Kept>)> {
-    let mut books = Books::new();
-    let mut kept = None;
-    match operation {
-        Operation::Open { project, .. } => load_project(connection, &mut books, project, now_ms).await?,
-        Operation::Deposit { project, .. } | Operation::Refund { project, .. } => {
-            load_account(connection, &mut books, &AccountId::prepaid(project)).await?;
-        }
-        Operation::Grant { account, .. } | Operation::Expire { account } | Operation::ClawBack { account } => {
-            load_account(connection, &mut books, account).await?;
-        }
-        Operation::Reserve(reserve) => {
-            load_project(connection, &mut books, &reserve.project, now_ms).await?;
-            let scopes = [Scope::project(&reserve.project), Scope::key(&reserve.key)];
-            load_budgets(connection, &mut books, &scopes, now_ms).await?;
-        }
-        Operation::Settle { reservation, used } => {
-            kept = load_reservation(connection, reservation).await?;
-            if let Some(Kept { reservation, key, at_ms, .. }) = &kept {
-                books.reservations.insert(reservation.id.clone(), reservation.clone());
-                if !reservation.covers(*used) {
-                    load_project(connection, &mut books, &reservation.project, now_ms).await?;
-                    // The windows in which it was reserved, which may not be those of now.
-                    let scopes = [Scope::project(&reservation.project), Scope::key(key)];
-                    load_budgets(connection, &mut books, &scopes, *at_ms).await?;
-                }
-                assume_accounts(&mut books, reservation);
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn of(operation: &'a Operation, now_ms: u64) -> Self {
+        Self { operation, now_ms }
+    }
+
+    /// Adds the statements.
+    pub(crate) fn ask(&self, batch: &mut Batch) {
+        match self.operation {
+            Operation::Open { project, .. } => ask_project(batch, project, self.now_ms),
+            Operation::Deposit { project, .. } | Operation::Refund { project, .. } => {
+                ask_account(batch, &AccountId::prepaid(project));
             }
-        }
-        Operation::Release { reservation } => {
-            kept = load_reservation(connection, reservation).await?;
-            if let Some(Kept { reservation, .. }) = &kept {
-                books.reservations.insert(reservation.id.clone(), reservation.clone());
-                assume_accounts(&mut books, reservation);
+            Operation::Grant { account, .. } | Operation::Expire { account } | Operation::ClawBack { account } => {
+                ask_account(batch, account);
+            }
+            Operation::Reserve(reserve) => {
+                ask_project(batch, &reserve.project, self.now_ms);
+                ask_budgets(batch, [Scope::project(&reserve.project), Scope::key(&reserve.key)], self.now_ms);
+            }
+            Operation::Settle { reservation, .. } | Operation::Release { reservation } => {
+                ask_reservation(batch, reservation);
             }
         }
     }
-    Ok((books, kept))
+
+    /// The part of the books that the operation reads, and the row of the reservation that it is about. `answers` are
+    /// those of [`Self::ask`].
+    pub(crate) async fn read(&self, connection: &mut Connection, answers: &[Answer]) -> Result<(Books, Option<Kept>)> {
+        let mut books = Books::new();
+        let mut kept = None;
+        match self.operation {
+            Operation::Reserve(_) => {
+                read_accounts(&mut books, &answers[0])?;
+                read_budgets(&mut books, &answers[1], self.now_ms)?;
+            }
+            Operation::Settle { reservation, used } => {
+                kept = read_reservation(reservation, &answers[0])?;
+                if let Some(Kept { reservation, key, at_ms, .. }) = &kept {
+                    books.reservations.insert(reservation.id.clone(), reservation.clone());
+                    if !reservation.covers(*used) {
+                        let mut batch = Batch::new();
+                        ask_project(&mut batch, &reservation.project, self.now_ms);
+                        // The windows in which it was reserved, which may not be those of now.
+                        ask_budgets(&mut batch, [Scope::project(&reservation.project), Scope::key(key)], *at_ms);
+                        let answers = batch.run(connection).await?;
+                        read_accounts(&mut books, &answers[0])?;
+                        read_budgets(&mut books, &answers[1], *at_ms)?;
+                    }
+                    assume_accounts(&mut books, reservation);
+                }
+            }
+            Operation::Release { reservation } => {
+                kept = read_reservation(reservation, &answers[0])?;
+                if let Some(Kept { reservation, .. }) = &kept {
+                    books.reservations.insert(reservation.id.clone(), reservation.clone());
+                    assume_accounts(&mut books, reservation);
+                }
+            }
+            Operation::Open { .. }
+            | Operation::Deposit { .. }
+            | Operation::Refund { .. }
+            | Operation::Grant { .. }
+            | Operation::Expire { .. }
+            | Operation::ClawBack { .. } => read_accounts(&mut books, &answers[0])?,
+        }
+        Ok((books, kept))
+    }
 }
 
 /// What a settlement within its reservation moves lies in the reservation itself: the held accounts hold it, because
@@ -78,42 +108,39 @@ fn assume_accounts(books: &mut Books, reservation: &Reservation) {
     }
 }
 
-async fn load_project(connection: &mut Connection, books: &mut Books, project: &str, now_ms: u64) -> Result<()> {
+fn ask_project(batch: &mut Batch, project: &str, now_ms: u64) {
     let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
                  WHERE project = $1 AND closed_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)
                  AND (balance > 0 OR id NOT LIKE 'grant:%') ORDER BY expires_ms, id LIMIT $3";
-    let query = meta::query(query).bind(project).bind(now_ms as i64).bind(ACCOUNTS_MAX);
-    let rows = query.fetch_all(connection).await?;
-    for row in &rows {
+    batch.add(query, [project.into(), (now_ms as i64).into(), ACCOUNTS_MAX.into()]);
+}
+
+fn ask_account(batch: &mut Batch, id: &AccountId) {
+    let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
+                 WHERE id = $1";
+    batch.add(query, [id.as_str().into()]);
+}
+
+fn read_accounts(books: &mut Books, answer: &Answer) -> Result<()> {
+    for row in &answer.rows {
         let account = account(row)?;
         books.accounts.insert(account.id.clone(), account);
     }
     Ok(())
 }
 
-async fn load_account(connection: &mut Connection, books: &mut Books, id: &AccountId) -> Result<()> {
-    let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
-                 WHERE id = $1";
-    if let Some(row) = meta::query(query).bind(id.as_str()).fetch_optional(connection).await? {
-        let account = account(&row)?;
-        books.accounts.insert(account.id.clone(), account);
-    }
-    Ok(())
-}
-
-async fn load_budgets(connection: &mut Connection, books: &mut Books, scopes: &[Scope; 2], at_ms: u64) -> Result<()> {
+fn ask_budgets(batch: &mut Batch, scopes: [Scope; 2], at_ms: u64) {
     let query = "SELECT b.scope, b.period, b.limit_micro, s.amount_micro
                  FROM ledger_budgets b LEFT JOIN ledger_spent s ON s.scope = b.scope AND s.period = b.period
                      AND s.start_ms = CASE b.period WHEN 'day' THEN $1 ELSE $2 END
                  WHERE b.scope IN ($3, $4)";
-    let rows = meta::query(query)
-        .bind(day_start(at_ms) as i64)
-        .bind(month_start(at_ms) as i64)
-        .bind(scopes[0].as_str())
-        .bind(scopes[1].as_str())
-        .fetch_all(connection)
-        .await?;
-    for row in &rows {
+    let [project, key] = scopes;
+    let starts = [day_start(at_ms), month_start(at_ms)].map(|ms| Value::from(ms as i64));
+    batch.add(query, starts.into_iter().chain([project.as_str().into(), key.as_str().into()]).collect::<Vec<_>>());
+}
+
+fn read_budgets(books: &mut Books, answer: &Answer, at_ms: u64) -> Result<()> {
+    for row in &answer.rows {
         let (budget, spent) = budget(row)?;
         if let Some(amount) = spent {
             books.spent.insert(budget.window(at_ms), amount);
@@ -140,10 +167,14 @@ fn budget(row: &AnyRow) -> Result<(Budget, Option<i64>)> {
     Ok((Budget { scope, period, limit_micro: row.try_get(2)? }, row.try_get(3)?))
 }
 
-async fn load_reservation(connection: &mut Connection, id: &str) -> Result<Option<Kept>> {
+fn ask_reservation(batch: &mut Batch, id: &str) {
     let query = "SELECT project, key_id, tokens, cost_micro, parts, windows, state, value_micro, written_off_micro,
                  at_ms, subject FROM ledger_reservations WHERE id = $1";
-    let Some(row) = meta::query(query).bind(id).fetch_optional(connection).await? else { return Ok(None) };
+    batch.add(query, [id.into()]);
+}
+
+fn read_reservation(id: &str, answer: &Answer) -> Result<Option<Kept>> {
+    let Some(row) = answer.rows.first() else { return Ok(None) };
     let reservation = Reservation {
         id: id.to_owned(),
         project: row.try_get(0)?,
@@ -181,77 +212,83 @@ pub(crate) fn account(row: &AnyRow) -> Result<Account> {
     })
 }
 
-/// Writes what an operation changes, but for its reservation.
-pub(crate) async fn persist(
-    connection: &mut Connection,
-    transaction_id: i64,
-    change: &Change,
-    now_ms: u64,
-) -> Result<()> {
-    for account in &change.opened {
-        let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
-                     VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
-        meta::query(query)
-            .bind(account.id.as_str())
-            .bind(account.project.as_deref())
-            .bind(account.floor)
-            .bind(account.starts_ms as i64)
-            .bind(account.expires_ms.map(|ms| ms as i64))
-            .execute(&mut *connection)
-            .await?;
-    }
-    let entries: Vec<(&str, i64)> =
-        change.entries.iter().map(|(id, &amount)| (id.as_str(), amount)).filter(|&(_, amount)| amount != 0).collect();
-    post(connection, transaction_id, &entries).await?;
-    for id in &change.closed {
-        let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
-        meta::query(query).bind(now_ms as i64).bind(id.as_str()).execute(&mut *connection).await?;
-    }
-    for (window, amount) in change.spent.iter().filter(|(_, amount)| *amount != 0) {
-        let query = "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (scope, period, start_ms)
-                     DO UPDATE SET amount_micro = ledger_spent.amount_micro + excluded.amount_micro";
-        meta::query(query)
-            .bind(window.scope.as_str())
-            .bind(window.period.name())
-            .bind(window.start_ms as i64)
-            .bind(*amount)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
+/// Statements that write what an operation changes.
+#[derive(Default)]
+pub(crate) struct Writing {
+    pub(crate) batch: Batch,
+    /// Which answer says how many balances moved, and how many must.
+    moves: Option<(usize, usize)>,
 }
 
-/// Adds the entries and moves the balances by them: two statements for any number of accounts.
-async fn post(connection: &mut Connection, transaction_id: i64, entries: &[(&str, i64)]) -> Result<()> {
+impl Writing {
+    /// What the operation changes, but for its reservation.
+    pub(crate) fn of(transaction_id: i64, change: &Change, now_ms: u64) -> Self {
+        let mut writing = Self::default();
+        let batch = &mut writing.batch;
+        for account in &change.opened {
+            let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
+                         VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
+            let values: [Value; 5] = [
+                account.id.as_str().into(),
+                account.project.as_deref().into(),
+                account.floor.into(),
+                (account.starts_ms as i64).into(),
+                account.expires_ms.map(|ms| ms as i64).into(),
+            ];
+            batch.add(query, values);
+        }
+        let moved = change.entries.iter().filter(|&(_, &amount)| amount != 0);
+        let entries: Vec<(&str, i64)> = moved.map(|(id, &amount)| (id.as_str(), amount)).collect();
+        writing.moves = post(batch, transaction_id, &entries).map(|answer| (answer, entries.len()));
+        for id in &change.closed {
+            let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
+            batch.add(query, [(now_ms as i64).into(), id.as_str().into()]);
+        }
+        for (window, amount) in change.spent.iter().filter(|(_, amount)| *amount != 0) {
+            let query = "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro) VALUES ($1, $2, $3, $4)
+                         ON CONFLICT (scope, period, start_ms)
+                         DO UPDATE SET amount_micro = ledger_spent.amount_micro + excluded.amount_micro";
+            let start_ms = window.start_ms as i64;
+            let period = window.period.name();
+            batch.add(query, [window.scope.as_str().into(), period.into(), start_ms.into(), (*amount).into()]);
+        }
+        writing
+    }
+
+    /// Writes it.
+    pub(crate) async fn run(self, connection: &mut Connection) -> Result<()> {
+        let answers = self.batch.run(connection).await?;
+        match self.moves {
+            Some((answer, expected)) if answers[answer].written != expected as u64 => {
+                let moved = answers[answer].written;
+                Err(Error::row("an account", format!("{moved} of {expected} accounts exist")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Adds the entries and moves the balances by them: two statements for any number of accounts. Says which of them moves
+/// the balances.
+fn post(batch: &mut Batch, transaction_id: i64, entries: &[(&str, i64)]) -> Option<usize> {
     if entries.is_empty() {
-        return Ok(());
+        return None;
     }
     let places = |first: &str| -> String {
         let pair = |index: usize| format!("({first}${}, ${})", 2 * index + 2, 2 * index + 3);
         (0..entries.len()).map(pair).collect::<Vec<String>>().join(", ")
     };
+    let pairs = entries.iter().flat_map(|&(account, amount)| [account.into(), amount.into()]);
+    let values: Vec<Value> = [transaction_id.into()].into_iter().chain(pairs).collect();
     let insert = format!("INSERT INTO ledger_entries (transaction_id, account, amount) VALUES {}", places("$1, "));
-    let mut query = meta::query(AssertSqlSafe(insert)).bind(transaction_id);
-    for &(account, amount) in entries {
-        query = query.bind(account).bind(amount);
-    }
-    query.execute(&mut *connection).await?;
+    batch.add(insert, values.clone());
     // The first place is unused, so that both statements count alike; both databases want it mentioned.
     let update = format!(
         "UPDATE ledger_accounts SET balance = balance + moved.column2 FROM (VALUES {}) AS moved
          WHERE ledger_accounts.id = moved.column1 AND $1 > 0",
         places("")
     );
-    let mut query = meta::query(AssertSqlSafe(update)).bind(transaction_id);
-    for &(account, amount) in entries {
-        query = query.bind(account).bind(amount);
-    }
-    let moved = query.execute(connection).await?.rows_affected();
-    if moved != entries.len() as u64 {
-        return Err(Error::row("an account", format!("{moved} of {} accounts exist", entries.len())));
-    }
-    Ok(())
+    Some(batch.add(update, values))
 }
 
 pub(crate) fn write_parts(parts: &[Part]) -> String {

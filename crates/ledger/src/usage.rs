@@ -3,7 +3,7 @@
 mod export;
 mod query;
 
-use meta::Connection;
+use meta::{Batch, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -147,43 +147,51 @@ pub struct Ended {
 }
 
 /// Adds the record of a request, and adds it to its hour.
-pub(crate) async fn record(
-    connection: &mut Connection,
-    kept: &Kept,
-    ended: &Ended,
-    charge: &Charge,
-    now_ms: u64,
-) -> Result<()> {
+pub(crate) fn record(batch: &mut Batch, kept: &Kept, ended: &Ended, charge: &Charge, now_ms: u64) -> Result<()> {
     let subject: Subject = serde_json::from_str(&kept.subject).map_err(|error| Error::row("a reservation", error))?;
     let amounts = Amounts::of(&ended.spent.quantities);
     let project = kept.reservation.project.as_str();
-    meta::query(
+    let record: [Value; 19] = [
+        kept.reservation.id.as_str().into(),
+        (now_ms as i64).into(),
+        project.into(),
+        kept.key.as_str().into(),
+        subject.model.as_str().into(),
+        subject.region.as_str().into(),
+        subject.activity.name().into(),
+        ended.outcome.name().into(),
+        if subject.is_batch { "batch" } else { "full" }.into(),
+        amounts.tokens_in.into(),
+        amounts.tokens_cached.into(),
+        amounts.tokens_out.into(),
+        amounts.units.into(),
+        charge.value_micro.into(),
+        charge.paid_micro.into(),
+        charge.paid_tokens.into(),
+        i64::try_from(ended.latency_ms).unwrap_or(i64::MAX).into(),
+        subject.trace.into(),
+        subject.prices.into(),
+    ];
+    batch.add(
         "INSERT INTO usage_records (id, at_ms, project, key_id, model, region, activity, outcome, tariff, tokens_in,
          tokens_cached, tokens_out, units, price_micro, paid_micro, paid_tokens, latency_ms, trace, prices)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-    )
-    .bind(kept.reservation.id.as_str())
-    .bind(now_ms as i64)
-    .bind(project)
-    .bind(kept.key.as_str())
-    .bind(subject.model.as_str())
-    .bind(subject.region.as_str())
-    .bind(subject.activity.name())
-    .bind(ended.outcome.name())
-    .bind(if subject.is_batch { "batch" } else { "full" })
-    .bind(amounts.tokens_in)
-    .bind(amounts.tokens_cached)
-    .bind(amounts.tokens_out)
-    .bind(amounts.units)
-    .bind(charge.value_micro)
-    .bind(charge.paid_micro)
-    .bind(charge.paid_tokens)
-    .bind(i64::try_from(ended.latency_ms).unwrap_or(i64::MAX))
-    .bind(subject.trace.as_str())
-    .bind(subject.prices.as_str())
-    .execute(&mut *connection)
-    .await?;
-    meta::query(
+        record,
+    );
+    let hour: [Value; 11] = [
+        ((now_ms / HOUR_MS * HOUR_MS) as i64).into(),
+        project.into(),
+        kept.key.as_str().into(),
+        subject.model.into(),
+        subject.region.into(),
+        subject.activity.name().into(),
+        amounts.tokens_in.into(),
+        amounts.tokens_cached.into(),
+        amounts.tokens_out.into(),
+        amounts.units.into(),
+        charge.value_micro.into(),
+    ];
+    batch.add(
         "INSERT INTO usage_hours (hour_ms, project, key_id, model, region, activity, requests, tokens_in, tokens_cached,
          tokens_out, units, price_micro) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11)
          ON CONFLICT (hour_ms, project, key_id, model, region, activity) DO UPDATE SET
@@ -193,20 +201,8 @@ pub(crate) async fn record(
          tokens_out = usage_hours.tokens_out + excluded.tokens_out,
          units = usage_hours.units + excluded.units,
          price_micro = usage_hours.price_micro + excluded.price_micro",
-    )
-    .bind((now_ms / HOUR_MS * HOUR_MS) as i64)
-    .bind(project)
-    .bind(kept.key.as_str())
-    .bind(subject.model)
-    .bind(subject.region)
-    .bind(subject.activity.name())
-    .bind(amounts.tokens_in)
-    .bind(amounts.tokens_cached)
-    .bind(amounts.tokens_out)
-    .bind(amounts.units)
-    .bind(charge.value_micro)
-    .execute(connection)
-    .await?;
+        hour,
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The one database behind everything that must not be forgotten, and who may do what.
 //!
 //! * `database`: SQLite in a file, or PostgreSQL at a URL. Many readers, one writer with group commit.
+//! * `batch`: several statements in one go.
 //! * `schema`: tables by component; a database that a newer program wrote is refused.
 //! * `identity`: organisations, projects, keys, and the log of who changed what.
 //! * `scope`: what a role and a key may do.
@@ -11,6 +12,7 @@
 
 #![warn(missing_docs)]
 
+mod batch;
 mod database;
 mod error;
 mod identity;
@@ -19,6 +21,7 @@ mod scope;
 mod secret;
 mod writer;
 
+pub use batch::{Answer, Batch, Value};
 pub use database::{Connection, Database, FLUSHED_WITHIN, Faults, Flavour, Moment, Place};
 pub use error::{Error, Result};
 pub use identity::{Directory, FIRST, Key, NewKey, Principal, Project, SCHEMA, ShownKey};
