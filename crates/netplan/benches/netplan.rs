@@ -4,9 +4,13 @@ use std::hint::black_box;
 
 use base::Rng;
 use divan::Bencher;
+use netplan::check::check;
 use netplan::failure::{every_switch, sweep};
 use netplan::flow::{Flows, Options, simulate};
+use netplan::import::aicb::aicb;
+use netplan::route::steps::{Ring, ring_all_reduce};
 use netplan::route::{Demand, Policy, Wire, route};
+use netplan::simai;
 use netplan::topology::{Topology, preset};
 use netplan::traffic::{all_to_all, groups, host_permutation, rail_rings};
 
@@ -130,4 +134,47 @@ fn hpn8_of_100000_gpus_all_reduce_step(bencher: Bencher<'_, '_>) {
         let routed = route(&fabric, &[], &demands, Policy::Hashed { seed: 1 }, &Wire::IDEAL).expect("connected");
         routed.simulate(fabric.capacities(), &Wire::IDEAL, &Options::default())
     });
+}
+
+/// Cases of `fixtures/hpn/packet_htsim.json`, each in a file of its own, as `sampan net check` runs them.
+#[divan::bench(sample_count = 5, args = 0..6)]
+fn htsim_case(bencher: Bencher<'_, '_>, case: usize) {
+    let path = format!("{}/../../fixtures/hpn/packet_htsim.json", env!("CARGO_MANIFEST_DIR"));
+    let mut file: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture is there")).expect("it is JSON");
+    let one = file["cases"][case].take();
+    file["cases"] = serde_json::Value::Array(vec![one]);
+    let text = file.to_string();
+    bencher.bench(|| check(black_box(&text)));
+}
+
+/// A workload of the size of SimAI's example: 1,789 layers on 9,216 GPUs, read and put into its table.
+#[divan::bench(sample_count = 5)]
+fn simai_9216_gpus(bencher: Bencher<'_, '_>) {
+    let mut text = String::from(
+        "HYBRID_TRANSFORMER_FWD_IN_BCKWD model_parallel_NPU_group: 2 ep: 16 pp: 12 vpp: 8 ga: 24 all_gpus: 9216 \
+         checkpoints: 0 checkpoint_initiates: 0 pp_comm 50331648\n1789\n",
+    );
+    for layer in 0..1_789_u64 {
+        let bytes = 4_096 * (1 + layer % 97);
+        let line = format!(
+            "layer{layer}\t-1\t{}\tALLGATHER\t{bytes}\t9\tREDUCESCATTER\t{bytes}\t9\tALLTOALL_EP\t{bytes}\t100\n",
+            1_000 + layer
+        );
+        text += &line;
+    }
+    let ratios = simai::shipped_ratios().expect("they are in the program");
+    bencher.bench(|| {
+        let workload = aicb(black_box(&text)).expect("it is a workload");
+        simai::table(&workload, &simai::Machine::default(), 9_216, &ratios).expect("the GPUs suffice").to_csv()
+    });
+}
+
+/// An all-reduce on one ring of 1,024 ranks, step by step: 2,046 steps, 2.1 million messages.
+#[divan::bench(sample_count = 5)]
+fn ring_of_1024_ranks(bencher: Bencher<'_, '_>) {
+    let fabric = preset("fat-tree-3", Some(1_024)).expect("the preset builds");
+    let ranks: Vec<u32> = (0..1_024).collect();
+    let ring = Ring { ranks: &ranks, message_bytes: 1e9 / 1_024.0 };
+    bencher.bench(|| ring_all_reduce(&fabric, black_box(&[ring]), Policy::Sprayed, &Wire::ROCE));
 }

@@ -9,6 +9,7 @@
 
 pub mod calibrate;
 mod machine;
+mod measured;
 pub mod nccl_tests;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use crate::import::aicb::Kind;
 pub use machine::Machine;
+pub use measured::{Measured, measured};
 
 /// The way a collective is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -25,6 +25,7 @@ pub mod doctor;
 pub mod error;
 pub mod failure;
 pub mod flow;
+pub mod fuzz;
 pub mod import;
 pub mod model;
 pub mod picture;

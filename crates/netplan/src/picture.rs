@@ -14,7 +14,7 @@ mod tests;
 pub use bars::{Part, Stage, stacked, timeline};
 pub use fabric::topology;
 pub use heat::{Heat, heat_map};
-pub use pages::{doctor_page, plan_page, uplinks_page};
+pub use pages::{doctor_page, fabric_page, plan_page, uplinks_page};
 
 use std::fmt::Write as _;
 

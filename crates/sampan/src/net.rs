@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod check;
 mod doctor;
+mod fabric;
 mod plan;
 mod recv;
 mod send;
@@ -17,6 +18,7 @@ pub(crate) fn run(command: &NetCommand) -> anyhow::Result<()> {
         NetCommand::Check(check) => check::run(check),
         NetCommand::Plan(plan) => plan::run(plan),
         NetCommand::Uplinks(uplinks) => uplinks::run(uplinks),
+        NetCommand::Fabric(fabric) => fabric::run(fabric),
         NetCommand::Doctor(doctor) => doctor::run(doctor),
         NetCommand::Simai(simai) => simai::run(simai),
         NetCommand::Send(send) => send::run(send),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::calibrate::{Sample, fit, line};
-use super::{Algorithm, Group, Kind, Machine, best, cost, nccl_tests};
+use super::{Algorithm, Group, Kind, Machine, best, cost, measured, nccl_tests};
 
 fn h100() -> Machine {
     Machine::named("H100", 400.0).unwrap()
@@ -102,4 +102,39 @@ proptest! {
             prop_assert!(one.is_finite() && one >= 0.0);
         }
     }
+}
+
+/// What nccl-tests would print on a machine.
+fn printed_by(machine: &Machine, kind: Kind, group: Group) -> nccl_tests::Output {
+    let row = |power: i32| {
+        let bytes = f64::from(power).exp2();
+        let cost = best(machine, kind, group, bytes);
+        let bus_bytes_per_s = cost.bus_bytes_per_s(kind, group.ranks(), bytes);
+        nccl_tests::Row { bytes, seconds: cost.seconds, bus_bytes_per_s }
+    };
+    nccl_tests::Output { rows: (16..34).map(row).collect(), ..nccl_tests::Output::default() }
+}
+
+#[test]
+fn a_machine_is_calibrated_on_what_was_measured_and_says_how_well() {
+    let assumed = Machine::named("H100", 400.0).unwrap();
+    for (hosts, kind) in [(1, Kind::AllReduce), (4, Kind::AllReduce), (4, Kind::AllToAll)] {
+        let group = Group { hosts, per_host: 8 };
+        let slow = Machine {
+            inside_share: 0.7 * assumed.inside_share,
+            card_share: 0.7 * assumed.card_share,
+            in_switch_share: 0.7 * assumed.in_switch_share,
+            outside_hop_s: 2.0 * assumed.outside_hop_s,
+            inside_hop_s: 2.0 * assumed.inside_hop_s,
+            in_switch_s: 2.0 * assumed.in_switch_s,
+            message_s: 2.0 * assumed.message_s,
+            ..assumed.clone()
+        };
+        let found = measured(&assumed, kind, group, &printed_by(&slow, kind, group)).unwrap();
+        assert!(found.error_before > 0.2 && found.error_after < 0.02, "{hosts} {kind:?}: {found:?}");
+        assert!(found.foretelling_error < 0.03, "{hosts} {kind:?}: {found:?}");
+        assert!((found.rate_factor / 0.7 - 1.0).abs() < 0.05, "{hosts} {kind:?}: {found:?}");
+    }
+    let few = nccl_tests::Output::default();
+    assert!(measured(&assumed, Kind::AllReduce, Group { hosts: 1, per_host: 8 }, &few).is_err());
 }

@@ -33,6 +33,7 @@ fn a_healthy_cluster_is_called_healthy() {
 fn each_cause_is_found_from_its_own_curve() {
     let all = [
         (Cause::RailDown, 4),
+        (Cause::PlaneDown, 4),
         (Cause::HashCollisions, 4),
         (Cause::NvlsOff, 1),
         (Cause::PcieFallback, 1),
@@ -46,6 +47,34 @@ fn each_cause_is_found_from_its_own_curve() {
         assert!(!found.healthy, "{cause:?}");
         assert!(found.findings.iter().take(2).any(|finding| finding.cause == cause), "{cause:?}: {:?}", found.findings);
         assert!(found.findings[0].off < 0.05, "{cause:?}: {:?}", found.findings);
+    }
+}
+
+#[test]
+fn every_cause_has_a_name_and_something_to_try() {
+    let said: Vec<(&str, &str)> = Cause::ALL.iter().map(|cause| (cause.word(), cause.advice())).collect();
+    assert!(said.iter().all(|(word, advice)| word.len() > 20 && advice.len() > 60), "{said:?}");
+    let mut words: Vec<&str> = said.iter().map(|(word, _)| *word).collect();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), Cause::ALL.len());
+}
+
+/// Each cause that a log can prove is proved by the line that NCCL prints, whatever the curve says.
+#[test]
+fn a_line_of_the_log_proves_its_cause() {
+    for (cause, hosts, line) in [
+        (Cause::Sockets, 4, "Channel 00/0 : 0 -> 8 via NET/Socket/0"),
+        (Cause::NoGpuDirect, 4, "Channel 00/0 : 0[0] -> 8[0] [send] via NET/IB/0"),
+        (Cause::PcieFallback, 1, "Channel 00/0 : 0[0] -> 1[1] via SHM/direct/direct"),
+        (Cause::NvlsOff, 1, "NVLS multicast support is not available on dev 0"),
+    ] {
+        let patient = patient(hosts, Kind::AllReduce);
+        let mut output = output(&patient, &Cause::FewChannels.machine(&patient));
+        output.debug = vec![format!("host:1 NCCL INFO {line}")];
+        let found = diagnose(&patient, &output).unwrap();
+        assert_eq!(found.findings[0].cause, cause, "{found:?}");
+        assert!(!found.findings[0].evidence.is_empty(), "{found:?}");
     }
 }
 

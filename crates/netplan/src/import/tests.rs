@@ -1,5 +1,3 @@
-use base::Rng;
-
 use super::{Reach, nvidia_smi, simai, toml};
 use crate::topology::NodeKind;
 
@@ -87,32 +85,4 @@ fn our_toml_names_a_preset_or_lists_cables() {
     assert!(toml("endpoints = 2\nswitches = ['hub']").is_err());
     assert!(toml("preset = 'hpn7'\ngpus = 4000000000").is_err());
     assert!(toml("endpoints = 2\nspeed = 3").is_err());
-}
-
-/// Cuts, repeats and swaps pieces of a good text: most of what comes out is broken in a new way.
-fn mutated(rng: &mut Rng, seed_text: &str) -> String {
-    let mut bytes = seed_text.as_bytes().to_vec();
-    for _ in 0..=rng.below(6) {
-        let at = rng.below(bytes.len() as u64 + 1) as usize;
-        match rng.below(5) {
-            0 => bytes.truncate(at),
-            1 => bytes.insert(at, rng.next_u64() as u8),
-            2 => bytes.splice(at..at, *b"99999999999").for_each(drop),
-            3 => bytes.splice(at..at, *b" -1e308 ").for_each(drop),
-            _ if at < bytes.len() => bytes[at] = b"0123456789 \n\t.-GNX"[rng.below(18) as usize],
-            _ => {}
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[test]
-fn no_reader_panics_on_two_thousand_broken_files() {
-    let mut rng = Rng::seeded(7);
-    let good_toml = "endpoints = 2\nswitches = ['tor']\n[[cables]]\nbetween = [0, 2]\ngbps = 100\n";
-    for _ in 0..2_000 {
-        let _ = simai(&mutated(&mut rng, SIMAI));
-        let _ = nvidia_smi(&mutated(&mut rng, SMI)).map(|host| (host.findings(), host.topology().is_ok()));
-        let _ = toml(&mutated(&mut rng, good_toml));
-    }
 }

@@ -228,6 +228,29 @@ pub fn uplinks_page(fabric: &Topology, found: &Uplinks, ways: u32) -> String {
     page.finish(&title)
 }
 
+/// The page of a fabric, with what a person should look at.
+#[must_use]
+pub fn fabric_page(fabric: &Topology, findings: &[String]) -> String {
+    let counts = fabric.counts();
+    let mut page = Page::default();
+    page.heading(fabric.name(), &fabric.notes().join("; "));
+    page.figures(&[
+        ("endpoints", counts.endpoints.to_string(), format!("{} a host", fabric.endpoints_per_host())),
+        ("switches", counts.switches.to_string(), format!("{} ToRs, {} planes", counts.tors, counts.planes)),
+        (
+            "cables",
+            (counts.endpoint_cables + counts.switch_cables).to_string(),
+            format!("{} between switches", counts.switch_cables),
+        ),
+    ]);
+    page.section("The fabric", "Folded where it is large.", &topology(fabric, &[]));
+    if !findings.is_empty() {
+        let rows: String = findings.iter().map(|finding| format!("<li>{}</li>", escape(finding))).collect();
+        page.section("Look at", "What the file says of this host.", &format!("<ul>{rows}</ul>"));
+    }
+    page.finish(fabric.name())
+}
+
 /// Two curves of how many flows have finished.
 fn finishes(found: &Uplinks) -> String {
     use std::fmt::Write as _;

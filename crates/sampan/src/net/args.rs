@@ -10,6 +10,8 @@ pub(crate) enum NetCommand {
     Check(Check),
     /// Will this model fit this cluster, how fast, at what price, and what breaks.
     Plan(Plan),
+    /// Count what a fabric consists of, from a preset or a file, and draw it.
+    Fabric(Fabric),
     /// What independently hashed uplinks cost against planned ones.
     Uplinks(Uplinks),
     /// Find out what ails a cluster from the output of nccl-tests.
@@ -40,6 +42,10 @@ pub(crate) struct Send {
     /// The most that is sent in a second, for example 10Gbit or 800MB.
     #[arg(long, value_parser = super::transfer::rate)]
     pub(crate) rate: Option<u64>,
+    /// Send as fast as the planner says that two hosts of this fabric may, one port of a card for each address: a
+    /// preset or a file as in `net fabric`.
+    #[arg(long, value_name = "FABRIC", conflicts_with = "rate")]
+    pub(crate) across: Option<String>,
     /// Give up after so many seconds without any progress.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) patience: u32,
@@ -93,7 +99,8 @@ pub(crate) struct Check {
 pub(crate) struct Plan {
     /// A preset such as qwen3-235b-a22b, or the path of a Hugging Face config.json; `list` names the presets.
     pub(crate) model: String,
-    /// Hosts x GPUs x kind - rate of a card, for example 8x8xH100-400G; @FABRIC at the end for another than HPN 7.
+    /// Hosts x GPUs x kind - rate of a card, for example 8x8xH100-400G; @FABRIC at the end for another than HPN 7, by
+    /// name or a file as in `net fabric`.
     #[arg(long, value_name = "CLUSTER", default_value = "8x8xH100-400G")]
     pub(crate) on: String,
     /// Tokens of a prompt.
@@ -105,6 +112,9 @@ pub(crate) struct Plan {
     /// The longest time between two tokens, in milliseconds.
     #[arg(long, default_value_t = 50.0)]
     pub(crate) token_ms: f64,
+    /// Output of nccl-tests on such hosts: rates and latencies are taken from it, and how well they foretell is said.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) measured: Option<PathBuf>,
     /// Weights in FP8 instead of BF16.
     #[arg(long)]
     pub(crate) fp8: bool,
@@ -126,8 +136,24 @@ pub(crate) struct Plan {
 }
 
 #[derive(Args)]
+pub(crate) struct Fabric {
+    /// A preset (`list` names them), or a file: our TOML, a topology of SimAI, or what `nvidia-smi topo -m` prints;
+    /// `-` is stdin.
+    pub(crate) fabric: String,
+    /// Cut or grow a preset to so many GPUs.
+    #[arg(long)]
+    pub(crate) gpus: Option<u32>,
+    /// Draw it into a page.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct Uplinks {
-    /// A fabric by name; `list` names them.
+    /// A fabric by name, or a file as in `net fabric`; `list` names them.
     #[arg(long, value_name = "FABRIC", default_value = "hpn7")]
     pub(crate) on: String,
     /// Cut the fabric to so many GPUs.
@@ -185,4 +211,7 @@ pub(crate) struct Simai {
     /// Bus bandwidth of a card, in the same unit.
     #[arg(long, default_value_t = 48.5)]
     pub(crate) nic: f32,
+    /// For scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

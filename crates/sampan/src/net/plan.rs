@@ -1,12 +1,15 @@
 //! `sampan net plan`.
 
+use anyhow::Context as _;
+use netplan::collective::{measured, nccl_tests};
+use netplan::doctor::Patient;
 use netplan::model::{Model, PRESETS, from_config, preset};
 use netplan::picture::plan_page;
 use netplan::plan::{Cluster, Failures, ServePlan, ServeRequest, TrainPlan, TrainRequest, failures, serve, train};
 use serde_json::{Value, json};
 
 use super::args::Plan;
-use crate::machine::print;
+use crate::machine::{print, say};
 
 pub(super) fn run(arguments: &Plan) -> anyhow::Result<()> {
     if arguments.model == "list" {
@@ -18,6 +21,9 @@ pub(super) fn run(arguments: &Plan) -> anyhow::Result<()> {
     if let Some(usd) = arguments.usd {
         anyhow::ensure!(usd.is_finite() && usd >= 0.0, "a price of {usd} for a GPU-hour");
         cluster.gpu.usd_per_hour = usd;
+    }
+    if let Some(path) = &arguments.measured {
+        calibrate(&mut cluster, path)?;
     }
     if let Some(batch) = arguments.train {
         let request = TrainRequest { batch, sequence: arguments.sequence, ..TrainRequest::default() };
@@ -38,7 +44,7 @@ pub(super) fn run(arguments: &Plan) -> anyhow::Result<()> {
     };
     let bar = super::working("planning, and failing every switch once");
     let plan = serve(&model, &cluster, &request)?;
-    let fabric = cluster.topology()?;
+    let fabric = super::fabric::of(&cluster)?;
     let table = failures(&model, &cluster, &request, &plan, &fabric)?;
     bar.finish_and_clear();
     if arguments.json {
@@ -46,6 +52,27 @@ pub(super) fn run(arguments: &Plan) -> anyhow::Result<()> {
     }
     print(&serve_words(&model, &cluster, &request, &plan, &table))?;
     super::write_picture(&arguments.picture, &plan_page(&model, &cluster, &request, &plan, &table, &fabric)?)
+}
+
+/// Puts what was measured in the place of what is assumed, and says how well it foretells.
+fn calibrate(cluster: &mut Cluster, path: &std::path::Path) -> anyhow::Result<()> {
+    let output = nccl_tests::read(&super::read_text(path)?).with_context(|| format!("read {}", path.display()))?;
+    let patient = Patient::from_output(&output, Some(cluster.gpu.name), cluster.card_gbps, None)?;
+    let found = measured(&cluster.machine, patient.kind, patient.group, &output)?;
+    say(&format!(
+        "measured: {} on {} x {}: links at {:.2}, steps at {:.2} of what is assumed; {:.1} % off on average, {:.1} % \
+         on sizes that were not used; before {:.1} %",
+        patient.kind.word(),
+        patient.group.hosts,
+        patient.group.per_host,
+        found.rate_factor,
+        found.step_factor,
+        100.0 * found.error_after,
+        100.0 * found.foretelling_error,
+        100.0 * found.error_before
+    ));
+    cluster.machine = found.machine;
+    Ok(())
 }
 
 fn model(name: &str) -> anyhow::Result<Model> {

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use fabric::{Progress, SendOptions, Sent};
+use netplan::study::between;
 use serde_json::json;
 
 use super::args::Send;
 use super::transfer::{DRAW_EVERY, address, bar, bytes, hex, known_token, machine};
-use crate::machine::print;
+use crate::machine::{print, say};
 
 pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
     // Whoever mistypes a name should hear of that first, and not look for a token before.
@@ -20,7 +21,10 @@ pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
         planes,
         streams_per_plane: arguments.streams,
         chunk_bytes: arguments.chunk,
-        rate_bytes_per_s: arguments.rate,
+        rate_bytes_per_s: match &arguments.across {
+            Some(fabric) => Some(planned_rate(fabric, arguments.addresses.len(), arguments.json)?),
+            None => arguments.rate,
+        },
         patience_ms: 1_000 * u64::from(arguments.patience),
     };
     let progress = Progress::default();
@@ -33,6 +37,23 @@ pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
     });
     let sent = sent.with_context(sending)?;
     print(&if arguments.json { json_of(&sent) } else { text_of(&sent) })
+}
+
+/// Bytes a second that the planner foretells between two hosts of a fabric, one port for each address.
+fn planned_rate(fabric: &str, addresses: usize, quiet: bool) -> anyhow::Result<u64> {
+    let topology = super::fabric::find(fabric, None)?.topology;
+    let found = between(&topology, u32::try_from(addresses).unwrap_or(u32::MAX))?;
+    if !quiet {
+        say(&format!(
+            "planned: {}/s over {} ports of {}, round trip {:.3} ms, {:.3} % lost",
+            bytes(found.bytes_per_s as u64),
+            found.ports,
+            topology.name(),
+            1e3 * found.round_trip_s,
+            100.0 * found.loss
+        ));
+    }
+    Ok(found.bytes_per_s as u64)
 }
 
 fn draw(name: &str, progress: &Progress, over: &AtomicBool) {

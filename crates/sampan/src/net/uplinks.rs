@@ -2,7 +2,6 @@
 
 use netplan::picture::uplinks_page;
 use netplan::study::{UplinksRequest, uplinks};
-use netplan::topology::{PRESETS, preset};
 use serde_json::json;
 
 use super::args::Uplinks;
@@ -10,10 +9,9 @@ use crate::machine::print;
 
 pub(super) fn run(arguments: &Uplinks) -> anyhow::Result<()> {
     if arguments.on == "list" {
-        let lines: String = PRESETS.iter().map(|(name, what)| format!("{name:16} {what}\n")).collect();
-        return print(&lines);
+        return super::fabric::list();
     }
-    let fabric = preset(&arguments.on, arguments.gpus)?;
+    let fabric = super::fabric::find(&arguments.on, arguments.gpus)?.topology;
     let request = UplinksRequest {
         seed: arguments.seed,
         draws: arguments.draws,
