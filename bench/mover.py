@@ -38,7 +38,7 @@ class Receiving:
     def __init__(self, folder, listen=("127.0.0.1:0",), options=()):
         command = [SAMPAN, "net", "recv", "--once", "--json", *options, str(folder)]
         command += [f"--listen={address}" for address in listen]
-        self.process = subprocess.Popen(command, env=TOKEN, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(command, env=TOKEN, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.addresses = json.loads(self.process.stdout.readline())["addresses"]
 
     def wait(self):

@@ -1,4 +1,4 @@
-"""Writes the shape of the bench `permutation_of_1024_gpus` or `mixed_arrivals_2500` as a problem for simgrid.cpp.
+"""Writes a problem of the shape of the bench `permutation_of_1024_gpus` or `mixed_arrivals_2500`, for `run`.
 
     python problem.py permutation > problem.txt
 """
