@@ -273,7 +273,13 @@ impl<'a> Call<'a> {
         self.clear(state);
         let first = self.first_key(tile).max(chunk * CHUNK) / KV_BLOCK_TOKENS;
         let end = (tile.position(tile.columns() - 1) + 1).min((chunk + 1) * CHUNK).div_ceil(KV_BLOCK_TOKENS);
+        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
+        let last = tile.position(tile.columns() - 1) / KV_BLOCK_TOKENS;
         for index in first..end {
+            // Few queries wait for memory, and a head's part of the next block lies elsewhere.
+            if index < last && tile.columns() < TILE {
+                self.cache.prefetch(tile.span.blocks[index + 1], kv_head);
+            }
             self.block(tile, index, workspace, state);
         }
     }

@@ -15,16 +15,20 @@
 //! A value's scale belongs to its token, so that a token can be added without touching the others; attention multiplies
 //! it into the softmax weight.
 
-use half::{bf16, f16};
+use half::f16;
 
 use crate::layout::{BLOCK, LANES, Layout, PAIR_HEAD, Q8_PAIR, put_q8};
 use crate::memory::Memory;
 use crate::parts::Parts;
+use crate::table::PackFn;
 use crate::{Cpu, Error, Result};
 
 /// Tokens in a block of the cache: as many as one pair of int8 blocks, and enough that the products between two
 /// rescalings of the softmax outweigh them.
 pub const KV_BLOCK_TOKENS: usize = 64;
+
+/// How much of the next block is asked for while one is read: as far as the kernels look ahead of themselves.
+const PREFETCH_BYTES: usize = 2048;
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,6 +161,12 @@ impl KvCache {
         Panels { bytes, size: self.head.value_panel, count: self.head_dim.div_ceil(LANES) }
     }
 
+    /// Asks for the beginning of a head's keys, which will be read after what is being read now.
+    pub(crate) fn prefetch(&self, block: u32, head: usize) {
+        let bytes = self.head(block, head);
+        prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
+    }
+
     /// The scale of each token's values (Int8 only).
     pub(crate) fn value_scales(&self, block: u32, head: usize) -> &[[u8; 4]] {
         let bytes = self.head(block, head);
@@ -168,6 +178,18 @@ impl KvCache {
         &self.memory[start..start + self.head.total]
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch(bytes: &[u8]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint, which every processor of this kind knows.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_bytes: &[u8]) {}
 
 fn head_bytes(head_dim: usize, format: KvFormat) -> Option<HeadBytes> {
     let layout = format.layout();
@@ -207,12 +229,12 @@ pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[S
             let bytes = unsafe { parts.part(start..start + head_bytes.total) };
             let at = ((span.first_row + row) * heads + head) * d;
             let token = position % KV_BLOCK_TOKENS;
-            let write = match format {
-                KvFormat::F32 => write_f32,
-                KvFormat::Bf16 => write_bf16,
-                KvFormat::Int8 => write_int8,
-            };
-            write(bytes, head_bytes, token, &k[at..at + d], &v[at..at + d]);
+            let (k, v) = (&k[at..at + d], &v[at..at + d]);
+            match format {
+                KvFormat::F32 => write_f32(bytes, head_bytes, token, k, v),
+                KvFormat::Bf16 => write_bf16(cpu.table.pack_bf16, bytes, head_bytes, token, [k, v]),
+                KvFormat::Int8 => write_int8(bytes, head_bytes, token, k, v),
+            }
         }
     };
     let count = spans.len() * heads;
@@ -234,19 +256,25 @@ fn write_f32(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f3
     }
 }
 
-fn write_bf16(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
+fn write_bf16(pack: PackFn, bytes: &mut [u8], head: HeadBytes, token: usize, [k, v]: [&[f32]; 2]) {
     let (keys, values) = bytes.split_at_mut(head.values);
     if token == 0 {
         values.fill(0);
     }
     let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
-    for (i, k) in k.iter().enumerate() {
-        let at = 4 * (LANES * (i / 2) + token % LANES) + 2 * (i % 2);
-        panel[at..at + 2].copy_from_slice(&bf16::from_f32(*k).to_le_bytes());
-    }
-    for (i, v) in v.iter().enumerate() {
-        let at = i / LANES * head.value_panel + 4 * (LANES * (token / 2) + i % LANES) + 2 * (token % 2);
-        values[at..at + 2].copy_from_slice(&bf16::from_f32(*v).to_le_bytes());
+    let mut words = [0; LANES];
+    for (piece, (k, v)) in k.chunks(2 * LANES).zip(v.chunks(2 * LANES)).enumerate() {
+        let words = &mut words[..k.len().div_ceil(2)];
+        pack(k, k.len(), &[0], words);
+        for (i, word) in (piece * LANES..).zip(&*words) {
+            panel[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+        pack(v, v.len(), &[0], words);
+        let numbers = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]);
+        for (i, number) in (2 * LANES * piece..).zip(numbers).take(v.len()) {
+            let at = i / LANES * head.value_panel + 4 * (LANES * (token / 2) + i % LANES) + 2 * (token % 2);
+            values[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        }
     }
 }
 

@@ -110,6 +110,9 @@ unsafe fn one_tile<const P: usize>(panels: &[u8], tile: Tile<'_>, out: [&mut [[f
     unsafe { registers.few(call) };
 }
 
+/// Words of a unit of the most columns that are not computed by tiles.
+const UNIT_MAX: usize = tiles::WORDS * (COLUMNS_MIN - 1);
+
 /// `N` columns in the order of the tile unit: even and odd numbers of sixteen words, then both to the total.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -117,19 +120,26 @@ fn few<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&m
     let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
     let zero = _mm512_setzero_ps();
     let mut totals = [zero; N];
+    // The numbers of a unit's words, widened once, so that a product takes them from memory.
+    let (mut x_even, mut x_odd) = ([0.0; UNIT_MAX], [0.0; UNIT_MAX]);
     let units = panel.as_chunks::<64>().0.chunks(tiles::WORDS);
     for (unit, (weights, x)) in units.zip(tile.words.chunks(tiles::WORDS * tile.stride)).enumerate() {
         if first == 0 {
             prefetch_panels([panel], 64 * tiles::WORDS * unit, 64 * tiles::WORDS);
         }
+        for (x, (even, odd)) in x.iter().zip(x_even.iter_mut().zip(&mut x_odd)) {
+            *even = f32::from_bits(x << 16);
+            *odd = f32::from_bits(x & 0xffff_0000);
+        }
         let (mut even, mut odd) = ([zero; N], [zero; N]);
-        for (w, x) in weights.iter().zip(x.chunks_exact(tile.stride)) {
+        let x = x_even.chunks_exact(tile.stride).zip(x_odd.chunks_exact(tile.stride));
+        for (w, (x_even, x_odd)) in weights.iter().zip(x) {
             let w = load(w);
             let w_even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
             let w_odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
-            for (c, x) in x[first..first + N].iter().enumerate() {
-                even[c] = _mm512_fmadd_ps(w_even, _mm512_set1_ps(f32::from_bits(x << 16)), even[c]);
-                odd[c] = _mm512_fmadd_ps(w_odd, _mm512_set1_ps(f32::from_bits(x & 0xffff_0000)), odd[c]);
+            for (c, (x_even, x_odd)) in x_even[first..first + N].iter().zip(&x_odd[first..first + N]).enumerate() {
+                even[c] = _mm512_fmadd_ps(w_even, _mm512_set1_ps(*x_even), even[c]);
+                odd[c] = _mm512_fmadd_ps(w_odd, _mm512_set1_ps(*x_odd), odd[c]);
             }
         }
         for (total, (even, odd)) in totals.iter_mut().zip(even.into_iter().zip(odd)) {

@@ -1,12 +1,12 @@
 //! Packing of activations; the numbers are those of `scalar::pack`.
 //!
-//! Int8 is kept as the kernels of [`super::quantised`] want it: `x + 128`, and instead of the two sums one f32, the sum
-//! of the block times its scale.
+//! Int8 is kept as the kernels of [`super::quantised`] want it: `[blocks][columns][words of a block]`, `x + 128`, and
+//! instead of the two sums one f32, the sum of the block times its scale.
 
 use std::arch::x86_64::*;
 
 use super::load_floats;
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, TILE};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
 
@@ -55,12 +55,13 @@ pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
             let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
             // SAFETY: both are 32 bytes, and any bits are valid for either.
             let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; 8]>(bytes) };
-            for (u, word) in words.iter().enumerate() {
-                out[u * stride + c] = *word ^ SIGNS;
+            let out = &mut out[c * I8_WORDS..][..I8_WORDS];
+            for (out, word) in out.iter_mut().zip(words) {
+                *out = word ^ SIGNS;
             }
             let scale = largest / 127.0;
-            out[I8_SUMS * stride + c] = (scale * sum as f32).to_bits();
-            out[I8_SCALE * stride + c] = scale.to_bits();
+            out[I8_SUMS] = (scale * sum as f32).to_bits();
+            out[I8_SCALE] = scale.to_bits();
         }
     }
 }
@@ -69,12 +70,17 @@ pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
 fn odd_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     scalar::pack_i8(x, columns, rows, out);
     let stride = rows.len();
+    let mut words = [0; I8_WORDS * TILE];
     for block in out.chunks_exact_mut(I8_WORDS * stride) {
-        for c in 0..stride {
-            (0..8).for_each(|u| block[u * stride + c] ^= SIGNS);
-            let sums = block[I8_SUMS * stride + c].cast_signed();
+        let words = &mut words[..block.len()];
+        words.copy_from_slice(block);
+        for (c, out) in block.chunks_exact_mut(I8_WORDS).enumerate() {
+            let word = |i: usize| words[i * stride + c];
+            (0..8).for_each(|u| out[u] = word(u) ^ SIGNS);
+            let sums = word(I8_SUMS).cast_signed();
             let sum = i32::from(sums as i16) + (sums >> 16);
-            block[I8_SUMS * stride + c] = (f32::from_bits(block[I8_SCALE * stride + c]) * sum as f32).to_bits();
+            out[I8_SUMS] = (f32::from_bits(word(I8_SCALE)) * sum as f32).to_bits();
+            out[I8_SCALE] = word(I8_SCALE);
         }
     }
 }

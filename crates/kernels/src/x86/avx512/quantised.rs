@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, prefetch_panels, store_floats};
+use super::{load, load_floats, prefetch_panels, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
@@ -22,12 +22,15 @@ macro_rules! kernels {
         pub(super) fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             let (upper, lower) = panels.split_at(panels.len() / 2);
             let (first, second) = out.split_at_mut(out.len() / 2);
-            over_columns!(columns, $layout, 2; [upper, lower], tile, [first, second]);
+            columns::<$layout, 2>([upper, lower], tile, [first, second]);
         }
 
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            over_columns!(columns, $layout, 1; [panel], tile, [out]);
+            match out {
+                [out] if tile.stride == 1 => one_column::<$layout>(panel, tile, out),
+                out => columns::<$layout, 1>([panel], tile, [out]),
+            }
         }
     )*};
 }
@@ -58,63 +61,83 @@ impl Block {
     const ZERO: Self = unsafe { std::mem::zeroed() };
 }
 
-/// `N` columns from `first` on, of `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a
-/// product.
+/// All columns of a tile and `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a
+/// product. The totals stay in the first-level cache, so that the registers hold the weights of a block of each panel
+/// and the code is the same for any number of columns: unrolled for sixteen, it kept neither in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn columns<const L: u8, const P: usize, const N: usize>(
-    panels: [&[u8]; P],
-    tile: Tile<'_>,
-    first: usize,
-    out: &mut [&mut [[f32; LANES]]; P],
-) {
-    // A full tile has a stride that the compiler knows.
-    let stride = if N == 16 { 16 } else { tile.stride };
-    assert!(first + N <= stride && stride == tile.stride, "a tile has the columns that are asked for");
-    let mut totals = [[_mm512_setzero_ps(); P]; N];
-    let block_bytes = panels[0].len() / (tile.words.len() / (I8_WORDS * stride)).max(1);
-    for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
-        if first == 0 {
-            prefetch_panels(panels, b * block_bytes, block_bytes);
-        }
+fn columns<const L: u8, const P: usize>(panels: [&[u8]; P], tile: Tile<'_>, mut out: [&mut [[f32; LANES]]; P]) {
+    for out in &mut out {
+        assert_eq!(out.len(), tile.stride, "there is an output for every column");
+        out.iter_mut().for_each(|out| *out = [0.0; LANES]);
+    }
+    let block_bytes = block_bytes(panels[0], tile);
+    for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
+        prefetch_panels(panels, b * block_bytes, block_bytes);
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut blocks = [Block::ZERO; P];
         for (block, panel) in blocks.iter_mut().zip(panels) {
             *block = unpack::<L>(panel, b);
         }
         // Two columns at a time: enough sums in flight, and all of them in registers.
-        let mut c = 0;
-        while c + 2 <= N {
-            let both = products::<L, P, 2>(&blocks, words, stride, first + c, [totals[c], totals[c + 1]]);
-            [totals[c], totals[c + 1]] = both;
-            c += 2;
+        let (pairs, last) = words.as_chunks::<{ 2 * I8_WORDS }>();
+        for (c, words) in pairs.iter().enumerate() {
+            add_products::<L, P, 2>(&blocks, words, 2 * c, &mut out);
         }
-        if N == 1 {
-            [totals[0]] = products::<L, P, 1>(&blocks, words, stride, first, [totals[0]]);
+        if !last.is_empty() {
+            add_products::<L, P, 1>(&blocks, last, 2 * pairs.len(), &mut out);
         }
     }
-    for (p, out) in out.iter_mut().enumerate() {
-        for (out, total) in out[first..].iter_mut().zip(&totals) {
-            store_floats(out, total[p]);
-        }
+}
+
+/// As [`columns`], with the total in a register.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn one_column<const L: u8>(panel: &[u8], tile: Tile<'_>, out: &mut [f32; LANES]) {
+    let mut total = [[_mm512_setzero_ps()]];
+    let block_bytes = block_bytes(panel, tile);
+    for (b, words) in tile.words.chunks_exact(I8_WORDS).enumerate() {
+        prefetch_panels([panel], b * block_bytes, block_bytes);
+        total = products::<L, 1, 1>(&[unpack::<L>(panel, b)], words, total);
     }
+    store_floats(out, total[0][0]);
+}
+
+/// About how many bytes of a panel belong to a block of a tile.
+fn block_bytes(panel: &[u8], tile: Tile<'_>) -> usize {
+    panel.len() / (tile.words.len() / (I8_WORDS * tile.stride)).max(1)
 }
 
 /// Adds the products of a block of each panel and `C` columns to their totals.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
+fn add_products<const L: u8, const P: usize, const C: usize>(
+    blocks: &[Block; P],
+    words: &[u32],
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    let mut totals = [[_mm512_setzero_ps(); P]; C];
+    for (c, totals) in totals.iter_mut().enumerate() {
+        for (total, out) in totals.iter_mut().zip(&*out) {
+            *total = load_floats(&out[first + c]);
+        }
+    }
+    let totals = products::<L, P, C>(blocks, words, totals);
+    for (c, totals) in totals.into_iter().enumerate() {
+        for (total, out) in totals.into_iter().zip(&mut *out) {
+            store_floats(&mut out[first + c], total);
+        }
+    }
+}
+
+/// The totals and the products of a block of each panel and `C` columns, `words` being `[C][words of a block]`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
 fn products<const L: u8, const P: usize, const C: usize>(
     blocks: &[Block; P],
     words: &[u32],
-    stride: usize,
-    first: usize,
     mut totals: [[__m512; P]; C],
 ) -> [[__m512; P]; C] {
-    assert!(first + C <= stride && words.len() == I8_WORDS * stride, "the columns lie within the block");
-    let word = |c: usize, i: usize| {
-        // SAFETY: `i < I8_WORDS` and `first + c < stride`, so the index is below `I8_WORDS * stride`.
-        let word = unsafe { *words.get_unchecked(i * stride + first + c) };
-        _mm512_set1_epi32(word.cast_signed())
-    };
+    let columns: &[[u32; I8_WORDS]; C] = words.as_chunks().0.first_chunk().expect("a block of every column");
     let mut dots = [[[_mm512_setzero_si512(); 2]; P]; C];
     for dots in &mut dots {
         for (dots, block) in dots.iter_mut().zip(blocks) {
@@ -123,15 +146,15 @@ fn products<const L: u8, const P: usize, const C: usize>(
     }
     for j in 0..8 {
         let half = if L == Q6K { j / 4 } else { 0 };
-        for (c, dots) in dots.iter_mut().enumerate() {
-            let x = word(c, j);
+        for (column, dots) in columns.iter().zip(&mut dots) {
+            let x = _mm512_set1_epi32(column[j].cast_signed());
             for (dots, block) in dots.iter_mut().zip(blocks) {
                 dots[half] = _mm512_dpbusd_epi32(dots[half], x, block.q[j]);
             }
         }
     }
-    for (c, (totals, dots)) in totals.iter_mut().zip(&dots).enumerate() {
-        let x_scale = _mm512_castsi512_ps(word(c, I8_SCALE));
+    for (column, (totals, dots)) in columns.iter().zip(totals.iter_mut().zip(&dots)) {
+        let x_scale = _mm512_set1_ps(f32::from_bits(column[I8_SCALE]));
         for ((total, dots), block) in totals.iter_mut().zip(dots).zip(blocks) {
             let mut product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
             if L == Q6K {
@@ -139,7 +162,7 @@ fn products<const L: u8, const P: usize, const C: usize>(
             }
             *total = _mm512_fmadd_ps(product, x_scale, *total);
             if L == Q4K || L == Q5K {
-                let x_sum = _mm512_castsi512_ps(word(c, I8_SUMS));
+                let x_sum = _mm512_set1_ps(f32::from_bits(column[I8_SUMS]));
                 *total = _mm512_fnmadd_ps(block.minimum, x_sum, *total);
             }
         }
