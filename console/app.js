@@ -17,6 +17,7 @@ import { LANGUAGES, language, setLanguage, t } from "./text.js";
  * @property {string} id
  * @property {import("./text.js").TextKey} title
  * @property {import("./parts/icon.js").IconName} icon
+ * @property {"books" | "routes" | "vectors"} [needs] a part of the platform that not every server has
  * @property {() => Promise<{ show: (visit: Visit) => void | Promise<void> }>} load
  */
 
@@ -25,7 +26,12 @@ export const PAGES = [
   { id: "overview", title: "nav.overview", icon: "overview", load: () => import("./views/overview.js") },
   { id: "playground", title: "nav.playground", icon: "playground", load: () => import("./views/playground.js") },
   { id: "models", title: "nav.models", icon: "models", load: () => import("./views/models.js") },
-  { id: "vectors", title: "nav.vectors", icon: "vectors", load: () => import("./views/vectors.js") },
+  { id: "vectors", title: "nav.vectors", icon: "vectors", needs: "vectors", load: () => import("./views/vectors.js") },
+  { id: "batches", title: "nav.batches", icon: "file", load: () => import("./views/batches.js") },
+  { id: "logs", title: "nav.logs", icon: "logs", load: () => import("./views/logs.js") },
+  { id: "usage", title: "nav.usage", icon: "usage", needs: "books", load: () => import("./views/usage.js") },
+  { id: "catalyst", title: "nav.catalyst", icon: "catalyst", needs: "books", load: () => import("./views/catalyst.js") },
+  { id: "routes", title: "nav.routes", icon: "routes", needs: "routes", load: () => import("./views/routes.js") },
   { id: "planner", title: "nav.planner", icon: "planner", load: () => import("./views/planner.js") },
 ];
 
@@ -35,10 +41,12 @@ const status = h("span", { class: "pulse", role: "status" });
 const banner = h("div", { class: "offline", role: "alert", hidden: true }, icon("alert"), t("state.offline.text"));
 const place = h("div", { class: "view" });
 let visit = new AbortController();
+/** @type {import("./client.js").Platform["parts"]} What this server has; not known until it has answered. */
+let parts;
 
 function drawShell() {
   document.documentElement.lang = language;
-  const links = PAGES.map((page) => h("a", { href: `#/${page.id}`, "data-page": page.id }, icon(page.icon), t(page.title)));
+  const links = PAGES.map((page) => h("a", { href: `#/${page.id}`, "data-page": page.id, hidden: !isThere(page) }, icon(page.icon), t(page.title)));
   const seek = h("button", { class: "seek", type: "button", onclick: () => openPalette(commands()) },
     icon("search"), t("palette.open"), h("kbd", {}, "Ctrl K"));
   const theme = h("button", { class: "button bare small square", type: "button", "aria-label": t("theme"), title: t("theme"), onclick: nextTheme }, icon(isDark() ? "sun" : "moon"));
@@ -51,6 +59,11 @@ function drawShell() {
   main.append(banner, top, place);
   const jump = h("a", { class: "jump", href: "#main", onclick: skip }, t("nav.skip"));
   fill(/** @type {Element} */ (document.getElementById("app")), jump, side, main);
+}
+
+/** A page whose part of the platform is not there is not shown. @param {Page} page */
+function isThere(page) {
+  return !page.needs || Boolean(parts?.[page.needs]);
 }
 
 /** @param {Event} event */
@@ -88,7 +101,7 @@ function toggleSide() {
 
 /** @returns {import("./parts/palette.js").CommandItem[]} */
 function commands() {
-  const pages = PAGES.map((page) => ({ name: t(page.title), icon: page.icon, note: t("palette.page"), run: () => { location.hash = `#/${page.id}`; } }));
+  const pages = PAGES.filter(isThere).map((page) => ({ name: t(page.title), icon: page.icon, note: t("palette.page"), run: () => { location.hash = `#/${page.id}`; } }));
   return [
     ...pages,
     { name: t("playground.new"), icon: "plus", note: t("palette.action"), run: () => { location.hash = `#/playground/new-${Date.now()}`; } },
@@ -132,6 +145,8 @@ async function go() {
 async function watch() {
   try {
     const seen = await platform();
+    parts = seen.parts;
+    for (const page of PAGES) side.querySelector(`[data-page="${page.id}"]`)?.toggleAttribute("hidden", !isThere(page));
     status.className = seen.ready ? "pulse good" : "pulse";
     status.textContent = seen.ready ? t("status.ready", { version: seen.version }) : t("status.stopping");
   } catch {

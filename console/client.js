@@ -181,6 +181,7 @@ async function* serverSent(response, signal) {
  *
  * @typedef {object} Platform
  * @property {string} version
+ * @property {{ accounts: boolean, books: boolean, routes: boolean, vectors: boolean }} [parts]
  * @property {boolean} managed
  * @property {boolean} ready
  * @property {Model[]} models
@@ -192,4 +193,99 @@ async function* serverSent(response, signal) {
  */
 export function platform(signal) {
   return ask("/admin/v1/models", signal ? { signal } : {});
+}
+
+/**
+ * A request as the server remembers it. Times count from its arrival.
+ *
+ * @typedef {object} Seen
+ * @property {string} id
+ * @property {string} route
+ * @property {string} model
+ * @property {string | null} project
+ * @property {string | null} key
+ * @property {"waiting" | "computing" | "generating" | "finished" | "refused" | "failed" | "left"} state
+ * @property {number} arrived_at_ms
+ * @property {number} prompt_tokens
+ * @property {number} cached_tokens
+ * @property {number} output_tokens
+ * @property {number | null} accepted_us
+ * @property {number | null} first_token_us
+ * @property {number | null} over_us
+ * @property {string | null} reason
+ */
+
+/**
+ * The last requests, newest first.
+ *
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Seen[]>}
+ */
+export async function recentRequests(signal) {
+  return (await ask("/admin/v1/requests", signal ? { signal } : {})).requests;
+}
+
+/**
+ * Every request when it is over.
+ *
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<Seen>}
+ */
+export async function* tailRequests(signal) {
+  const response = await send("/admin/v1/requests/tail", { signal });
+  for await (const data of serverSent(response, signal)) {
+    const news = JSON.parse(data);
+    if (news.id) yield news;
+  }
+}
+
+/**
+ * @typedef {object} Total
+ * @property {number} start_ms
+ * @property {string} project
+ * @property {string} key
+ * @property {string} model
+ * @property {string} region
+ * @property {string} activity
+ * @property {number} requests
+ * @property {number} tokens_in
+ * @property {number} tokens_cached
+ * @property {number} tokens_out
+ * @property {number} units
+ * @property {number} price_micro
+ */
+
+/**
+ * @param {Record<string, string>} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Total[]>}
+ */
+export async function usage(query, signal) {
+  return (await ask(`/admin/v1/usage?${new URLSearchParams(query)}`, signal ? { signal } : {})).data;
+}
+
+/**
+ * Keeps a file on the server.
+ *
+ * @param {File} file
+ * @param {string} purpose
+ * @param {(sent: number, all: number) => void} progress
+ * @returns {Promise<{ id: string }>}
+ */
+export function upload(file, purpose, progress) {
+  const form = new FormData();
+  form.append("purpose", purpose);
+  form.append("file", file, file.name);
+  return new Promise((resolve, reject) => {
+    // Only this old interface says how much of a body is on its way.
+    const request = new XMLHttpRequest();
+    request.upload.addEventListener("progress", (event) => progress(event.loaded, event.total));
+    request.addEventListener("error", () => reject(new ClientError("offline", "")));
+    request.addEventListener("load", () => {
+      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
+      else failure(new Response(request.responseText, { status: request.status })).then(reject);
+    });
+    request.open("POST", "/v1/files");
+    request.send(form);
+  });
 }

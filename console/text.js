@@ -83,3 +83,29 @@ export function moment(milliseconds) {
   const form = isToday ? { timeStyle: /** @type {const} */ ("short") } : { dateStyle: /** @type {const} */ ("medium") };
   return new Intl.DateTimeFormat(language, form).format(milliseconds);
 }
+
+const dollarForms = [2, 4, 6].map((digits) => new Intl.NumberFormat(language, { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: digits }));
+
+/**
+ * Money; small amounts keep their digits.
+ *
+ * @param {number} micro millionths of a dollar
+ */
+export function dollars(micro) {
+  const size = Math.abs(micro);
+  const form = dollarForms[size === 0 || size >= 1e6 ? 0 : size >= 1e4 ? 1 : 2];
+  return form ? form.format(micro / 1e6) : "";
+}
+
+const dayForm = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", timeZone: "UTC" });
+const fullDayForm = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: "UTC" });
+const clockForm = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+/** Days in the books begin and end in UTC. @param {number} milliseconds */
+export const dayName = (milliseconds) => dayForm.format(milliseconds);
+
+/** @param {number} milliseconds */
+export const wholeDay = (milliseconds) => fullDayForm.format(milliseconds);
+
+/** @param {number} milliseconds */
+export const clockTime = (milliseconds) => clockForm.format(milliseconds);

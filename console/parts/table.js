@@ -64,10 +64,13 @@ export function windowed({ label, widths, columns, cells, open }) {
   });
   new ResizeObserver(draw).observe(element);
 
-  /** @param {Row[]} next */
-  const set = (next) => {
+  /**
+   * @param {Row[]} next
+   * @param {number} [marked] the row that is picked among them
+   */
+  const set = (next, marked = -1) => {
     rows = next.slice(0, Math.floor(HEIGHT_MAX / height));
-    picked = -1;
+    picked = marked;
     element.setAttribute("aria-rowcount", String(rows.length + 1));
     lines.style.height = `${rows.length * height}px`;
     draw();

@@ -10,7 +10,7 @@ const require = createRequire(join(process.env.NODE_CACHE, "/"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PAGES = ["overview", "playground", "models", "models/sampan-nano", "vectors", "vectors/papers", "vectors/papers/small", "planner"];
+const PAGES = ["overview", "playground", "models", "models/sampan-nano", "vectors", "vectors/papers", "vectors/papers/small", "batches", "logs", "usage", "catalyst", "routes", "planner"];
 /** The whole console on the wire, in bytes. */
 const SIZE_MAX = 350 << 10;
 /** A task of the main thread, in milliseconds; a busy machine stretches it, so the test allows more than the aim of 50. */
@@ -39,6 +39,14 @@ const done = (page) => page.context().close();
 async function say(page, text) {
   await page.fill(".composer textarea", text);
   await page.keyboard.press("Enter");
+}
+
+/** An answer of the built-in model, past the browser. */
+async function complete(content) {
+  const body = JSON.stringify({ model: "sampan-nano", messages: [{ role: "user", content }], max_tokens: 8 });
+  const answer = await fetch(`${server.direct}/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  assert.equal(answer.status, 200);
+  await answer.text();
 }
 
 const tests = {
@@ -231,6 +239,137 @@ const tests = {
     await page.waitForSelector(".state.bad");
     await done(page);
   },
+  async "every request is in the log, with its timeline, and in the overview"() {
+    const page = await open("logs");
+    await page.route("**/admin/v1/requests", (route) => route.fulfill({ json: { requests: [] } }));
+    await page.route("**/admin/v1/requests/tail", (route) => route.fulfill({ contentType: "text/event-stream", body: "" }));
+    await page.reload();
+    await page.waitForSelector("text=No request yet");
+    await page.unroute("**/admin/v1/requests/tail");
+    await page.unroute("**/admin/v1/requests");
+    await complete("hello");
+    await page.reload();
+    await page.click(".window .lines >> text=sampan-nano >> nth=0");
+    await page.waitForSelector(".timeline >> text=Decode");
+    assert.equal(await page.locator(".timeline li").count(), 3);
+    const before = await page.locator(".window .lines .line").count();
+    await complete("again");
+    await page.waitForFunction((least) => document.querySelectorAll(".window .lines .line").length > least, before);
+    await page.fill("[type=search]", "nothing is called so");
+    await page.waitForSelector("text=No request fits the filter");
+    await page.fill("[type=search]", "sampan-nano");
+    await page.waitForSelector(".window .lines .line");
+    await page.route("**/admin/v1/requests", (route) => route.fulfill({ status: 403, json: { error: { message: "an admin key is needed" } } }));
+    await page.reload();
+    await page.waitForSelector(".state.bad >> text=an admin key is needed");
+    await page.unroute("**/admin/v1/requests");
+    await page.evaluate(() => { location.hash = "#/overview"; });
+    await page.waitForSelector("text=Spend today");
+    await page.waitForSelector(".model-list a[href^='#/logs/']");
+    await done(page);
+  },
+  async "usage by model and day, drilled into, exported; budgets and invoices"() {
+    const page = await open("usage");
+    await page.route("**/admin/v1/usage?*", (route) => route.fulfill({ json: { data: [] } }));
+    await page.reload();
+    await page.waitForSelector("text=Nothing was used in this time");
+    await page.unroute("**/admin/v1/usage?*");
+    await complete("hello");
+    await page.reload();
+    await page.waitForSelector("svg.chart .open");
+    assert.equal(await page.locator("svg.chart .open").count(), 30);
+    const text = await page.evaluate(async () => (await fetch(document.querySelector("a[download='usage.csv']").href)).text());
+    assert.match(text, /sampan-nano/);
+    await page.click(".rows button >> text=sampan-nano");
+    await page.waitForSelector(".chip >> text=Model: sampan-nano");
+    await page.locator("svg.chart .open").last().click();
+    await page.waitForFunction(() => document.querySelectorAll("svg.chart g").length === 24);
+    await page.click("text=List the last 1,000");
+    await page.waitForSelector(".window .lines >> text=sampan-nano");
+    await page.click("role=tab[name='Billing']");
+    await page.waitForSelector("text=No budget yet");
+    await page.click("text=New budget");
+    await page.getByLabel("Scope").fill("nobody");
+    await page.getByLabel("Limit in dollars").fill("25");
+    await page.click("dialog >> text=Set budget");
+    await page.waitForSelector(".toast.bad");
+    await page.getByLabel("Scope").fill("project:local");
+    await page.click("dialog >> text=Set budget");
+    await page.waitForSelector(".rows >> text=project:local");
+    const invoice = await page.evaluate(async () => (await fetch(document.querySelector("a[target='_blank']").href)).text());
+    assert.match(invoice, /<html/);
+    await done(page);
+  },
+  async "a batch is uploaded, answered, downloaded, and a bad one says why"() {
+    const page = await open("batches");
+    await page.waitForSelector("text=No batch yet");
+    await page.waitForSelector("text=No file yet");
+    const send = async (text) => {
+      await page.setInputFiles("[type=file]", { name: "work.jsonl", mimeType: "application/x-ndjson", buffer: Buffer.from(text) });
+      await page.click("form button[type=submit]");
+    };
+    const body = { model: "sampan-nano", messages: [{ role: "user", content: "Hi" }], max_tokens: 8 };
+    await send(JSON.stringify({ custom_id: "a", method: "POST", url: "/v1/chat/completions", body }));
+    await page.waitForSelector(".toast.good >> text=The batch has begun.");
+    await page.waitForSelector(".pill.good >> text=completed");
+    await page.waitForSelector("text=1 of 1");
+    const results = await page.evaluate(async () => (await fetch([...document.querySelectorAll("a[download]")].find((link) => link.textContent === "Results").href)).text());
+    assert.match(results, /"custom_id":"a"/);
+    await send("no json");
+    await page.waitForSelector(".pill.bad >> text=failed");
+    await page.locator(".card[aria-label='Files'] >> text=Delete").first().click();
+    await page.click("dialog >> role=button[name='Delete']");
+    await page.route("**/v1/files", (route) => route.fulfill({ status: 413, json: { error: { message: "the file is too large" } } }));
+    await send("x");
+    await page.waitForSelector(".toast.bad >> text=the file is too large");
+    await done(page);
+  },
+  async "a young company applies, is granted, and the grant is followed"() {
+    const page = await open("catalyst");
+    await page.waitForSelector("text=No application yet");
+    const apply = async (founded) => {
+      await page.click(".card button >> text=Apply");
+      await page.fill("dialog input >> nth=0", "robots");
+      await page.fill("dialog input >> nth=1", "Robots Ltd");
+      await page.fill("dialog input >> nth=2", founded);
+      await page.fill("dialog input >> nth=3", "DE");
+      await page.click("dialog >> role=button[name='Apply']");
+    };
+    await apply("1990-01-01");
+    await page.waitForSelector(".toast.bad");
+    await page.keyboard.press("Escape");
+    await apply(new Date(Date.now() - 300 * 86_400_000).toISOString().slice(0, 10));
+    await page.click(".rows >> role=button[name='Grant']");
+    await page.click("dialog >> role=button[name='Grant']");
+    await page.click(".rows a.mono");
+    await page.waitForSelector("text=Tokens used by day");
+    const released = () => [...document.querySelectorAll(".rows .pill")].filter((pill) => pill.textContent === "released").length;
+    assert.equal(await page.evaluate(released), 1);
+    await page.click(".rows >> role=button[name='Release'] >> nth=0");
+    await page.fill("dialog input", "it is online");
+    await page.click("dialog >> role=button[name='Release']");
+    await page.waitForFunction(() => [...document.querySelectorAll(".rows .pill")].filter((pill) => pill.textContent === "released").length === 2);
+    await page.evaluate(() => { location.hash = "#/catalyst/nothing"; });
+    await page.waitForSelector(".state.bad >> text=nothing");
+    await done(page);
+  },
+  async "routes: the map, the pools, a decision explained; not there without pools"() {
+    const page = await open("routes");
+    await page.waitForSelector("svg.map .place");
+    await page.waitForSelector(".rows >> text=far");
+    await page.waitForSelector("[aria-label=Routes] .rows >> text=far-model");
+    await page.locator(".planner input").first().fill("far-model");
+    await page.click(".planner button");
+    await page.waitForSelector(".card >> text=far/far-model");
+    await page.locator(".planner input").first().fill("no-such-model");
+    await page.click(".planner button");
+    await page.waitForSelector(".state.bad >> text=no-such-model");
+    await page.waitForSelector("nav a[data-page=routes]:not([hidden])");
+    await page.route("**/admin/v1/models", (route) => route.fulfill({ json: { version: "1", managed: false, ready: true, models: [], parts: {} } }));
+    await page.reload();
+    await page.waitForSelector("nav a[data-page=routes]", { state: "hidden" });
+    await done(page);
+  },
   async "the planner plans, and says why it does not"() {
     const page = await open("planner");
     await page.waitForSelector("text=No plan yet");
@@ -285,7 +424,7 @@ const tests = {
     const version = texts.match(/console\/([0-9a-f]{16})\//)[1];
     const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg"];
     const { readdirSync } = await import("node:fs");
-    for (const folder of ["parts", "views", "views/playground", "views/vectors", "text", "style", "fonts"]) {
+    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "text", "style", "fonts"]) {
       for (const name of readdirSync(new URL(`../${folder}`, import.meta.url))) if (/\.(js|css|woff2)$/.test(name)) files.push(`${folder}/${name}`);
     }
     let size = 0;

@@ -1,7 +1,7 @@
 // Starts the real program on a free port, and a proxy before it that can play a model of its own.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,9 +9,32 @@ import { join } from "node:path";
 /** What the proxy answers in place of the model: pieces of a stream, or nothing to pass the request on. */
 export const model = { /** @type {null | (() => AsyncGenerator<string>)} */ play: null };
 
+/** A pool that nobody can reach: port 9 discards, and nothing listens there. */
+const POOLS = `
+home = "frankfurt"
+[[pool]]
+name = "far"
+form = "openai"
+url = "http://127.0.0.1:9/v1"
+region = "paris"
+[[pool.model]]
+name = "far-model"
+context_tokens = 4096
+`;
+
+const PRICES = `
+[[price]]
+model = "*"
+input = "1"
+output = "4"
+`;
+
 export async function start(binary) {
   const data = mkdtempSync(join(tmpdir(), "sampan-console-"));
-  const child = spawn(binary, ["up", "--listen", "127.0.0.1:0", "--data", data], { stdio: ["ignore", "pipe", "inherit"] });
+  writeFileSync(join(data, "pools.toml"), POOLS);
+  writeFileSync(join(data, "prices.toml"), PRICES);
+  const options = ["--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml")];
+  const child = spawn(binary, ["up", "--listen", "127.0.0.1:0", "--data", data, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((resolve, reject) => {
     let text = "";
     child.stdout.on("data", (piece) => {

@@ -1,6 +1,6 @@
 /** What runs, and how it is. */
 
-import { platform } from "../client.js";
+import { platform, recentRequests, usage } from "../client.js";
 import { fill, h } from "../parts/dom.js";
 import { copyButton } from "../parts/feedback.js";
 import { tabs } from "../parts/form.js";
@@ -8,11 +8,13 @@ import { icon } from "../parts/icon.js";
 import { snippets } from "../parts/snippets.js";
 import { spark } from "../parts/spark.js";
 import { every, loaded, notice } from "../parts/state.js";
-import { bytes, compact, count, decimal, t } from "../text.js";
+import { bytes, clockTime, compact, count, decimal, dollars, duration, t } from "../text.js";
 import { memoryBar, statePill } from "../parts/model.js";
 
 /** How often the figures are read, in milliseconds. */
 const LOOK_MS = 2000;
+/** Requests that are shown. */
+const LATEST = 5;
 
 /** @param {import("../app.js").Visit} visit */
 export async function show({ page, signal }) {
@@ -33,6 +35,9 @@ function draw(first, signal) {
   const figures = h("dl", { class: "grid figures" });
   const models = h("div", {});
   const line = spark(t("overview.speed"));
+  const latest = h("div", {});
+  /** @type {{ price: number, requests: number } | null} */
+  let spent = null;
   /** @param {import("../client.js").Platform} seen */
   const update = (seen) => {
     const sum = (/** @type {(model: import("../client.js").Model) => number | undefined} */ of) => seen.models.reduce((all, model) => all + (of(model) ?? 0), 0);
@@ -49,15 +54,41 @@ function draw(first, signal) {
         figure(t("overview.weights"), bytes(sum((model) => model.size_bytes)), t("overview.weights.text")),
         figure(t("overview.context"), compact(Math.max(0, ...seen.models.map((model) => model.context_tokens))), t("overview.context.text")));
     }
+    if (spent) tiles.push(figure(t("overview.spend"), dollars(spent.price), t("overview.requests", { count: compact(spent.requests) })));
     fill(figures, tiles);
     fill(models, seen.models.length === 0 ? notice({ icon: "models", title: t("models.empty"), text: t("models.empty.text") }) : list(seen.models));
   };
   update(first);
-  every(LOOK_MS, signal, async () => update(await platform(signal)));
+  // What the books and the last requests say is not waited for: the first picture needs neither.
+  const look = async (/** @type {import("../client.js").Platform} */ seen) => {
+    const [today, last] = await Promise.all([seen.parts?.books ? spend(signal) : null, recentRequests(signal).catch(() => [])]);
+    spent = today;
+    update(seen);
+    fill(latest, last.length === 0 ? notice({ icon: "logs", title: t("logs.empty"), text: t("logs.empty.text") }) : newest(last.slice(0, LATEST)));
+  };
+  look(first).catch(() => {});
+  every(LOOK_MS, signal, async () => look(await platform(signal)));
   return h("div", { class: "stack" }, figures,
     h("div", { class: "split" },
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.models")), h("a", { href: "#/models" }, t("overview.all"))), models),
+      h("div", { class: "stack" },
+        h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.models")), h("a", { href: "#/models" }, t("overview.all"))), models),
+        h("section", { class: "card" }, h("header", {}, h("h2", {}, t("overview.latest")), h("a", { href: "#/logs" }, t("overview.all"))), latest)),
       connect(first.models[0]?.id ?? "")));
+}
+
+/** What today cost; nothing where nobody may say. @param {AbortSignal} signal */
+async function spend(signal) {
+  const totals = await usage({ by: "all", from: new Date().toISOString().slice(0, 10) }, signal).catch(() => null);
+  if (!totals) return null;
+  return { price: totals.reduce((all, total) => all + total.price_micro, 0), requests: totals.reduce((all, total) => all + total.requests, 0) };
+}
+
+/** @param {import("../client.js").Seen[]} requests */
+function newest(requests) {
+  return h("ul", { class: "model-list" }, requests.map((request) => h("li", { class: "model" },
+    h("a", { class: "cut", href: `#/logs/${request.id}` }, request.model),
+    h("span", { class: "soft cut" }, `${clockTime(request.arrived_at_ms)} · ${request.route}`),
+    h("span", { class: "soft number" }, request.over_us === null ? t("logs.generating") : duration(request.over_us / 1000)))));
 }
 
 /**

@@ -6,7 +6,8 @@
 //! | `POST /admin/v1/models/load` | `{"model": …}`; answers when it is loaded |
 //! | `POST /admin/v1/models/unload` | `{"model": …}`; answers when its running requests are done |
 //!
-//! Where nobody manages models all are loaded, and the figures are absent.
+//! Where nobody manages models all are loaded, and the figures are absent. `parts` says what else this server has, so
+//! that the console shows no page of what is not there.
 
 use std::sync::Arc;
 
@@ -46,6 +47,10 @@ async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"), "managed": app.manage.is_some(), "ready": app.is_ready(),
         "models": models,
+        "parts": {
+            "accounts": app.directory.is_some(), "books": app.books.is_some(), "routes": app.routing.is_some(),
+            "vectors": app.buckets.is_some(),
+        },
     }))
 }
 
