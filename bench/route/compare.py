@@ -1,4 +1,7 @@
-"""Starts the stub, Sampan and LiteLLM on free ports, measures each alone, prints a table. Ends them by their own ids."""
+"""Starts the stub, Sampan and LiteLLM on free ports, measures each alone, prints a table. Ends them by their own ids.
+
+Sampan checks a key, reserves, settles and records every request; LiteLLM checks its master key and keeps no books.
+"""
 
 import json
 import os
@@ -10,6 +13,8 @@ import time
 import urllib.request
 
 SAMPAN, LOAD, LITELLM, SECONDS = sys.argv[1:5]
+# Whoever keeps no keys of its own takes this one.
+KEY = "sk-bench"
 CASES = [(1, ""), (1, "stream"), (32, ""), (32, "stream")]
 
 
@@ -53,10 +58,10 @@ def memory_mib(pid):
     return total / 1024
 
 
-def measure(name, url, model, process):
+def measure(name, url, key, process):
     rows = []
     for connections, kind in CASES:
-        command = [LOAD, "load", url, model, str(connections), SECONDS] + ([kind] if kind else [])
+        command = [LOAD, "load", url, "m", key, str(connections), SECONDS] + ([kind] if kind else [])
         row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         rows.append(row | {"name": name, "memory_mib": round(memory_mib(process.pid))})
     return rows
@@ -82,30 +87,40 @@ def main():
                 f'[[pool]]\nname = "stub"\nserver = "vllm"\nurl = "{stub_url}/v1"\nhealth.path = "/health"\n'
                 '[[pool.model]]\nname = "m"\n'
             )
+        prices = os.path.join(folder, "prices.toml")
+        with open(prices, "w") as file:
+            file.write('[[price]]\nmodel = "m"\ninput = "0.05"\noutput = "0.40"\n')
         with open(config, "w") as file:
             file.write(
                 "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/m\n"
                 f"      api_base: {stub_url}/v1\n      api_key: sk-none\n"
-                "litellm_settings:\n  telemetry: false\n"
+                f"litellm_settings:\n  telemetry: false\ngeneral_settings:\n  master_key: {KEY}\n"
             )
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         stub = subprocess.Popen([LOAD, "stub", str(stub_port)], **quiet)
         try:
             ready(f"{stub_url}/health", stub)
-            rows += measure("the stub itself", f"{stub_url}/v1", "m", stub)
-            up = [SAMPAN, "up", "--open", "--listen", f"127.0.0.1:{sampan_port}", "--data", folder, "--pools", pools]
-            sampan = subprocess.Popen([*up, "--kv-mib", "64"], **quiet)
+            rows += measure("the stub itself", f"{stub_url}/v1", KEY, stub)
+            up = [SAMPAN, "up", "--keys", "--credit", "--prices", prices, "--listen", f"127.0.0.1:{sampan_port}"]
+            data = ["--data", os.path.join(folder, "data")]
+            sampan = subprocess.Popen([*up, *data, "--pools", pools, "--kv-mib", "64"], **quiet)
             try:
                 ready(f"http://127.0.0.1:{sampan_port}/readyz", sampan)
-                rows += measure("Sampan", f"http://127.0.0.1:{sampan_port}/v1", "m", sampan)
+                pay = [SAMPAN, "admin", *data, "ledger", "deposit", "default", "100000"]
+                subprocess.run(pay, check=True, **quiet)
+                with open(os.path.join(data[1], "admin.key")) as file:
+                    key = file.read().strip()
+                rows += measure("Sampan", f"http://127.0.0.1:{sampan_port}/v1", key, sampan)
             finally:
                 stop(sampan)
+            audit = subprocess.run([SAMPAN, "admin", *data, "audit"], check=True, capture_output=True, text=True)
+            print(audit.stdout)
             serve = [LITELLM, "--config", config, "--host", "127.0.0.1", "--port", str(litellm_port)]
             environment = os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
             litellm = subprocess.Popen([*serve, "--num_workers", str(os.cpu_count())], env=environment, **quiet)
             try:
                 ready(f"http://127.0.0.1:{litellm_port}/health/liveliness", litellm)
-                rows += measure("LiteLLM", f"http://127.0.0.1:{litellm_port}/v1", "m", litellm)
+                rows += measure("LiteLLM", f"http://127.0.0.1:{litellm_port}/v1", KEY, litellm)
             finally:
                 stop(litellm)
         finally:
@@ -120,6 +135,13 @@ def main():
             f"| {row['name']} | {row['connections']} | {streamed} | {row['requests_per_second']:.0f} | {row['p50_ms']:.2f} "
             f"| {row['p99_ms']:.2f} | {added:.2f} | {row['memory_mib']} |"
         )
+    for ours in (row for row in rows if row["name"] == "Sampan"):
+        same = (ours["connections"], ours["stream"])
+        peer = next(row for row in rows if row["name"] == "LiteLLM" and (row["connections"], row["stream"]) == same)
+        times = ours["requests_per_second"] / peer["requests_per_second"]
+        part = ours["memory_mib"] / peer["memory_mib"]
+        streamed = "streamed" if ours["stream"] else "whole"
+        print(f"{ours['connections']} connections, {streamed}: {times:.1f} times the requests, {part:.2f} of the memory")
 
 
 main()

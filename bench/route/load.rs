@@ -1,7 +1,7 @@
 //! An upstream that costs next to nothing, and a load for whatever stands in front of it.
 //!
-//! `route_load stub PORT` answers for ever; `route_load load URL MODEL CONNECTIONS SECONDS [stream]` prints one line of
-//! JSON. `bench/route/run` plays them together.
+//! `route_load stub PORT` answers for ever; `route_load load URL MODEL KEY CONNECTIONS SECONDS [stream]` prints one line
+//! of JSON. `bench/route/run` plays them together.
 #![expect(clippy::print_stdout, reason = "the figures are printed")]
 
 use std::time::{Duration, Instant};
@@ -23,21 +23,23 @@ async fn main() -> anyhow::Result<()> {
             let _stub = Stub::steady(listener);
             std::future::pending().await
         }
-        ["load", url, model, connections, seconds, rest @ ..] => {
+        ["load", url, model, key, connections, seconds, rest @ ..] => {
             let load = Load {
                 url: format!("{url}/chat/completions"),
+                authorization: format!("Bearer {key}"),
                 body: body(model, rest.contains(&"stream")),
                 stream: rest.contains(&"stream"),
             };
             measure(load, connections.parse()?, Duration::from_secs(seconds.parse()?)).await
         }
-        _ => bail!("route_load stub PORT | route_load load URL MODEL CONNECTIONS SECONDS [stream]"),
+        _ => bail!("route_load stub PORT | route_load load URL MODEL KEY CONNECTIONS SECONDS [stream]"),
     }
 }
 
 #[derive(Clone)]
 struct Load {
     url: String,
+    authorization: String,
     body: String,
     stream: bool,
 }
@@ -85,7 +87,7 @@ async fn measure(load: Load, connections: usize, duration: Duration) -> anyhow::
 
 async fn ask(client: &reqwest::Client, load: &Load) -> anyhow::Result<()> {
     let sent = client.post(&load.url).header("content-type", "application/json").body(load.body.clone());
-    let answer = sent.header("authorization", "Bearer sk-bench").send().await?;
+    let answer = sent.header("authorization", &load.authorization).send().await?;
     let status = answer.status();
     let text = answer.text().await?;
     ensure!(status.is_success() && text.contains("lo"), "{status}: {text}");

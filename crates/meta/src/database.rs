@@ -107,6 +107,7 @@ pub trait Faults: Send + Sync {
 pub struct Database {
     flavour: Flavour,
     place: Arc<Place>,
+    schemas: Arc<[Schema]>,
     readers: AnyPool,
     writes: mpsc::Sender<Order>,
 }
@@ -145,7 +146,7 @@ impl Database {
         };
         let (writes, orders) = mpsc::channel(WRITES_WAITING_MAX);
         tokio::spawn(Writer::new(flavour, options, connection, wal, faults).run(orders));
-        Ok(Self { flavour, place: Arc::new(place), readers, writes })
+        Ok(Self { flavour, place: Arc::new(place), schemas: schemas.into(), readers, writes })
     }
 
     /// Which database it is.
@@ -158,6 +159,11 @@ impl Database {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// What its tables were made of.
+    pub(crate) fn schemas(&self) -> &[Schema] {
+        &self.schemas
     }
 
     /// A connection for reading. It sees every write that has answered.
@@ -211,7 +217,7 @@ impl Database {
     }
 }
 
-fn options(place: &Place) -> sqlx::Result<AnyConnectOptions> {
+pub(crate) fn options(place: &Place) -> sqlx::Result<AnyConnectOptions> {
     let url = match place {
         Place::File(path) => {
             // A path is not a URL: what means something there is written as its bytes.

@@ -1,6 +1,7 @@
 //! The one database behind everything that must not be forgotten, and who may do what.
 //!
 //! * `database`: SQLite in a file, or PostgreSQL at a URL. Many readers, one writer with group commit.
+//! * `backup`: the whole database as one file, and back.
 //! * `batch`: several statements in one go.
 //! * `schema`: tables by component; a database that a newer program wrote is refused.
 //! * `identity`: organisations, projects, keys, and the log of who changed what.
@@ -12,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+mod backup;
 mod batch;
 mod database;
 mod error;
@@ -21,6 +23,7 @@ mod scope;
 mod secret;
 mod writer;
 
+pub use backup::restore;
 pub use batch::{Answer, Batch, Value};
 pub use database::{Connection, Database, FLUSHED_WITHIN, Faults, Flavour, Moment, Place};
 pub use error::{Error, Result};

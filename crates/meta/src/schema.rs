@@ -30,7 +30,8 @@ impl Schema {
         applied
     }
 
-    async fn apply_in_transaction(&self, flavour: Flavour, connection: &mut Connection) -> Result<()> {
+    /// As [`Self::apply`], in a transaction that somebody else began.
+    pub(crate) async fn apply_in_transaction(&self, flavour: Flavour, connection: &mut Connection) -> Result<()> {
         if let Flavour::Postgres = flavour {
             sqlx::query(LOCK).execute(&mut *connection).await?;
         }

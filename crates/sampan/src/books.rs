@@ -13,7 +13,7 @@ use base::{Clock, Entropy};
 use chat::{Caller, Priority};
 use ledger::programme::Programmes;
 use ledger::{Ledger, Meter, MeterOptions, Options, PriceList};
-use meta::{Database, Place};
+use meta::{Database, Place, Schema};
 
 use crate::accounts;
 use crate::machine::{self, SystemEntropy};
@@ -37,19 +37,36 @@ pub(crate) struct Kept {
     pub(crate) database: Database,
 }
 
+/// What is in the database.
+const SCHEMAS: [Schema; 2] = [meta::SCHEMA, ledger::SCHEMA];
+
 /// Opens the database; `database` names another one than the file in the data folder.
 pub(crate) async fn database(data: &Path, database: Option<&str>) -> anyhow::Result<Database> {
-    let place = match database {
-        Some(text) => Place::parse(text)?,
-        None => {
-            std::fs::create_dir_all(data).with_context(|| format!("make the folder {}", data.display()))?;
-            Place::File(data.join(FILE))
-        }
-    };
+    let place = place(data, database)?;
     if let Place::File(file) = &place {
         accounts::protect(file)?;
     }
-    Ok(Database::open(place, &[meta::SCHEMA, ledger::SCHEMA]).await?)
+    Ok(Database::open(place, &SCHEMAS).await?)
+}
+
+/// Where the database is.
+fn place(data: &Path, database: Option<&str>) -> anyhow::Result<Place> {
+    match database {
+        Some(text) => Ok(Place::parse(text)?),
+        None => {
+            std::fs::create_dir_all(data).with_context(|| format!("make the folder {}", data.display()))?;
+            Ok(Place::File(data.join(FILE)))
+        }
+    }
+}
+
+/// Makes the database of a backup; there must be none.
+async fn restore(data: &Path, database: Option<&str>, file: &Path) -> anyhow::Result<()> {
+    let place = place(data, database)?;
+    let restored = meta::restore(file, &place, &SCHEMAS).await;
+    restored.with_context(|| format!("restore {} to {}", file.display(), place.shown()))?;
+    machine::say(&format!("restored {} to {}", file.display(), place.shown()));
+    Ok(())
 }
 
 /// The price list that was named, or the example.

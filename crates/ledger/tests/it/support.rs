@@ -16,7 +16,7 @@ pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 pub(crate) struct Fresh {
     pub(crate) place: Place,
     pub(crate) clock: Arc<ManualClock>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A place that holds nothing yet: a file, or a schema of its own on the server.
@@ -37,10 +37,14 @@ pub(crate) async fn fresh() -> Fresh {
         }
         Err(_) => Place::File(folder.path().join("sampan.db")),
     };
-    Fresh { place, clock: Arc::new(ManualClock::starting_at(NOW_MS)), _folder: folder }
+    Fresh { place, clock: Arc::new(ManualClock::starting_at(NOW_MS)), folder }
 }
 
 impl Fresh {
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn open(&self, owner: &str, credit_line_micro: Option<i64>) -> Ledger {
         self.open_with(owner, credit_line_micro, None).await
     }

@@ -78,6 +78,16 @@ pub(crate) enum AdminCommand {
     },
     /// Compute every rule of the books again.
     Audit,
+    /// Write accounts and books as they are now to a new file, beside a server that may be running.
+    Backup {
+        /// A SQLite database, also of a PostgreSQL one.
+        file: PathBuf,
+    },
+    /// Make the database of a backup. There must be none yet, and no server running on it.
+    Restore {
+        /// From `sampan admin backup`, of this version or an older one.
+        file: PathBuf,
+    },
     /// Show a price list, or check one.
     Prices {
         /// Default: the example.

@@ -38,11 +38,19 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let data = machine::data_folder(&admin.data.data());
+        if let AdminCommand::Restore { file } = &admin.command {
+            return super::restore(&data, admin.place.database.as_deref(), file).await;
+        }
         let database = super::database(&data, admin.place.database.as_deref()).await?;
         let clock: Arc<dyn Clock> = SystemClock::start();
         let directory = Directory::new(database.clone(), Arc::clone(&clock), Arc::new(SystemEntropy));
         if let AdminCommand::Identity(command) = &admin.command {
             return crate::admin::run(&data, admin.json, &directory, &*clock, command).await;
+        }
+        if let AdminCommand::Backup { file } = &admin.command {
+            database.back_up(file).await.with_context(|| format!("write the backup {}", file.display()))?;
+            machine::say(&format!("wrote {}", file.display()));
+            return Ok(());
         }
         let ledger = super::ledger(database, &clock, Options::default());
         let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
@@ -55,7 +63,10 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
                 print(&desk.ledger.invoice(&project, parse_day("month", month)?).await?)
             }
             AdminCommand::Audit => audit(&desk).await,
-            AdminCommand::Identity(_) | AdminCommand::Prices { .. } => Ok(()),
+            AdminCommand::Identity(_)
+            | AdminCommand::Prices { .. }
+            | AdminCommand::Backup { .. }
+            | AdminCommand::Restore { .. } => Ok(()),
             AdminCommand::Catalyst { command } => {
                 desk.programmes.first_start().await?;
                 catalyst::run(&desk, command).await

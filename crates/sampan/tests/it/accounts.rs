@@ -52,6 +52,23 @@ fn keys_are_made_asked_for_and_revoked() {
 }
 
 #[test]
+fn a_backup_makes_the_same_accounts_elsewhere() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = data.path().join("backup.db");
+    let backup = backup.to_str().unwrap();
+    assert!(run(data.path(), &["admin", "project", "new", "robots"]).status.success());
+    assert!(run(data.path(), &["admin", "backup", backup]).status.success());
+    assert_eq!(std::fs::metadata(backup).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(run(other.path(), &["admin", "restore", backup]).status.success());
+    for list in ["project", "key"] {
+        let listed = |folder| stdout(folder, &["admin", list, "ls", "--json"]);
+        assert_eq!(listed(data.path()), listed(other.path()));
+    }
+    assert!(refusal(other.path(), &["admin", "restore", backup]).contains("exists already"));
+    assert!(refusal(data.path(), &["admin", "backup", backup]).contains("exists already"));
+}
+
+#[test]
 fn what_cannot_be_done_is_named() {
     let data = tempfile::tempdir().unwrap();
     let refused = |arguments: &[&str], part: &str| {
