@@ -1,6 +1,6 @@
 //! An upstream that costs next to nothing, and a load for whatever stands in front of it.
 //!
-//! `route_load stub PORT` answers for ever; `route_load load URL MODEL KEY CONNECTIONS SECONDS [stream]` prints one line
+//! `route_load stub PORT` answers for ever; `route_load load URL MODEL KEY CONNECTIONS SECONDS [stream]` prints a line
 //! of JSON. `bench/route/run` plays them together.
 #![expect(clippy::print_stdout, reason = "the figures are printed")]
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use api::{App, Books};
+use axum::serve::ListenerExt as _;
 use base::Clock;
 use chat::{Embed, Generate, Manage as _};
 use engine::{Engine, Fleet, Machine, Options};
@@ -48,6 +49,12 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {}\nhint: --listen 127.0.0.1:0 takes a free port", up.listen))?;
     let address = listener.local_addr().context("ask for the address")?;
+    // A piece of a stream leaves at once: otherwise it waits for the acknowledgement of the one before, 40 ms.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection gathers small pieces");
+        }
+    });
     let clock: Arc<dyn Clock> = SystemClock::start();
     let (fleet, preloaded) = tokio::task::block_in_place(|| fleet(up, &clock))?;
     preload(&fleet, &preloaded).await?;
