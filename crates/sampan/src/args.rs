@@ -49,6 +49,13 @@ pub(crate) enum Command {
     },
     /// Look after projects and keys, and the books: accounts, usage, prices, programmes, audit.
     Admin(crate::books::args::Admin),
+    /// Check whether this machine is fit to run the platform, and say what to do where it is not.
+    Doctor(crate::doctor::Doctor),
+    /// Look at the settings and where they come from.
+    Config {
+        #[command(subcommand)]
+        command: crate::config::ConfigCommand,
+    },
     /// Print shell completions.
     Completions {
         /// For which shell.

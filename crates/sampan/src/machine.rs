@@ -72,6 +72,13 @@ pub(crate) fn data_folder(data: &Data) -> PathBuf {
     })
 }
 
+/// The file of settings: what SAMPAN_CONFIG names, or the one in the user's folder of settings.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
+pub(crate) fn config_file() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    folder("SAMPAN_CONFIG").unwrap_or_else(|| crate::config::default_file(folder("XDG_CONFIG_HOME"), folder("HOME")))
+}
+
 /// The processor with its threads.
 pub(crate) fn processor(processor: &Processor) -> anyhow::Result<Arc<Cpu>> {
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -85,6 +92,11 @@ pub(crate) fn processor(processor: &Processor) -> anyhow::Result<Arc<Cpu>> {
 /// Bytes of memory that the machine has; `None` where `/proc` does not say.
 pub(crate) fn memory_bytes() -> Option<u64> {
     proc_kib("/proc/meminfo", "MemTotal:").map(|kib| kib << 10)
+}
+
+/// Bytes of memory that nobody needs; `None` where `/proc` does not say.
+pub(crate) fn memory_free_bytes() -> Option<u64> {
+    proc_kib("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10)
 }
 
 /// The most memory that this process ever held, in bytes.

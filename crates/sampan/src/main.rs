@@ -10,7 +10,9 @@ mod bench;
 mod books;
 mod buckets;
 mod built_in;
+mod config;
 mod conversation;
+mod doctor;
 mod logits;
 mod machine;
 mod model;
@@ -22,12 +24,19 @@ mod vector_commands;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Arguments, Command, ModelCommand};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match config::command().and_then(|command| Ok(Arguments::from_arg_matches(&command.get_matches())?))
+    {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            machine::say(&format!("error: {error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
     // The first to install one: nothing has run yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
     machine::start_log(&arguments.log);
@@ -52,6 +61,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Route { command } => route_commands::run(&command),
         Command::Vectors { place, command } => vector_commands::run(&place, &command),
         Command::Admin(admin) => books::run(&admin),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Config { command } => config::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
             Ok(())
