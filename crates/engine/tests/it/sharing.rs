@@ -7,6 +7,9 @@ use futures::future::join_all;
 
 use crate::harness::{answer, continuation, prompt, small, start};
 
+/// How often two requests are sent at once until they meet in the cache.
+const ROUNDS_MAX: usize = 50;
+
 /// Prompts of all lengths; half of them greedy, half drawn by seed.
 fn requests(seed: u64, count: usize, longest: u64) -> Vec<GenerateRequest> {
     let mut rng = Rng::seeded(seed);
@@ -60,9 +63,15 @@ async fn put_back(fixture: &str) {
     // A cache in which the longest of them fits, and little beside it.
     let used = |answer: &Answer| answer.finish.usage.prompt_tokens + answer.finish.usage.output_tokens;
     let tokens = serial.iter().map(used).max().unwrap() as usize;
-    let tight = start(fixture, small(fixture, tokens.div_ceil(kernels::KV_BLOCK_TOKENS) as u64 + 1));
-    assert_eq!(together(&tight, &requests).await, serial);
-    assert!(tight.preemptions() > 0, "the cache was not tight at all");
+    // They press each other only if the second arrives before the first is done, which nothing here enforces.
+    for _ in 0..ROUNDS_MAX {
+        let tight = start(fixture, small(fixture, tokens.div_ceil(kernels::KV_BLOCK_TOKENS) as u64 + 1));
+        assert_eq!(together(&tight, &requests).await, serial);
+        if tight.preemptions() > 0 {
+            return;
+        }
+    }
+    panic!("the cache was not tight in any of {ROUNDS_MAX} rounds");
 }
 
 #[tokio::test]
