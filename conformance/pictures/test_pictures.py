@@ -1,0 +1,132 @@
+"""Pictures in every dialect, with the vendors' own clients, against a tiny model that sees.
+
+Its answers are the noise of random weights, but always the same noise: whichever dialect brings a picture, the same
+prompt is counted and the same answer comes back. That both are right is the business of the engine's tests.
+"""
+
+import base64
+import pathlib
+
+import anthropic
+import dashscope
+import ollama
+import openai
+import pytest
+
+FIXTURES = pathlib.Path(__file__).parents[2] / "fixtures"
+MODEL = "qwen3_vl"
+QUESTION = "What is this?"
+# As many tokens as the reference makes of image0.png and the question.
+PROMPT_TOKENS = 26
+LENGTH = 16
+
+
+def file(index=0):
+    return (FIXTURES / f"tiny/qwen3_vl/image{index}.png").read_bytes()
+
+
+def encoded(index=0):
+    return base64.b64encode(file(index)).decode()
+
+
+def address(index=0):
+    return f"data:image/png;base64,{encoded(index)}"
+
+
+@pytest.fixture(scope="module")
+def seeing(start_server):
+    running = start_server("--model", str(FIXTURES / "tiny/qwen3_vl"), "--precision", "exact", "--kv-format", "f32")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def gpt(seeing):
+    return openai.OpenAI(base_url=seeing.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+
+def ask(gpt, *parts, **settings):
+    content = [*parts, {"type": "text", "text": QUESTION}]
+    request = {"model": MODEL, "messages": [{"role": "user", "content": content}], "max_tokens": LENGTH}
+    return gpt.chat.completions.create(**{**request, "temperature": 0, **settings})
+
+
+def picture(url):
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.fixture(scope="module")
+def expected(gpt):
+    answer = ask(gpt, picture(address()))
+    assert answer.usage.prompt_tokens == PROMPT_TOKENS and answer.usage.completion_tokens == LENGTH
+    return answer.choices[0].message.content
+
+
+def test_the_picture_matters(gpt, expected):
+    other = ask(gpt, picture(address(2))).choices[0].message.content
+    assert other != expected
+
+
+def test_openai_streams_the_same(gpt, expected):
+    chunks = ask(gpt, picture(address()), stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == expected
+
+
+def test_responses(gpt, expected):
+    content = [{"type": "input_image", "image_url": address()}, {"type": "input_text", "text": QUESTION}]
+    request = {"model": MODEL, "input": [{"role": "user", "content": content}], "temperature": 0}
+    answer = gpt.responses.create(**request, max_output_tokens=LENGTH)
+    assert answer.output_text == expected and answer.usage.input_tokens == PROMPT_TOKENS
+
+
+def test_anthropic(seeing, expected):
+    claude = anthropic.Anthropic(base_url=seeing.url, api_key="none", max_retries=0, timeout=120)
+    source = {"type": "base64", "media_type": "image/png", "data": encoded()}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": QUESTION}]
+    request = {"model": MODEL, "messages": [{"role": "user", "content": content}]}
+    answer = claude.messages.create(**request, max_tokens=LENGTH, temperature=0)
+    assert "".join(block.text for block in answer.content if block.type == "text") == expected
+    assert claude.messages.count_tokens(**request).input_tokens == PROMPT_TOKENS
+
+
+def test_ollama(seeing, expected):
+    llama = ollama.Client(host=seeing.url, timeout=120)
+    assert "vision" in llama.show(MODEL).capabilities
+    message = {"role": "user", "content": QUESTION, "images": [file()]}
+    answer = llama.chat(MODEL, [message], options={"temperature": 0, "num_predict": LENGTH})
+    assert answer.message.content == expected and answer.prompt_eval_count == PROMPT_TOKENS
+
+
+def test_dashscope(seeing, expected):
+    dashscope.base_http_api_url = seeing.url + "/api/v1"
+    messages = [{"role": "user", "content": [{"image": address()}, {"text": QUESTION}]}]
+    settings = {"api_key": "none", "max_tokens": LENGTH, "temperature": 0.0}
+    answer = dashscope.MultiModalConversation.call(model=MODEL, messages=messages, **settings)
+    assert answer.status_code == 200, answer
+    assert answer.output.choices[0].message.content[0]["text"] == expected
+    assert answer.usage.input_tokens == PROMPT_TOKENS
+
+
+def test_frames_are_a_video(gpt):
+    clip = {"type": "video", "video": [address()] * 4, "fps": 2}
+    assert ask(gpt, clip).usage.prompt_tokens > PROMPT_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://example.org/cat.png", "not fetched"),
+        ("file:///etc/passwd", "not fetched"),
+        ("data:image/png;base64,AAAA", "neither PNG"),
+        ("data:image/png,AAAA", ";base64,"),
+    ],
+)
+def test_what_cannot_be_seen_is_refused_in_words(gpt, url, words):
+    with pytest.raises(openai.BadRequestError, match=words):
+        ask(gpt, picture(url))
+
+
+def test_a_model_that_reads_text_only_says_so(server):
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+    with pytest.raises(openai.BadRequestError, match="reads text only"):
+        ask(client, picture(address()), model="sampan-nano")
