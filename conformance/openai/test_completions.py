@@ -41,7 +41,9 @@ def test_several_prompts(complete):
     assert [choice.index for choice in answer.choices] == [0, 1]
 
 
-def test_suffix_is_refused_by_name(complete):
+def test_a_gap_is_filled(complete):
+    answer = complete(prompt="def add(a, b):\n", suffix="\n\nprint(add(1, 2))")
+    assert answer.choices[0].finish_reason in ("stop", "length")
     with pytest.raises(openai.BadRequestError) as caught:
-        complete(suffix="the end")
+        complete(suffix="the end", echo=True)
     assert "suffix" in caught.value.body["message"]

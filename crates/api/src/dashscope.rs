@@ -8,7 +8,7 @@
 //! | `POST /api/v1/services/rerank/text-rerank/text-rerank` | `top_n`, `return_documents`, `instruct` |
 //!
 //! A request streams if it has the header `X-DashScope-SSE: enable` or accepts `text/event-stream`. Refused by name:
-//! `enable_search`, `thinking_budget`, `logprobs`, `partial` messages, `plugins`, and every `output_type` but `dense`.
+//! `enable_search`, `logprobs`, `partial` messages, `plugins`, and every `output_type` but `dense`.
 //! Unknown parameters are passed over, as the vendor does. The compatible modes of the same service are the OpenAI and
 //! Anthropic dialects under its paths.
 

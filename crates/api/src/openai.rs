@@ -7,12 +7,12 @@
 //! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
 //! | `/v1/responses` | see `responses` |
 //! | `/v1/files`, `/v1/batches` | see `files` and `batches` |
-//! | `POST /v1/completions` | text or token prompts, several prompts, streaming, `n`, `echo`, log probabilities |
+//! | `POST /v1/completions` | text or token prompts, several, streaming, `n`, `echo`, log probabilities, `suffix` |
 //!
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
-//! than text, a `tool_choice` that forces a call, `suffix`, `best_of`. A field that the vendor does not document is
+//! than text, a `tool_choice` that forces a call, `best_of`. A field that the vendor does not document is
 //! refused as the vendor refuses it, except the widespread extensions `top_k`, `min_p`, `repetition_penalty`,
-//! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `chat_template_kwargs` and the message field
+//! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `thinking_budget`, `chat_template_kwargs` and the message field
 //! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them.
 
 mod batches;

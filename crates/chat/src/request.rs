@@ -136,6 +136,9 @@ pub struct GenerateRequest {
     pub model: String,
     /// What is continued.
     pub prompt: Prompt,
+    /// What stands behind the gap that the answer fills, the text prompt being what stands before it. Control tokens
+    /// in either are text then.
+    pub suffix: Option<String>,
     /// Tools that may be called.
     pub tools: Vec<Tool>,
     /// Whether they must be.
@@ -144,6 +147,8 @@ pub struct GenerateRequest {
     pub parallel_tool_calls: bool,
     /// Whether to reason first.
     pub thinking: Thinking,
+    /// Reasoning that has so many tokens is brought to its end, and the answer follows; `None`: it takes what it takes.
+    pub thinking_tokens_max: Option<u32>,
     /// Further variables of the chat template by name, for example `reasoning_effort`.
     pub template_variables: Map<String, Value>,
     /// What form the answer must have.
@@ -169,10 +174,12 @@ impl GenerateRequest {
             caller: None,
             model: model.into(),
             prompt,
+            suffix: None,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
             thinking: Thinking::Default,
+            thinking_tokens_max: None,
             template_variables: Map::new(),
             format: Format::Text,
             sampling: Sampling::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use base::{Clock, Rng};
-use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, Priority, StopRules};
+use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, Priority};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
@@ -17,6 +17,7 @@ use crate::checked;
 use crate::constraint::{Constrainer, Held};
 use crate::eyes::{Eyes, Look};
 use crate::figures::Figures;
+use crate::fill;
 use crate::output::Output;
 use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
@@ -341,12 +342,13 @@ impl Shared {
                 tokens,
                 sight,
                 most_tokens: request.max_tokens.unwrap_or(room).min(room),
-                ending_tokens: self.ending_tokens(&request.stop),
+                ending_tokens: self.ending_tokens(request),
                 stop_tokens: request.stop.tokens.clone(),
                 logprobs: request.logprobs,
                 scores_prompt: request.echo && request.logprobs.is_some(),
                 vocabulary: self.vocabulary,
                 output,
+                budget: self.text.budget(request)?,
                 constraint,
                 may_guess: self.guesses,
                 events: sender,
@@ -378,8 +380,12 @@ impl Shared {
         self.seeds.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
-    fn ending_tokens(&self, stop: &StopRules) -> Vec<u32> {
-        if stop.ignore_eos { Vec::new() } else { self.text.defaults.eos.clone() }
+    fn ending_tokens(&self, request: &GenerateRequest) -> Vec<u32> {
+        match (&request.suffix, &self.text.tokenizer) {
+            _ if request.stop.ignore_eos => Vec::new(),
+            (Some(_), Some(tokenizer)) => fill::ends(tokenizer),
+            _ => self.text.defaults.eos.clone(),
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 mod blocks;
+mod budget;
 mod checked;
 mod constraint;
 mod embedder;
@@ -28,6 +29,7 @@ mod error;
 mod eyes;
 mod facts;
 mod figures;
+mod fill;
 mod fleet;
 mod output;
 mod placeholders;

@@ -6,7 +6,9 @@ use chat::{Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result
 use models::Checkpoint;
 use models::text::{GenerationDefaults, TokenizerSource};
 
+use crate::budget::{Budget, CLOSING};
 use crate::eyes::{Eyes, Look, gathered};
+use crate::fill;
 use crate::placeholders::Placeholders;
 
 /// Tokenizer, template and sampling defaults of one model.
@@ -50,6 +52,14 @@ impl TextSide {
 
     /// Cost: linear in the text; milliseconds for long prompts, so it is called off the async threads.
     pub(crate) fn encode(&self, request: &GenerateRequest, now_ms: u64) -> Result<Encoded> {
+        if let Some(suffix) = &request.suffix {
+            let Prompt::Text(text) = &request.prompt else {
+                let why = "the prompt is not text".to_owned();
+                return Err(Error::Unsupported { what: "a suffix".to_owned(), why });
+            };
+            let tokens = fill::prompt(self.tokenizer()?, text, suffix)?;
+            return Ok(Encoded::text(tokens, OutputOptions::completion(request)));
+        }
         match &request.prompt {
             Prompt::Tokens(tokens) => Ok(Encoded::text(tokens.clone(), OutputOptions::completion(request))),
             Prompt::Text(text) => {
@@ -85,6 +95,12 @@ impl TextSide {
     /// Whether features of a picture stand in the place of this token.
     pub(crate) fn is_placeholder(&self, token: u32) -> bool {
         self.placeholders.as_ref().is_some_and(|placeholders| placeholders.is_placeholder(token))
+    }
+
+    /// How long the answer may reason.
+    pub(crate) fn budget(&self, request: &GenerateRequest) -> Result<Option<Budget>> {
+        let Some(most) = request.thinking_tokens_max else { return Ok(None) };
+        Ok(Some(Budget::new(most, self.tokenizer()?.encode(CLOSING, Specials::Parse)?)))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

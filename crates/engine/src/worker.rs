@@ -12,6 +12,7 @@ use kernels::Cpu;
 use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
 
+use crate::budget::Budget;
 use crate::constraint::{Constraint, Mask, Next};
 use crate::engine::Place;
 use crate::figures::{Figures, Pace};
@@ -58,6 +59,8 @@ pub(crate) struct Submission {
     /// Logits at and beyond this belong to no token.
     pub(crate) vocabulary: usize,
     pub(crate) output: Output,
+    /// How long it may reason.
+    pub(crate) budget: Option<Budget>,
     /// The form that the answer must have.
     pub(crate) constraint: Option<Constraint>,
     /// Whether its next tokens may be guessed.
@@ -484,7 +487,14 @@ impl Active {
             Ok(mask) => mask,
             Err(reason) => return Advance::Missed(reason),
         };
-        let token = submission.sampler.draw_allowed(logits, mask.as_ref().map(Mask::words));
+        let (reasons, spent) = (submission.output.in_reasoning(), submission.output.reasoning_tokens());
+        let token = match submission.budget.as_mut().and_then(|budget| budget.forced(reasons, spent)) {
+            Some(token) => {
+                submission.sampler.record(token);
+                token
+            }
+            None => submission.sampler.draw_allowed(logits, mask.as_ref().map(Mask::words)),
+        };
         self.output_tokens += 1;
         let mut stop = if submission.ending_tokens.contains(&token) {
             Some(StopMatch::EndOfTurn)

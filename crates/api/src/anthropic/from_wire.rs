@@ -157,6 +157,7 @@ fn conversation(body: &Value, id: RequestId, config: OutputConfig) -> Result<(Ge
     (request.tool_choice, request.parallel_tool_calls) = tool_choice(wire.tool_choice, &request.tools)?;
     let (thinking, budget) = thinking(wire.thinking)?;
     request.thinking = thinking;
+    request.thinking_tokens_max = budget.and_then(|budget| u32::try_from(budget).ok());
     request.format = config.format;
     if let Some(effort) = config.effort {
         request.template_variables.insert("reasoning_effort".to_owned(), effort);

@@ -17,7 +17,6 @@ const CHOICES_MAX: u32 = 4;
 const REFUSED: &[Refused] = &[
     Refused { field: "enable_search", harmless: fields::if_empty, why: "this server does not search the web" },
     Refused { field: "search_options", harmless: fields::if_empty, why: "this server does not search the web" },
-    Refused { field: "thinking_budget", harmless: fields::never, why: "use max_tokens" },
     Refused { field: "logprobs", harmless: fields::if_empty, why: "use the OpenAI API for them" },
     Refused { field: "top_logprobs", harmless: |value| value == 0, why: "use the OpenAI API for them" },
     Refused { field: "parallel_tool_calls", harmless: fields::always, why: "" },
@@ -88,6 +87,7 @@ fn call(body: &[u8], id: RequestId, is_multimodal: bool) -> Result<Call, Failure
         Some(true) => Thinking::On,
         Some(false) => Thinking::Off,
     };
+    request.thinking_tokens_max = parameters.thinking_budget;
     request.format = format(parameters.response_format)?;
     if let Some(most) = parameters.max_tokens {
         let in_range = u32::try_from(most).ok().filter(|&most| most > 0);

@@ -105,6 +105,7 @@ pub(super) struct ChatParameters {
     pub(super) tools: Option<Vec<Value>>,
     pub(super) tool_choice: Option<Value>,
     pub(super) enable_thinking: Option<bool>,
+    pub(super) thinking_budget: Option<u32>,
     pub(super) n: Option<u32>,
     pub(super) response_format: Option<Map<String, Value>>,
 }

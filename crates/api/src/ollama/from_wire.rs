@@ -12,7 +12,6 @@ use super::types::{ChatRequest, PromptRequest, WireMessage, WireOptions};
 use crate::fields::{self, Others, Refused};
 
 const REFUSED: &[Refused] = &[
-    Refused { field: "suffix", harmless: |value| value == "", why: "filling in the middle is not implemented" },
     Refused { field: "template", harmless: |value| value == "", why: "a model's own template is used" },
     Refused { field: "context", harmless: fields::if_empty, why: "it is deprecated, use /api/chat" },
     Refused { field: "logprobs", harmless: fields::if_empty, why: "use the OpenAI API for them" },
@@ -64,7 +63,8 @@ fn format(wire: Option<Value>) -> Result<Format, Failure> {
 pub(super) fn prompt(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let wire: PromptRequest = fields::read(&fields::object(body, Others::Ignored, REFUSED)?)?;
     let loads = wire.prompt.is_empty();
-    let prompt = if wire.raw == Some(true) {
+    let suffix = wire.suffix.filter(|suffix| !suffix.is_empty());
+    let prompt = if wire.raw == Some(true) || suffix.is_some() {
         Prompt::Text(wire.prompt)
     } else {
         let system = wire.system.filter(|system| !system.is_empty()).map(|text| Message::text(Role::System, text));
@@ -73,6 +73,7 @@ pub(super) fn prompt(body: &[u8], id: RequestId) -> Result<Call, Failure> {
         Prompt::Messages(system.into_iter().chain([user]).collect())
     };
     let mut request = GenerateRequest::new(id, without_tag(wire.model), prompt);
+    request.suffix = suffix;
     request.format = format(wire.format)?;
     finish(&mut request, wire.think.as_ref(), wire.options)?;
     Ok(Call { request, stream: wire.stream.unwrap_or(true), loads })

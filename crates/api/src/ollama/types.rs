@@ -42,6 +42,7 @@ pub(super) struct WireFunction {
 #[derive(Deserialize)]
 pub(super) struct PromptRequest {
     pub(super) model: String,
+    pub(super) suffix: Option<String>,
     #[serde(default)]
     pub(super) prompt: String,
     pub(super) system: Option<String>,

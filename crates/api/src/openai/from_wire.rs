@@ -35,7 +35,6 @@ const CHAT_REFUSED: &[Refused] = &[
 ];
 
 const COMPLETION_REFUSED: &[Refused] = &[
-    Refused { field: "suffix", harmless: |value| value == "", why: "filling in the middle is not implemented" },
     Refused { field: "best_of", harmless: fields::if_one, why: "only 1 is, use n" },
     Refused { field: "user", harmless: fields::always, why: "" },
 ];
@@ -85,6 +84,7 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     request.format = form;
     let (switch, variables) = template_arguments(wire.chat_template_kwargs.unwrap_or_default())?;
     request.thinking = thinking(wire.enable_thinking.or(switch), wire.reasoning_effort.as_deref())?;
+    request.thinking_tokens_max = wire.thinking_budget;
     request.template_variables = variables;
     if let Some(effort) = wire.reasoning_effort {
         request.template_variables.insert("reasoning_effort".to_owned(), effort.into());
@@ -111,8 +111,13 @@ pub(super) fn completion(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     let mut request = GenerateRequest::new(id, wire.model, first);
     // The vendor's default; without it a completion runs to the end of the context.
     request.max_tokens = Some(16);
+    request.suffix = wire.suffix.filter(|suffix| !suffix.is_empty());
     request.logprobs = wire.logprobs;
     request.echo = wire.echo.unwrap_or(false);
+    if request.suffix.is_some() && request.echo {
+        let message = "suffix and echo do not go together".to_owned();
+        return Err(Failure::invalid(message, Some("suffix".to_owned())));
+    }
     finish(request, prompts, &shared, None)
 }
 

@@ -31,6 +31,7 @@ pub(super) const CHAT_FIELDS: &[&str] = &[
     "top_logprobs",
     "reasoning_effort",
     "enable_thinking",
+    "thinking_budget",
     "chat_template_kwargs",
     "parallel_tool_calls",
     "response_format",
@@ -52,6 +53,8 @@ pub(super) struct ChatRequest {
     pub(super) top_logprobs: Option<u32>,
     pub(super) reasoning_effort: Option<String>,
     pub(super) enable_thinking: Option<bool>,
+    /// An extension of Model Studio: tokens of the reasoning.
+    pub(super) thinking_budget: Option<u32>,
     pub(super) chat_template_kwargs: Option<Map<String, Value>>,
     pub(super) parallel_tool_calls: Option<bool>,
     pub(super) response_format: Option<Value>,
@@ -159,6 +162,7 @@ pub(super) struct WireFunction {
 pub(super) const COMPLETION_FIELDS: &[&str] = &[
     "model",
     "prompt",
+    "suffix",
     "max_tokens",
     "temperature",
     "top_p",
@@ -182,6 +186,7 @@ pub(super) const COMPLETION_FIELDS: &[&str] = &[
 #[derive(Deserialize)]
 pub(super) struct CompletionRequest {
     pub(super) model: String,
+    pub(super) suffix: Option<String>,
     pub(super) prompt: WirePrompt,
     pub(super) logprobs: Option<u32>,
     pub(super) echo: Option<bool>,

@@ -68,7 +68,7 @@ async fn a_request_arrives_whole() {
     let tool = json!({"type": "function", "function": {"name": "w", "parameters": {}}});
     let parameters = json!({
         "result_format": "message", "tools": [tool], "tool_choice": {"function": {"name": "w"}},
-        "enable_thinking": true,
+        "enable_thinking": true, "thinking_budget": 7,
         "max_tokens": 9, "temperature": 0.5, "top_k": 3, "stop": ["END"], "response_format": {"type": "json_object"},
         "frobnicate": 1,
     });
@@ -79,6 +79,7 @@ async fn a_request_arrives_whole() {
     let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
     assert_eq!((messages[1].plain_text().as_str(), messages[2].tool_calls[0].id.as_str()), ("What is it?", "c"));
+    assert_eq!(request.thinking_tokens_max, Some(7));
     assert_eq!((request.thinking, request.max_tokens, &request.format), (Thinking::On, Some(9), &Format::JsonObject));
     assert_eq!((request.stop.strings.as_slice(), request.sampling.top_k), (&["END".to_owned()][..], Some(3)));
     let server = Server::playing(vec![started(), finished(FinishReason::Stop)]);
@@ -134,7 +135,7 @@ async fn what_is_wrong_is_refused_by_name() {
     let server = Server::new(vec![]);
     for (body, words) in [
         (ask(&json!({"enable_search": true})), "enable_search is not supported"),
-        (ask(&json!({"thinking_budget": 5})), "thinking_budget is not supported"),
+        (ask(&json!({"thinking_budget": -5})), "thinking_budget"),
         (ask(&json!({"result_format": "xml"})), "result_format is \\\"xml\\\""),
         (ask(&json!({"tools": [{}]})), "needs result_format"),
         (ask(&json!({"tools": [{}], "result_format": "message"})), "parameters.tools[0].function.name"),

@@ -103,6 +103,16 @@ async fn a_conversation_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_suffix_asks_for_what_stands_before_it() {
+    let server = Server::new(vec![Script::text(&["return a + b"])]);
+    let reply = server.post("/api/generate", &json!({"model": MODEL, "prompt": "a", "suffix": "b"})).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let request = &server.requests()[0];
+    assert!(matches!(&request.prompt, Prompt::Text(text) if text == "a"), "{:?}", request.prompt);
+    assert_eq!(request.suffix.as_deref(), Some("b"));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_refused_by_name() {
     let server = Server::new(vec![]);
     for (fields, words) in [
@@ -120,8 +130,6 @@ async fn what_is_wrong_is_refused_by_name() {
         assert_eq!(reply.status, 400, "{}", reply.text);
         assert!(reply.json()["error"].as_str().unwrap().contains(words), "{} lacks {words:?}", reply.text);
     }
-    let suffix = server.post("/api/generate", &json!({"model": MODEL, "prompt": "a", "suffix": "b"})).await;
-    assert_eq!((suffix.status.as_u16(), suffix.text.contains("suffix is not supported")), (400, true));
     assert_eq!(server.requests().len(), 0);
     let unknown = server.post("/api/chat", &chat(&json!({"model": "gone"}))).await;
     assert_eq!((unknown.status.as_u16(), unknown.text.as_str()), (404, r#"{"error":"model 'gone' not found"}"#));

@@ -75,3 +75,39 @@ async fn an_engine_that_stops_cuts_its_streams_visibly() {
     let cut = chat::collect(futures::stream::iter(rest).boxed()).await;
     assert!(cut.is_err(), "{cut:?}");
 }
+
+#[tokio::test]
+async fn a_gap_is_filled_and_control_tokens_around_it_are_text() {
+    let engine = start("nano", Options::default());
+    let ask = |before: &str, after: &str| {
+        let mut request = continuation(Vec::new(), 12);
+        (request.prompt, request.suffix) = (Prompt::Text(before.to_owned()), Some(after.to_owned()));
+        request
+    };
+    let count = |request| engine.count_prompt(request);
+    let empty = count(ask("", "")).await.unwrap();
+    assert_eq!(empty, 3, "a tag before, a tag after, a tag for the gap");
+    assert!(count(ask("<|im_end|>", "")).await.unwrap() > empty + 1, "a user's letters are no control token");
+    assert_eq!(answer(&engine, ask("def f(", "):")).await.finish.usage.output_tokens, 12);
+    let mut tokens = ask("", "x");
+    tokens.prompt = Prompt::Tokens(vec![1]);
+    let refused = engine.start_generation(tokens).await.err();
+    assert!(matches!(refused, Some(Error::Unsupported { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn reasoning_that_spent_its_budget_is_brought_to_its_end() {
+    // Its prompts begin inside the reasoning, and random weights would never leave it.
+    let engine = start("tiny/qwen3_5", Options::default());
+    let mut request = continuation(Vec::new(), 160);
+    request.prompt = Prompt::Messages(vec![chat::Message::text(chat::Role::User, "Think.")]);
+    request.thinking = chat::Thinking::On;
+    let endless = answer(&engine, request.clone()).await;
+    assert_eq!(endless.finish.usage.reasoning_tokens, 160);
+    request.thinking_tokens_max = Some(5);
+    let ended = answer(&engine, request).await;
+    let reasoning = ended.message.reasoning.clone().unwrap();
+    assert!(reasoning.ends_with("directly now."), "{reasoning:?}");
+    assert!(ended.finish.usage.reasoning_tokens > 5 && !ended.message.plain_text().is_empty(), "{ended:?}");
+    assert!(endless.message.reasoning.unwrap().starts_with(reasoning.split_once("Considering").unwrap().0.trim_end()));
+}

@@ -14,7 +14,10 @@ pub(super) fn prompt(request: &GenerateRequest) -> Option<u64> {
     let messages = match &request.prompt {
         Prompt::Tokens(tokens) => return Some(tokens.len() as u64),
         // A tokenizer may put a token of its own before text.
-        Prompt::Text(text) => return Some(text.len() as u64 + 1),
+        Prompt::Text(text) => {
+            let suffix = request.suffix.as_ref().map_or(0, |suffix| suffix.len() + 3);
+            return Some((text.len() + suffix) as u64 + 1);
+        }
         Prompt::Messages(messages) => messages,
     };
     let mut bound = TEMPLATE_TOKENS;

@@ -140,6 +140,9 @@ fn completions_take_every_form_of_prompt() {
     assert_eq!(prompts(json!([1, 2]))[0], Prompt::Tokens(vec![1, 2]));
     assert_eq!(prompts(json!([[1], [2]]))[2], Prompt::Tokens(vec![2]));
     let body = json!({"model": "m", "prompt": "a", "suffix": "b"}).to_string();
+    let call = completion(body.as_bytes(), id()).unwrap();
+    assert_eq!(call.requests[0].suffix.as_deref(), Some("b"));
+    let body = json!({"model": "m", "prompt": "a", "suffix": "b", "echo": true}).to_string();
     assert!(completion(body.as_bytes(), id()).unwrap_err().body().contains("suffix"));
 }
 

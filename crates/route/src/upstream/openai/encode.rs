@@ -46,6 +46,9 @@ pub(in crate::upstream) fn completion(request: &GenerateRequest, model: &str, se
         return Err(unsupported("a form of the answer", "a completion has none"));
     }
     body.insert("prompt".to_owned(), prompt);
+    if let Some(suffix) = &request.suffix {
+        body.insert("suffix".to_owned(), suffix.as_str().into());
+    }
     Ok(Value::Object(body))
 }
 
