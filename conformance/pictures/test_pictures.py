@@ -84,7 +84,7 @@ def test_anthropic(seeing, expected):
     source = {"type": "base64", "media_type": "image/png", "data": encoded()}
     content = [{"type": "image", "source": source}, {"type": "text", "text": QUESTION}]
     request = {"model": MODEL, "messages": [{"role": "user", "content": content}]}
-    answer = claude.messages.create(**request, max_tokens=LENGTH, temperature=0)
+    answer = claude.messages.create(**request, max_tokens=LENGTH, extra_body={"temperature": 0})
     assert "".join(block.text for block in answer.content if block.type == "text") == expected
     assert claude.messages.count_tokens(**request).input_tokens == PROMPT_TOKENS
 

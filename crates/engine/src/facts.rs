@@ -17,7 +17,7 @@ pub(crate) fn of(checkpoint: &Checkpoint, text: &TextSide) -> ModelFacts {
         weight_format: most_common(bytes_by_format),
         parameters: checkpoint.config.parameters().0,
         size_bytes,
-        vision: text.eyes.is_some(),
+        vision: checkpoint.config.vision.is_some(),
         tools: text.template.as_ref().is_some_and(|template| template.tool_format().is_some()),
         thinking: text.template.is_some() && chat_template.contains("enable_thinking"),
         chat_template,
