@@ -77,7 +77,7 @@ def test_thinking(ask, thinking):
 def test_refusals(ask):
     unknown = ask(model="no-such-model")
     assert (unknown.status_code, unknown.code) == (404, "ModelNotFound") and "no-such-model" in unknown.message
-    wrong = ask(thinking_budget=5)
+    wrong = ask(thinking_budget=-5)
     assert (wrong.status_code, wrong.code) == (400, "InvalidParameter") and "thinking_budget" in wrong.message
     streamed = list(ask(max_tokens=0, stream=True))
     assert streamed[-1].status_code == 400 and "max_tokens" in streamed[-1].message
