@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-WORK, MAXMIN, SAMPAN = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+# Peers leave files where they run, so they run in the work folder, and every path is absolute.
+WORK, MAXMIN, SAMPAN = Path(sys.argv[1]).resolve(), os.path.abspath(sys.argv[2]), os.path.abspath(sys.argv[3])
 FIXTURE = Path("fixtures/hpn/packet_htsim.json")
 ROUNDS = 3
 
@@ -22,7 +23,7 @@ def printed_ms(*command):
 
 def process_ms(*command):
     start = time.monotonic()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, cwd=WORK)
     return 1e3 * (time.monotonic() - start)
 
 
@@ -32,6 +33,12 @@ def row(name, ours, theirs=None):
         ratio = statistics.median(their / our for our, their in zip(ours, theirs))
         line += f" {statistics.median(theirs):12.1f} ms   {ratio:.0f} times as fast"
     print(line, flush=True)
+
+
+def in_turns(name, ours, theirs):
+    """A row of two programs, one after the other in every round; of ours alone where there is no peer."""
+    rounds = [(process_ms(*ours), process_ms(*theirs) if theirs else None) for _ in range(ROUNDS)]
+    row(name, [our for our, _ in rounds], [their for _, their in rounds] if theirs else None)
 
 
 def simgrid():
@@ -92,23 +99,26 @@ def htsim(folder):
         path = WORK / "case.json"
         path.write_text(json.dumps({**reference, "cases": [case]}))
         command = htsim_command(folder, case) if folder else None
-        ours = [process_ms(SAMPAN, "net", "check", str(path)) for _ in range(ROUNDS)]
-        theirs = [process_ms(*command)] * ROUNDS if command else None
-        row(case["name"], ours, theirs)
+        in_turns(case["name"], (SAMPAN, "net", "check", str(path)), command)
 
 
 def simai(workload, peer):
     print("SimAI's example of 9,216 GPUs, whole processes: `net simai` and SimAI_analytical")
-    ours = [process_ms(SAMPAN, "net", "simai", workload, "--gpus", "9216") for _ in range(ROUNDS)]
     options = ["-w", workload, "-g", "9216", "-nv", "360", "-nic", "48.5", "-n_p_s", "8", "-g_p_s", "8", "-r", "bench-"]
-    row("example/workload_analytical.txt", ours, [process_ms(peer, *options) for _ in range(ROUNDS)] if peer else None)
+    ours = (SAMPAN, "net", "simai", workload, "--gpus", "9216")
+    in_turns("example/workload_analytical.txt", ours, [peer, *options] if peer else None)
+
+
+def absolute(variable):
+    path = os.environ.get(variable)
+    return os.path.abspath(path) if path else None
 
 
 def main():
     simgrid()
-    htsim(os.environ.get("HTSIM"))
+    htsim(absolute("HTSIM"))
     if "SIMAI_WORKLOAD" in os.environ:
-        simai(os.environ["SIMAI_WORKLOAD"], os.environ.get("SIMAI"))
+        simai(absolute("SIMAI_WORKLOAD"), absolute("SIMAI"))
 
 
 main()

@@ -6,7 +6,7 @@
 //! | `POST /api/embed`, `POST /api/embeddings` | texts, `dimensions`, `truncate` |
 //! | `GET /api/tags`, `POST /api/show`, `GET /api/ps`, `GET /api/version` | what there is to say of a model |
 //!
-//! Refused by name: `format`, `template`, `context`, `logprobs`, and options for ways of sampling that we do
+//! Refused by name: `template`, `context`, `logprobs`, and options for ways of sampling that we do
 //! not have. Options that say how a model is loaded (`num_ctx`, `num_gpu`, …) and `keep_alive` are the server's
 //! business: they change nothing. Unknown fields are passed over, as the vendor does. Models have no digest: only their
 //! name is sure, so the field is empty. Pulling, pushing and copying models is not part of it.

@@ -11,6 +11,7 @@ use base::Clock as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use ledger::calendar::show_time;
 use serde::Serialize;
 
 use crate::args::Data;
@@ -205,7 +206,7 @@ fn clock(data: &Path) -> Check {
     let now_ms = machine::SystemClock::start().now_ms();
     let advice = "set the clock, for example with `timedatectl set-ntp true`: signatures and budgets need it";
     if now_ms < CLOCK_MS_MIN {
-        return Check::of("clock", format!("{now_ms} ms since 1970, which is long ago"), Health::Bad, advice);
+        return Check::of("clock", format!("{}, which is long ago", show_time(now_ms)), Health::Bad, advice);
     }
     let newest = fs::read_dir(data).into_iter().flatten().flatten().filter_map(|entry| {
         let changed = entry.metadata().ok()?.modified().ok()?;
@@ -216,7 +217,7 @@ fn clock(data: &Path) -> Check {
             let found = format!("{} s before the newest file of {}", (changed_ms - now_ms) / 1000, data.display());
             Check::of("clock", found, Health::Bad, advice)
         }
-        _ => Check::good("clock", format!("{now_ms} ms since 1970")),
+        _ => Check::good("clock", show_time(now_ms)),
     }
 }
 

@@ -76,6 +76,7 @@ fn parameters(request: &GenerateRequest) -> Result<Map<String, Value>, Fault> {
         Thinking::On => put("enable_thinking", Some(true.into())),
         Thinking::Off => put("enable_thinking", Some(false.into())),
     }
+    put("thinking_budget", request.thinking_tokens_max.map(Into::into));
     match &request.format {
         Format::Text => {}
         Format::JsonObject => put("response_format", Some(json!({"type": "json_object"}))),

@@ -92,6 +92,30 @@ async fn the_dashscope_form_holds_everything() {
 }
 
 #[tokio::test]
+async fn a_budget_for_thoughts_is_told_where_the_form_has_one() {
+    let ask = |request: &mut chat::GenerateRequest| {
+        (request.thinking, request.thinking_tokens_max, request.max_tokens) = (Thinking::On, Some(1500), Some(4000));
+    };
+    let body = sent(Form::Anthropic, Server::Other, ask).await.unwrap();
+    assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 1500}));
+    let body = sent(Form::DashScope, Server::Other, ask).await.unwrap();
+    assert_eq!(body["parameters"]["thinking_budget"], json!(1500));
+    let body = sent(Form::OpenAi, Server::Sampan, ask).await.unwrap();
+    assert_eq!(body["thinking_budget"], json!(1500));
+    let body = sent(Form::OpenAi, Server::Vllm, ask).await.unwrap();
+    assert!(body.get("thinking_budget").is_none());
+}
+
+#[tokio::test]
+async fn a_suffix_goes_with_the_text_before_it() {
+    let ask = |request: &mut chat::GenerateRequest| {
+        (request.prompt, request.suffix) = (Prompt::Text("a".into()), Some("b".into()));
+    };
+    let body = sent(Form::OpenAi, Server::Vllm, ask).await.unwrap();
+    assert_eq!((&body["prompt"], &body["suffix"]), (&json!("a"), &json!("b")));
+}
+
+#[tokio::test]
 async fn what_a_form_cannot_say_is_refused_by_name() {
     async fn check(form: Form, server: Server, name: &str, change: impl FnOnce(&mut chat::GenerateRequest)) {
         let error = sent(form, server, change).await.unwrap_err();

@@ -34,10 +34,11 @@ pub(in crate::upstream) fn messages(
     put("top_k", sampling.top_k.filter(|&count| count > 0).map(Into::into));
     put("stop_sequences", (!request.stop.strings.is_empty()).then(|| request.stop.strings.as_slice().into()));
     if request.thinking == Thinking::On {
-        // Half for thoughts, half for the answer; the vendor has no such default.
-        let budget = (most / 2).max(BUDGET_TOKENS_MIN);
+        // If nobody says: half for thoughts, half for the answer; the vendor has no such default.
+        let budget = request.thinking_tokens_max.unwrap_or(most / 2).max(BUDGET_TOKENS_MIN);
         if budget >= most {
-            return Err(unsupported("thinking", "Anthropic's API needs more than 1024 max_tokens for it"));
+            let why = "Anthropic's API needs more max_tokens than its budget for thoughts, which is 1024 or more";
+            return Err(unsupported("thinking", why));
         }
         put("thinking", Some(json!({"type": "enabled", "budget_tokens": budget})));
     }

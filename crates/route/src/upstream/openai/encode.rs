@@ -201,9 +201,13 @@ fn format(format: &Format, server: Server, body: &mut Map<String, Value>) -> Res
 }
 
 /// Switches reasoning where the server has a switch. One without a switch is taken not to reason unless it is told an
-/// effort, so `Off` needs nothing there.
+/// effort, so `Off` needs nothing there. A budget is told to whoever knows it. With others `max_tokens` alone bounds
+/// the reasoning: a dialect whose clients always name a budget would find no such server.
 fn thinking(request: &GenerateRequest, server: Server, body: &mut Map<String, Value>) -> Result<(), Fault> {
     let mut variables = request.template_variables.clone();
+    if let Some(budget) = request.thinking_tokens_max.filter(|_| server == Server::Sampan) {
+        body.insert("thinking_budget".to_owned(), budget.into());
+    }
     if server.knows("chat_template_kwargs") {
         match request.thinking {
             Thinking::Default => {}
