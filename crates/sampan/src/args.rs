@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Talk to a model in the terminal.
     Chat(Chat),
+    /// Watch what a server does: requests, tokens per second, memory for keys and values, spend.
+    Top(crate::top::Top),
     /// Look at models.
     Model {
         #[command(subcommand)]
@@ -55,6 +57,12 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         command: crate::config::ConfigCommand,
+    },
+    /// Write manual pages: one of every command.
+    Man {
+        /// Folder that they are written to; without one the page of `sampan` goes to stdout.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Print shell completions.
     Completions {
@@ -179,6 +187,12 @@ pub(crate) struct Chat {
     /// Instructions that stand before the conversation.
     #[arg(long)]
     pub(crate) system: Option<String>,
+    /// Go on with the last conversation. `/chats` lists the others.
+    #[arg(long = "continue")]
+    pub(crate) is_continued: bool,
+    /// A text or a picture that goes with the first question. May be repeated.
+    #[arg(long = "file", value_name = "PATH")]
+    pub(crate) files: Vec<PathBuf>,
     /// 0 always picks the most likely word.
     #[arg(long)]
     pub(crate) temperature: Option<f32>,

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Subcommand};
 use serde_json::json;
 use toml::{Table, Value};
 
-use crate::args::Arguments;
+use crate::args::{Arguments, Command};
 use crate::machine;
 
 /// Bytes of the file at most.
@@ -43,13 +43,53 @@ pub(crate) struct Show {
     json: bool,
 }
 
-/// The command line, with what the file says as defaults.
+/// The command line, with what the file says as defaults. With it, what is wrong with the file, if that is no reason
+/// not to run the command: the doctor tells it.
 ///
 /// # Errors
 /// If the file cannot be read, is no TOML, or sets what no command knows.
-pub(crate) fn command() -> anyhow::Result<clap::Command> {
+pub(crate) fn arguments() -> anyhow::Result<(Arguments, Option<anyhow::Error>)> {
     let file = machine::config_file();
-    with_defaults(Arguments::command(), &read(&file)?, &file)
+    let given = machine::arguments();
+    let wrong = match command(&file).map(|command| command.try_get_matches_from(&given)) {
+        Ok(Ok(matches)) => {
+            let arguments = Arguments::from_arg_matches(&matches)?;
+            let is_doctor = matches!(arguments.command, Command::Doctor(_));
+            return Ok((arguments, if is_doctor { unfit(&file) } else { None }));
+        }
+        Ok(Err(error)) => error.into(),
+        Err(error) => error,
+    };
+    // Either the file is wrong or the command line is: without the file it shows which.
+    let arguments = match Arguments::command().try_get_matches_from(&given) {
+        Ok(matches) => Arguments::from_arg_matches(&matches)?,
+        // Help, a version and bad usage are clap's to print, with its exit codes.
+        Err(error) => wrong.downcast::<clap::Error>().unwrap_or(error).exit(),
+    };
+    match arguments.command {
+        Command::Doctor(_) => Ok((arguments, Some(unfit(&file).unwrap_or(wrong)))),
+        _ => Err(wrong),
+    }
+}
+
+fn command(file: &Path) -> anyhow::Result<clap::Command> {
+    with_defaults(Arguments::command(), &read(file)?, file)
+}
+
+/// Why `sampan up` would not start with this file.
+fn unfit(file: &Path) -> Option<anyhow::Error> {
+    let tried = command(file).and_then(|command| {
+        let tried = command.try_get_matches_from(["sampan", "up"]);
+        tried.map(drop).map_err(|error| anyhow::anyhow!("`sampan up` would not start: {}", brief(&error)))
+    });
+    tried.err()
+}
+
+/// The first line of what clap says, without its prefix.
+fn brief(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
 }
 
 /// # Errors

@@ -1,14 +1,18 @@
 //! `sampan chat`: a conversation in the terminal.
 
+mod attached;
+mod kept;
+
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use base::{Clock, RequestId, Rng};
-use chat::{Collector, Event, FinishReason, GenerateRequest, Message, Prompt, Role, Thinking};
+use chat::{Collector, Event, FinishReason, GenerateRequest, Message, Part, Prompt, Role, Thinking};
 use engine::{Engine, Options};
 use futures::StreamExt as _;
+use ledger::calendar::show_time;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, Editor};
 
@@ -18,17 +22,29 @@ use crate::{built_in, shelf, up};
 
 const HELP: &str = "\
 /help            this text
+/file PATH       a text or a picture that goes with the next question
 /system TEXT     instructions before the conversation; without TEXT: none
 /think on|off    whether the model reasons first, where it can
 /forget          begin a new conversation
 /undo            take the last question and its answer back
+/chats           the conversations of before; /open NUMBER goes on with one
 /quit            leave (also Ctrl-D)
 Ctrl-C stops an answer. A line that ends in \\ goes on in the next.";
+
+/// Conversations that `/chats` lists.
+const LISTED: usize = 20;
 
 struct Talk<'a> {
     chat: &'a Chat,
     engine: Engine,
     messages: Vec<Message>,
+    /// What goes with the next question.
+    files: Vec<Part>,
+    /// Where conversations are kept, and the file of this one.
+    folder: PathBuf,
+    file: PathBuf,
+    /// A person talks, who may want to go on later; a script does not.
+    is_kept: bool,
     thinking: Thinking,
     ids: Rng,
     is_colourful: bool,
@@ -46,10 +62,15 @@ pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
     };
     let engine = up::start(&entry, &machine::processor(&chat.processor)?, &clock, options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let folder = data.join("chats");
     let mut talk = Talk {
         chat,
         engine,
         messages: chat.system.iter().map(|text| Message::text(Role::System, text.as_str())).collect(),
+        files: Vec::new(),
+        file: kept::fresh(&folder, clock.now_ms()),
+        folder,
+        is_kept: std::io::stdin().is_terminal() || chat.is_continued,
         thinking: Thinking::Default,
         ids: Rng::seeded(machine::random_seed()?),
         is_colourful: std::io::stdout().is_terminal(),
@@ -57,10 +78,24 @@ pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
     if talk.is_colourful {
         say(&format!("{} is listening. /help for help, Ctrl-D to leave.", entry.name));
     }
-    read_lines(&mut talk, &runtime, &data.join("chat_history"))
+    for path in &chat.files {
+        talk.attach(path)?;
+    }
+    if chat.is_continued {
+        match kept::list(&talk.folder).into_iter().next() {
+            Some(last) => talk.open(last.file)?,
+            None => say("no conversation is kept yet: this is the first"),
+        }
+    }
+    read_lines(&mut talk, &runtime, &clock, &data.join("chat_history"))
 }
 
-fn read_lines(talk: &mut Talk<'_>, runtime: &tokio::runtime::Runtime, history: &Path) -> anyhow::Result<()> {
+fn read_lines(
+    talk: &mut Talk<'_>,
+    runtime: &tokio::runtime::Runtime,
+    clock: &Arc<dyn Clock>,
+    history: &Path,
+) -> anyhow::Result<()> {
     let config = Config::builder().max_history_size(1000).context("size the history")?.auto_add_history(true).build();
     let mut editor: Editor<(), rustyline::history::FileHistory> =
         Editor::with_config(config).context("open the terminal")?;
@@ -78,7 +113,7 @@ fn read_lines(talk: &mut Talk<'_>, runtime: &tokio::runtime::Runtime, history: &
                 }
                 pending.push_str(&line);
                 let question = std::mem::take(&mut pending);
-                if !talk.take_line(runtime, question.trim())? {
+                if !talk.take_line(runtime, clock, question.trim())? {
                     break;
                 }
             }
@@ -94,15 +129,30 @@ fn read_lines(talk: &mut Talk<'_>, runtime: &tokio::runtime::Runtime, history: &
     Ok(())
 }
 
+/// What goes wrong with a command is said, and the conversation goes on.
+fn complain(outcome: anyhow::Result<()>) {
+    if let Err(error) = outcome {
+        say(&format!("error: {error:#}"));
+    }
+}
+
 impl Talk<'_> {
     /// False: leave.
-    fn take_line(&mut self, runtime: &tokio::runtime::Runtime, line: &str) -> anyhow::Result<bool> {
+    fn take_line(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        clock: &Arc<dyn Clock>,
+        line: &str,
+    ) -> anyhow::Result<bool> {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         match command {
             "" => {}
             "/quit" | "/exit" => return Ok(false),
             "/help" => say(HELP),
-            "/forget" => self.messages.retain(|message| message.role == Role::System),
+            "/forget" => {
+                self.messages.retain(|message| message.role == Role::System);
+                self.file = kept::fresh(&self.folder, clock.now_ms());
+            }
             "/undo" => self.undo(),
             "/system" => {
                 self.messages.retain(|message| message.role != Role::System);
@@ -113,16 +163,71 @@ impl Talk<'_> {
             "/think" if matches!(rest, "on" | "off") => {
                 self.thinking = if rest == "on" { Thinking::On } else { Thinking::Off };
             }
+            "/file" if !rest.is_empty() => complain(self.attach(Path::new(rest.trim()))),
+            "/chats" => self.list(),
+            "/open" => complain(self.open_number(rest.trim())),
             _ if command.starts_with('/') => say(&format!("{line:?} is no command; /help lists them")),
-            _ => {
-                self.messages.push(Message::text(Role::User, line));
-                if let Err(error) = runtime.block_on(self.answer()) {
-                    say(&format!("error: {error:#}"));
-                    self.messages.pop();
-                }
-            }
+            _ => self.ask(runtime, line)?,
         }
         Ok(true)
+    }
+
+    /// Asks a question with the files that go with it; if there is no answer, both are as they were.
+    fn ask(&mut self, runtime: &tokio::runtime::Runtime, line: &str) -> anyhow::Result<()> {
+        let parts = self.files.iter().cloned().chain([Part::Text(line.to_owned())]).collect();
+        self.messages.push(Message { content: kept::content(parts), ..Message::text(Role::User, "") });
+        if let Err(error) = runtime.block_on(self.answer()) {
+            say(&format!("error: {error:#}"));
+            self.messages.pop();
+            return Ok(());
+        }
+        self.files.clear();
+        match self.is_kept {
+            true => kept::save(&self.file, &self.engine.card().id, &self.messages),
+            false => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, path: &Path) -> anyhow::Result<()> {
+        self.files.push(attached::read(path, self.engine.card().facts.vision)?);
+        say(&format!("{} goes with the next question", path.display()));
+        Ok(())
+    }
+
+    fn list(&self) {
+        let known = kept::list(&self.folder);
+        if known.is_empty() {
+            say("no conversation is kept yet");
+        }
+        for (number, known) in known.iter().take(LISTED).enumerate() {
+            let title =
+                kept::open(&known.file).map_or_else(|why| format!("{why:#}"), |messages| kept::title(&messages));
+            let time = show_time(known.began_ms).replace('T', " ");
+            say(&format!("{:3}  {}  {title}", number + 1, time.get(..16).unwrap_or(&time)));
+        }
+    }
+
+    fn open_number(&mut self, text: &str) -> anyhow::Result<()> {
+        let known = kept::list(&self.folder);
+        let number = text.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        let found = number.and_then(|number| known.into_iter().nth(number));
+        let found = found.with_context(|| format!("there is no conversation {text:?}; /chats lists them"))?;
+        self.open(found.file)
+    }
+
+    /// Goes on with a conversation. Instructions of the command line take the place of its own.
+    fn open(&mut self, file: PathBuf) -> anyhow::Result<()> {
+        let mut messages = kept::open(&file)?;
+        if let Some(system) = &self.chat.system {
+            messages.retain(|message| message.role != Role::System);
+            messages.insert(0, Message::text(Role::System, system.as_str()));
+        }
+        say(&format!("going on with: {}", kept::title(&messages)));
+        if let Some(last) = messages.iter().rfind(|message| message.role == Role::Assistant) {
+            say(&format!("{}{}{}", self.dim(), last.plain_text(), self.plain()));
+        }
+        (self.messages, self.file) = (messages, file);
+        Ok(())
     }
 
     fn undo(&mut self) {

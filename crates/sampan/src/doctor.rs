@@ -74,11 +74,14 @@ impl Check {
     }
 }
 
+/// `wrong`: why the file of settings is not used.
+///
 /// # Errors
 /// If a check is bad.
-pub(crate) fn run(options: &Doctor) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Doctor, wrong: Option<&anyhow::Error>) -> anyhow::Result<()> {
     let data = machine::data_folder(&options.data);
     let mut checks = vec![processor(), instructions(), memory(), port(options.listen), folder(&data)];
+    checks.push(settings(&machine::config_file(), wrong));
     checks.extend(disk(&data));
     checks.extend(secret(&data));
     checks.extend([models(&data)]);
@@ -110,6 +113,15 @@ fn told(checks: &[Check]) -> String {
         }
     }
     format!("{}\n", table.trim_fmt())
+}
+
+fn settings(file: &Path, wrong: Option<&anyhow::Error>) -> Check {
+    let advice = "correct the file, or move it away: `sampan config path` says where it is";
+    match wrong {
+        Some(why) => Check::of("settings", format!("{why:#}"), Health::Bad, advice),
+        None if file.exists() => Check::good("settings", file.display().to_string()),
+        None => Check::good("settings", format!("no file {}: the defaults hold", file.display())),
+    }
 }
 
 fn processor() -> Check {

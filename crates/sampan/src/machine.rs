@@ -1,5 +1,6 @@
 //! The machine: the one place that reads clocks, randomness, the environment and the size of the memory.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -51,6 +52,11 @@ impl Entropy for SystemEntropy {
         // A system without randomness can keep no secret: there is nothing to go on with.
         getrandom::fill(bytes).expect("the operating system has randomness");
     }
+}
+
+/// The command line, the program's name first.
+pub(crate) fn arguments() -> Vec<OsString> {
+    std::env::args_os().collect()
 }
 
 /// A variable of the environment that says something.

@@ -10,28 +10,30 @@ mod bench;
 mod books;
 mod buckets;
 mod built_in;
+mod client;
 mod config;
 mod conversation;
 mod doctor;
 mod logits;
 mod machine;
+mod man;
 mod model;
 mod net;
 mod route_commands;
 mod shelf;
+mod top;
 mod up;
 mod vector_commands;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::CommandFactory as _;
 
 use args::{Arguments, Command, ModelCommand};
 
 fn main() -> ExitCode {
-    let arguments = match config::command().and_then(|command| Ok(Arguments::from_arg_matches(&command.get_matches())?))
-    {
-        Ok(arguments) => arguments,
+    let (arguments, settings) = match config::arguments() {
+        Ok(read) => read,
         Err(error) => {
             machine::say(&format!("error: {error:#}"));
             return ExitCode::FAILURE;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
     // The first to install one: nothing has run yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
     machine::start_log(&arguments.log);
-    match run(arguments) {
+    match run(arguments, settings.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             machine::say(&format!("error: {error:#}"));
@@ -49,20 +51,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// `settings`: what is wrong with the file of settings, which only the doctor goes on with.
+fn run(arguments: Arguments, settings: Option<&anyhow::Error>) -> anyhow::Result<()> {
     match arguments.command {
         Command::Up(up) => up::run(&up),
         Command::Chat(chat) => conversation::run(&chat),
         Command::Model { command: ModelCommand::Ls(ls) } => model::list(&ls),
         Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
+        Command::Top(top) => top::run(&top),
         Command::Bench(bench) => bench::run(&bench),
         Command::Net { command } => net::run(&command),
         Command::Route { command } => route_commands::run(&command),
         Command::Vectors { place, command } => vector_commands::run(&place, &command),
         Command::Admin(admin) => books::run(&admin),
-        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Doctor(doctor) => doctor::run(&doctor, settings),
         Command::Config { command } => config::run(&command),
+        Command::Man { out } => man::run(out.as_deref()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sampan", &mut std::io::stdout());
             Ok(())

@@ -41,3 +41,40 @@ fn help_and_unknown_commands() {
     assert!(said.contains("/forget") && said.contains("\"/nonsense\" is no command"), "{said}");
     assert_eq!(answers.trim(), "");
 }
+
+fn chat_in(data: &std::path::Path, options: &[&str], lines: &str) -> (String, String) {
+    let mut command = sampan(data);
+    command.args(["chat", "--temperature", "0", "--max-tokens", "8"]).args(options);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_conversation_goes_on_where_it_was_left() {
+    let data = tempfile::tempdir().unwrap();
+    let (first, said) = chat_in(data.path(), &["--continue"], "Hello\n");
+    assert!(said.contains("this is the first") && !first.trim().is_empty(), "{said}");
+    let (_, said) = chat_in(data.path(), &["--continue"], "/chats\n/open 2\n/open 1\n/forget\nSecond\n/chats\n");
+    assert!(said.contains("going on with: Hello") && said.contains("there is no conversation \"2\""), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("  2 ") && line.ends_with("Hello")), "{said}");
+    // A script that did not ask for it leaves nothing behind.
+    chat_in(data.path(), &[], "Third\n");
+    assert_eq!(std::fs::read_dir(data.path().join("chats")).unwrap().count(), 2);
+}
+
+#[test]
+fn files_go_with_a_question() {
+    let data = tempfile::tempdir().unwrap();
+    let (text, picture) = (data.path().join("notes.txt"), data.path().join("p.png"));
+    std::fs::write(&text, "The boat is red.").unwrap();
+    std::fs::write(&picture, b"\x89PNG\r\n").unwrap();
+    let lines = format!("/file {}\n/file nowhere\nWhat colour?\n", picture.display());
+    let (answer, said) = chat_in(data.path(), &["--continue", "--file", text.to_str().unwrap()], &lines);
+    assert!(said.contains("reads text only") && said.contains("read nowhere"), "{said}");
+    assert!(!answer.trim().is_empty());
+    let kept = std::fs::read_dir(data.path().join("chats")).unwrap().next().unwrap().unwrap();
+    let kept = std::fs::read_to_string(kept.path()).unwrap();
+    assert!(kept.contains("File notes.txt:") && kept.contains("The boat is red."), "{kept}");
+}

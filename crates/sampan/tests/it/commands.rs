@@ -3,7 +3,7 @@
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::program::{fixture, json, refusal, run, stdout};
+use crate::program::{fixture, json, refusal, run, sampan, stdout};
 
 #[test]
 fn the_shelf_is_listed() {
@@ -107,4 +107,59 @@ fn refusals_name_the_thing_and_the_value() {
     std::fs::write(&truncated, b"GGUF\x03\0\0\0").unwrap();
     refused(&["model", "show", truncated.to_str().unwrap()], "cut.gguf");
     assert_eq!(run(data.path(), &["model"]).status.code(), Some(2), "usage errors end with 2");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let data = tempfile::tempdir().unwrap();
+    let out = data.path().join("man");
+    stdout(data.path(), &["man", "--out", out.to_str().unwrap()]);
+    for page in ["sampan.1", "sampan-top.1", "sampan-vectors-put.1"] {
+        let text = std::fs::read_to_string(out.join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    assert!(stdout(data.path(), &["man"]).contains("SAMPAN_LOG"));
+}
+
+#[test]
+fn a_wrong_file_of_settings_stops_all_but_the_doctor() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("sampan.toml");
+    let with = |text: &str, arguments: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        let run = sampan(data.path()).env("SAMPAN_CONFIG", &file).args(arguments).output().unwrap();
+        (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap(), run.status.code())
+    };
+    for (text, words) in [
+        ("no toml", "TOML"),
+        ("[up]\nlissten = 1", "up.lissten is no option"),
+        ("[up]\nlisten = \"nowhere\"", "invalid value 'nowhere' for '--listen"),
+        ("[doctor]\nlisten = \"nowhere\"", "invalid value 'nowhere' for '--listen"),
+    ] {
+        let (told, _, _) = with(text, &["doctor", "--json"]);
+        let checks: Value = serde_json::from_str(&told).unwrap_or_else(|why| panic!("{text}: {why}: {told}"));
+        let check = checks.as_array().unwrap().iter().find(|check| check["name"] == "settings").unwrap();
+        assert!(check["health"] == "bad" && check["found"].as_str().unwrap().contains(words), "{text}: {check}");
+    }
+    let (_, said, code) = with("[up]\nlissten = 1", &["model", "ls"]);
+    assert!(said.contains("up.lissten is no option") && code == Some(1), "{said}");
+    assert_eq!(with("[up]\nlissten = 1", &["model"]).2, Some(2));
+}
+
+#[test]
+fn a_look_at_a_server_is_json_for_scripts() {
+    let data = tempfile::tempdir().unwrap();
+    let server = crate::program::Server::start(data.path(), &[]);
+    let body = r#"{"model": "sampan-nano", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}"#;
+    assert_eq!(server.ask("POST", "/v1/chat/completions", body).0, 200);
+    let url = format!("http://{}", server.address);
+    let sample = json(data.path(), &["top", "--json", "--server", &url]);
+    assert_eq!((&sample["ready"], &sample["live"]), (&true.into(), &0.into()));
+    let model = sample["models"].as_array().unwrap().iter().find(|model| model["id"] == "sampan-nano").unwrap();
+    assert!(model["output_tokens"].as_u64().unwrap() > 0 && model["first_token_ms"].as_f64().is_some(), "{model}");
+    assert_eq!(sample["requests"][0]["state"], "finished");
+    assert!(sample["spend_today_micro"].is_i64(), "{sample}");
+    let said = refusal(data.path(), &["top", "--json", "--server", "http://127.0.0.1:1"]);
+    assert!(said.contains("ask http://127.0.0.1:1"), "{said}");
+    assert!(refusal(data.path(), &["top", "--server", &url]).contains("stdout is no terminal"));
 }
