@@ -7,8 +7,10 @@
 //! | `GET /api/tags`, `POST /api/show`, `GET /api/ps`, `GET /api/version` | what there is to say of a model |
 //!
 //! Refused by name: `template`, `context`, `logprobs`, and options for ways of sampling that we do
-//! not have. Options that say how a model is loaded (`num_ctx`, `num_gpu`, …) and `keep_alive` are the server's
-//! business: they change nothing. Unknown fields are passed over, as the vendor does. Models have no digest: only their
+//! not have. Options that say how a model is loaded (`num_ctx`, `num_gpu`, …) are the server's business: they change
+//! nothing. `keep_alive` of chat and generate says how long the model stays; without a prompt it loads the model, or
+//! lets go of it (0); a negative one lets it stay until its memory is needed. `ps` lists what is loaded. Unknown fields
+//! are passed over, as the vendor does. Models have no digest: only their
 //! name is sure, so the field is empty. Pulling, pushing and copying models is not part of it.
 
 mod embed;

@@ -206,6 +206,12 @@ impl Engine {
         (figures.drafted_tokens.get(), figures.accepted_tokens.get())
     }
 
+    /// Ends what is running: the streams end with [`chat::Error::ShuttingDown`], and so does every later request.
+    pub fn stop(&self) {
+        // The worker is gone already if this fails.
+        let _ = self.commands.send(Command::Stop);
+    }
+
     /// How often a sequence gave its memory to an older one and was computed again.
     #[must_use]
     pub fn preemptions(&self) -> u64 {
@@ -293,12 +299,22 @@ impl Door {
         let interrupted = |_| chat::Error::Interrupted { reason: "the prompt could not be prepared".to_owned() };
         let (submission, held, events) = prepared.map_err(interrupted)??;
         self.commands.send(Command::Submit(Box::new(submission))).map_err(|_| chat::Error::ShuttingDown)?;
-        let events = stream::unfold(events, async |mut events: mpsc::Receiver<_>| {
-            let event = events.recv().await?;
-            Some((event, events))
-        });
-        Ok((held, Box::pin(events)))
+        Ok((held, told(events, Arc::clone(&self.shared.figures))))
     }
+}
+
+/// The events of a generation up to its last one. If they end without one because the engine stops, they say so.
+fn told(events: mpsc::Receiver<chat::Result<Event>>, figures: Arc<Figures>) -> EventStream {
+    let events = stream::unfold(Some((events, figures)), async |state| {
+        let (mut events, figures) = state?;
+        match events.recv().await {
+            Some(last @ (Ok(Event::Finished(_)) | Err(_))) => Some((last, None)),
+            Some(event) => Some((event, Some((events, figures)))),
+            None if figures.has_stopped() => Some((Err(chat::Error::ShuttingDown), None)),
+            None => None,
+        }
+    });
+    Box::pin(events)
 }
 
 /// A request that is ready for the worker, what its answer is held to, and where its events come out.
@@ -418,8 +434,7 @@ impl Generate for Engine {
 impl Drop for Engine {
     /// Ends what is still running (their streams end with an error) and waits for the worker.
     fn drop(&mut self) {
-        // The worker is gone already if this fails.
-        let _ = self.commands.send(Command::Stop);
+        self.stop();
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
         {

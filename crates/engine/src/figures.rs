@@ -1,6 +1,6 @@
 //! What an engine is doing and has done since it started, for whoever looks on.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Written by the worker after every step, read by anybody. Single numbers are right; together they may be of two
 /// steps.
@@ -16,6 +16,7 @@ pub(crate) struct Figures {
     pub(crate) drafted_tokens: Count,
     pub(crate) accepted_tokens: Count,
     rate_bits: AtomicU32,
+    stopped: AtomicBool,
 }
 
 /// A number that one thread writes.
@@ -40,6 +41,15 @@ impl Figures {
     pub(crate) fn note_guesses(&self, guessed: usize, right: usize) {
         self.drafted_tokens.add(guessed as u64);
         self.accepted_tokens.add(right as u64);
+    }
+
+    /// The worker takes no more requests, and lets go of those that it has.
+    pub(crate) fn note_stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Generated tokens a second over the last seconds of computing.

@@ -176,6 +176,13 @@ impl Fleet {
         self.shared.changed.notify_waiters();
     }
 
+    /// Cuts off what the loaded models are generating: streams end with an error that says why.
+    pub fn stop(&self) {
+        for loaded in self.shared.lock().loaded.iter().flatten() {
+            loaded.stop();
+        }
+    }
+
     /// Layers of a model that are loaded, and all of them; 0 until that is known.
     #[must_use]
     pub fn progress(&self, model: &str) -> (u32, u32) {

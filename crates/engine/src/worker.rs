@@ -173,6 +173,8 @@ impl Worker {
             self.pace.add(drawn, took_us);
             self.figures.set_rate(&self.pace);
         }
+        // Before anything is let go of: whoever sees its events end early looks here for the reason.
+        self.figures.note_stop();
     }
 
     fn show_state(&self) {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use api::{App, Books};
 use axum::serve::ListenerExt as _;
 use base::Clock;
-use chat::{Embed, Generate, Manage as _};
+use chat::{Embed, Generate, Manage};
 use engine::{Engine, Fleet, Machine, Options};
 use kernels::Cpu;
 use ledger::Metered;
@@ -25,6 +25,8 @@ use crate::{model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
 const DRAIN: Duration = Duration::from_secs(60);
+/// Readers of answers that are cut off have so long to be told.
+const CUT: Duration = Duration::from_secs(5);
 /// Memory for models where the machine's size is not known.
 const MEMORY_BYTES_FALLBACK: u64 = 4 << 30;
 /// How often models whose time is over are looked for.
@@ -81,7 +83,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let embed = Metered::new(Arc::clone(&kept.meter), Arc::clone(&fleet) as Arc<dyn Embed>);
-    let app = app.with_embed(Arc::new(embed)).with_manage(fleet).with_shelf(model::shelf(&data));
+    let app = app
+        .with_embed(Arc::new(embed))
+        .with_manage(Arc::clone(&fleet) as Arc<dyn Manage>)
+        .with_shelf(model::shelf(&data));
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
@@ -91,10 +96,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         None => app,
     };
     let app = Arc::new(app.with_objects(objects(&data)?));
-    let resumed = app.resume_batches().await.context("take up the batches of the last start")?;
-    if resumed > 0 {
-        say(&format!("{resumed} batches go on where the last start left them"));
-    }
+    resume(&app).await?;
 
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &data, up.keys);
@@ -114,19 +116,32 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     timekeeper.abort();
     app.begin_shutdown();
     stop.send_replace(true);
-    let ended = drained(server).await;
+    let ended = drained(server, &fleet).await;
     crate::books::close(&kept.meter).await;
     ended
 }
 
-/// Waits until every answer is out, for a while.
-async fn drained(mut server: JoinHandle<std::io::Result<()>>) -> anyhow::Result<()> {
-    tokio::select! {
-        biased;
-        ended = &mut server => ended.context("the server's task")?.context("serve"),
-        () = interrupted() => { server.abort(); bail!("answers were cut off") }
-        () = tokio::time::sleep(DRAIN) => { server.abort(); bail!("answers were cut off after {} s", DRAIN.as_secs()) }
+async fn resume(app: &Arc<App>) -> anyhow::Result<()> {
+    let resumed = app.resume_batches().await.context("take up the batches of the last start")?;
+    if resumed > 0 {
+        say(&format!("{resumed} batches go on where the last start left them"));
     }
+    Ok(())
+}
+
+/// Waits until every answer is out, for a while; then those that are not are cut, and their readers told.
+async fn drained(mut server: JoinHandle<std::io::Result<()>>, fleet: &Fleet) -> anyhow::Result<()> {
+    let why = tokio::select! {
+        biased;
+        ended = &mut server => return ended.context("the server's task")?.context("serve"),
+        () = interrupted() => "answers were cut off".to_owned(),
+        () = tokio::time::sleep(DRAIN) => format!("answers were cut off after {} s", DRAIN.as_secs()),
+    };
+    fleet.stop();
+    if tokio::time::timeout(CUT, &mut server).await.is_err() {
+        server.abort();
+    }
+    bail!(why)
 }
 
 /// Stored responses: what the API keeps for its callers.

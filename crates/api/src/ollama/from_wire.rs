@@ -2,8 +2,8 @@
 
 use base::RequestId;
 use chat::{
-    Content, Format, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Sampling, StopRules, Thinking, Tool,
-    ToolCall,
+    Content, Format, GenerateRequest, ImageSource, KeepAlive, Message, Part, Prompt, Role, Sampling, StopRules,
+    Thinking, Tool, ToolCall,
 };
 use serde_json::{Map, Value};
 
@@ -32,6 +32,8 @@ pub(super) struct Call {
     pub(super) stream: bool,
     /// Nothing is asked: the client only wants the model to be loaded.
     pub(super) loads: bool,
+    /// How long the model stays afterwards.
+    pub(super) keep: Option<KeepAlive>,
 }
 
 /// Parses a request for a chat.
@@ -45,7 +47,52 @@ pub(super) fn chat(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     request.tools = tools.map(|(index, definition)| tool(index, definition)).collect::<Result<_, _>>()?;
     request.format = format(wire.format)?;
     finish(&mut request, wire.think.as_ref(), wire.options)?;
-    Ok(Call { request, stream: wire.stream.unwrap_or(true), loads })
+    Ok(Call { request, stream: wire.stream.unwrap_or(true), loads, keep: keep_alive(wire.keep_alive.as_ref())? })
+}
+
+/// Seconds as a number, or a duration as Go writes it: `"5m"`, `"1h30m"`. A negative one means for ever, which is here
+/// as long as nobody else needs the memory: a client cannot take it from the others for good.
+fn keep_alive(wire: Option<&Value>) -> Result<Option<KeepAlive>, Failure> {
+    let wrong = |value: &Value| Failure::invalid(format!("keep_alive is {value}, allowed: seconds, or \"5m\" or such"));
+    let ms = match wire {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value @ Value::Number(number)) => {
+            number.as_f64().map(|seconds| seconds * 1e3).ok_or_else(|| wrong(value))?
+        }
+        Some(value @ Value::String(text)) => duration_ms(text).ok_or_else(|| wrong(value))?,
+        Some(other) => return Err(wrong(other)),
+    };
+    Ok(Some(if ms < 0.0 { KeepAlive::UntilNeeded } else { KeepAlive::Milliseconds(ms as u64) }))
+}
+
+fn duration_ms(text: &str) -> Option<f64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text),
+    };
+    if let Ok(seconds) = rest.parse::<u32>() {
+        return Some(sign * f64::from(seconds) * 1e3);
+    }
+    let mut sum = 0.0;
+    // Ends: every round takes a number and a unit.
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
+        let unit_ms = match &rest[..letters] {
+            "ns" => 1e-6,
+            "us" | "µs" => 1e-3,
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 60e3,
+            "h" => 3_600e3,
+            _ => return None,
+        };
+        rest = &rest[letters..];
+        sum += number * unit_ms;
+    }
+    if text.is_empty() { None } else { Some(sign * sum) }
 }
 
 /// `"json"`, or a schema.
@@ -76,7 +123,7 @@ pub(super) fn prompt(body: &[u8], id: RequestId) -> Result<Call, Failure> {
     request.suffix = suffix;
     request.format = format(wire.format)?;
     finish(&mut request, wire.think.as_ref(), wire.options)?;
-    Ok(Call { request, stream: wire.stream.unwrap_or(true), loads })
+    Ok(Call { request, stream: wire.stream.unwrap_or(true), loads, keep: keep_alive(wire.keep_alive.as_ref())? })
 }
 
 /// `name:latest` is `name`.

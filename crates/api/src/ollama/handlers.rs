@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::{Collector, ModelCard};
+use chat::{Collector, KeepAlive, Manage, ModelCard, ModelState, ModelStatus};
 use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 
@@ -39,12 +39,18 @@ async fn answer(app: &App, id: RequestId, form: Form, call: Call) -> Result<Resp
     let clock = Arc::clone(&app.clock);
     let (model, began_us) = (call.request.model.clone(), clock.monotonic_us());
     let mut wire = AnswerStream { id, form, model, clock, began_us, first_us: None, call: None, is_cut: false };
-    if call.loads {
-        find(app, &call.request.model)?;
-        return Ok(json_text(wire.loaded()));
-    }
     let failed = |error: chat::Error| Failure::of(&error, id);
+    if call.loads {
+        let reason = settle(app, &call.request.model, call.keep).await.map_err(failed)?;
+        return Ok(json_text(wire.without_answer(reason)));
+    }
     let mut streams = answer::start(&*app.generate, vec![call.request]).await.map_err(failed)?;
+    if call.keep.is_some()
+        && let Some(manage) = manager(app, &wire.model)
+    {
+        // The stream holds the model, so this waits for nothing.
+        manage.load(&wire.model, call.keep).await.map_err(failed)?;
+    }
     if call.stream {
         return Ok(sse::streaming("application/x-ndjson", answer::streamed(streams, wire)));
     }
@@ -58,12 +64,28 @@ async fn answer(app: &App, id: RequestId, form: Form, call: Call) -> Result<Resp
     Ok(json_text(wire.whole(collector.finish().map_err(failed)?).map_err(failed)?))
 }
 
+/// Loads a model, or lets go of it, for a client that asks nothing else; says which it was.
+async fn settle(app: &App, model: &str, keep: Option<KeepAlive>) -> chat::Result<&'static str> {
+    match (manager(app, model), keep) {
+        (Some(manage), Some(KeepAlive::Milliseconds(0))) => manage.unload(model).await.map(|()| "unload"),
+        (Some(manage), keep) => manage.load(model, keep).await.map(|()| "load"),
+        (None, _) if app.models().iter().any(|card| card.id == model) => Ok("load"),
+        (None, _) => Err(chat::Error::UnknownModel { model: model.to_owned() }),
+    }
+}
+
+/// Who loads this model, unless it lives elsewhere and is none of our business.
+fn manager<'a>(app: &'a App, model: &str) -> Option<&'a Arc<dyn Manage>> {
+    let is_it = |status: &ModelStatus| status.card.id == model || status.aliases.iter().any(|alias| alias == model);
+    app.manage.as_ref().filter(|manage| manage.statuses().iter().any(is_it))
+}
+
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
     let models: Vec<Value> = app.models().iter().map(listed).collect();
     axum::Json(json!({"models": models})).into_response()
 }
 
-/// All models are loaded as long as the server runs.
+/// The models that are loaded. Where nobody manages them all are, as long as the server runs.
 pub(super) async fn running(State(app): State<Arc<App>>) -> Response {
     let with_context = |card: &ModelCard| {
         let mut model = listed(card);
@@ -71,7 +93,21 @@ pub(super) async fn running(State(app): State<Arc<App>>) -> Response {
         model["size_vram"] = 0.into();
         model
     };
-    let models: Vec<Value> = app.models().iter().map(with_context).collect();
+    let models: Vec<Value> = match &app.manage {
+        None => app.models().iter().map(with_context).collect(),
+        Some(manage) => {
+            let statuses = manage.statuses().into_iter();
+            let loaded = statuses.filter(|status| status.state == ModelState::Loaded).map(|status| {
+                let mut model = with_context(&status.card);
+                model["size"] = (status.weights_bytes + status.kv_used_bytes).into();
+                if let Some(expires_ms) = status.expires_ms {
+                    model["expires_at"] = time::rfc3339(expires_ms).into();
+                }
+                model
+            });
+            loaded.collect()
+        }
+    };
     axum::Json(json!({"models": models})).into_response()
 }
 

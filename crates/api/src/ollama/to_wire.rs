@@ -62,8 +62,8 @@ impl AnswerStream {
     }
 
     /// The answer to a request that asks nothing.
-    pub(super) fn loaded(&self) -> String {
-        let end = PieceEnd { done_reason: "load", ..self.finish_of("load", 0, 0) };
+    pub(super) fn without_answer(&self, reason: &'static str) -> String {
+        let end = PieceEnd { done_reason: reason, ..self.finish_of(reason, 0, 0) };
         self.piece(Said::default(), Some(end))
     }
 

@@ -13,6 +13,7 @@ pub(super) struct ChatRequest {
     pub(super) format: Option<Value>,
     pub(super) stream: Option<bool>,
     pub(super) options: Option<Map<String, Value>>,
+    pub(super) keep_alive: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +53,7 @@ pub(super) struct PromptRequest {
     pub(super) format: Option<Value>,
     pub(super) stream: Option<bool>,
     pub(super) options: Option<Map<String, Value>>,
+    pub(super) keep_alive: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -73,8 +73,8 @@ impl Failure {
     }
 
     /// The code and the message.
-    pub(super) fn words(self) -> (&'static str, String) {
-        (self.code.unwrap_or(self.kind), self.message)
+    pub(super) fn words(&self) -> (&'static str, String) {
+        (self.code.unwrap_or(self.kind), self.message.clone())
     }
 
     pub(super) fn unknown_model(model: &str) -> Self {

@@ -1,7 +1,14 @@
 //! Ollama's dialect.
 
-use chat::testing::Script;
-use chat::{Error, Event, FinishReason, Message, Prompt, Role, Thinking};
+use std::sync::{Arc, Mutex};
+
+use chat::testing::{Script, Scripted};
+use chat::{
+    Error, Event, FinishReason, Generate as _, KeepAlive, Manage, Message, ModelState, ModelStatus, Prompt, Role,
+    Thinking,
+};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -152,4 +159,86 @@ async fn models_are_described() {
     assert!(server.get("/api/version").await.json()["version"].is_string());
     let loaded = server.post("/api/generate", &json!({"model": MODEL})).await.json();
     assert_eq!((&loaded["done_reason"], &loaded["done"]), (&json!("load"), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_model_is_kept_loaded_and_let_go_as_asked() {
+    let residents = Arc::new(Residents::default());
+    let manage = Arc::clone(&residents);
+    let server = Server::built(vec![Script::text(&["Hello"])], move |app| app.with_manage(manage));
+    let asked = |fields: Value| {
+        let mut body = json!({"model": MODEL, "stream": false});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    };
+    server.post("/api/chat", &chat(&json!({"keep_alive": "1h30m", "stream": false}))).await;
+    let load = server.post("/api/generate", &asked(json!({"keep_alive": 2.5}))).await.json();
+    assert_eq!(load["done_reason"], "load");
+    server.post("/api/generate", &asked(json!({"keep_alive": -1}))).await;
+    let unload = server.post("/api/generate", &asked(json!({"keep_alive": "0"}))).await.json();
+    assert_eq!(unload["done_reason"], "unload");
+    let said = residents.0.lock().unwrap().clone();
+    let keep = |keep| Told::Keep(Some(keep));
+    let ms = |ms| keep(KeepAlive::Milliseconds(ms));
+    assert_eq!(said, [ms(5_400_000), ms(2_500), keep(KeepAlive::UntilNeeded), Told::Leave]);
+    for wrong in [json!("soon"), json!("5 m"), json!(""), json!([]), json!("5")] {
+        let reply = server.post("/api/generate", &asked(json!({"keep_alive": wrong}))).await;
+        assert_eq!(reply.status.as_u16(), if wrong == "5" { 200 } else { 400 }, "{wrong}: {}", reply.text);
+    }
+    let unknown = server.post("/api/generate", &json!({"model": "gone", "keep_alive": 0})).await;
+    assert_eq!(unknown.status, 404);
+    assert!(server.get("/api/ps").await.json()["models"].as_array().unwrap().is_empty(), "none is loaded");
+}
+
+/// What is to become of the model.
+#[derive(Debug, Clone, PartialEq)]
+enum Told {
+    Keep(Option<KeepAlive>),
+    Leave,
+}
+
+/// Remembers what it was told.
+#[derive(Default)]
+struct Residents(Mutex<Vec<Told>>);
+
+impl Residents {
+    fn note(&self, model: &str, told: Told) -> BoxFuture<'static, chat::Result<()>> {
+        let outcome = if model == MODEL { Ok(()) } else { Err(Error::UnknownModel { model: model.to_owned() }) };
+        if outcome.is_ok() {
+            self.0.lock().unwrap().push(told);
+        }
+        ready(outcome).boxed()
+    }
+}
+
+impl Manage for Residents {
+    fn statuses(&self) -> Vec<ModelStatus> {
+        vec![ModelStatus {
+            card: Scripted::new(MODEL, Vec::new()).models().remove(0),
+            aliases: Vec::new(),
+            state: ModelState::OnDisk,
+            keep_alive: KeepAlive::UntilNeeded,
+            expires_ms: None,
+            weights_bytes: 0,
+            kv_used_bytes: 0,
+            kv_max_bytes: 0,
+            running: 0,
+            waiting: 0,
+            tokens_per_second: 0.0,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            output_tokens: 0,
+            preemptions: 0,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
+        }]
+    }
+
+    fn load<'a>(&'a self, model: &'a str, keep_alive: Option<KeepAlive>) -> BoxFuture<'a, chat::Result<()>> {
+        self.note(model, Told::Keep(keep_alive))
+    }
+
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, chat::Result<()>> {
+        self.note(model, Told::Leave)
+    }
 }

@@ -94,6 +94,14 @@ impl Loaded {
         }
     }
 
+    /// Embeddings take milliseconds and are not cut off.
+    pub(super) fn stop(&self) {
+        match self {
+            Self::Generates(engine) => engine.stop(),
+            Self::Computes { .. } => {}
+        }
+    }
+
     pub(super) fn context_tokens(&self) -> Option<u32> {
         match self {
             Self::Generates(engine) => Some(engine.card().context_tokens),

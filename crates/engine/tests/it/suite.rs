@@ -69,11 +69,17 @@ async fn an_engine_that_stops_cuts_its_streams_visibly() {
     request.logprobs = Some(0);
     let mut events = engine.start_generation(request).await.unwrap();
     assert!(matches!(events.next().await, Some(Ok(Event::Started { prompt_tokens: 1 }))));
-    drop(engine);
+    engine.stop();
     let rest: Vec<_> = events.collect().await;
     assert!(!rest.iter().any(|event| matches!(event, Ok(Event::Finished(_)))));
+    assert!(matches!(rest.last(), Some(Err(Error::ShuttingDown))), "{:?}", rest.last());
     let cut = chat::collect(futures::stream::iter(rest).boxed()).await;
     assert!(cut.is_err(), "{cut:?}");
+    let late = match engine.start_generation(continuation(vec![1], 1)).await {
+        Ok(events) => chat::collect(events).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(late, Err(Error::ShuttingDown)), "{late:?}");
 }
 
 #[tokio::test]

@@ -68,6 +68,30 @@ fn a_polite_kill_lets_running_answers_end() {
 }
 
 #[test]
+fn a_second_kill_cuts_answers_off_and_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    // More than the buffers of a connection hold: it cannot come to its end before somebody reads it.
+    let ask = json!({
+        "model": "sampan-nano", "messages": [{"role": "user", "content": "Hello"}], "n": 16, "max_tokens": 900,
+        "ignore_eos": true, "stream": true, "logprobs": true, "top_logprobs": 20,
+    });
+    let mut stream = server.send("POST", "/v1/chat/completions", &ask.to_string());
+    let mut begun = [0; 64];
+    stream.read_exact(&mut begun).unwrap();
+    server.terminate();
+    // The door is closed once the first signal has arrived; two at once would be one.
+    while TcpStream::connect(&server.address).is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    server.terminate();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("shutting down") && !rest.contains("[DONE]"), "{}", &rest[rest.len() - 1000..]);
+    assert!(!server.wait().success());
+}
+
+#[test]
 fn a_taken_port_is_told_before_anything_is_loaded() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);

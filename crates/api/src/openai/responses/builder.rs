@@ -100,6 +100,7 @@ impl Builder {
     /// Nobody wants the rest.
     pub(super) fn cancel(&mut self) {
         self.give_up(Status::Cancelled);
+        self.response.error = None;
     }
 
     fn give_up(&mut self, status: Status) {

@@ -82,7 +82,7 @@ pub(in crate::openai) async fn respond(
     if record.is_some() {
         shelf::sweep(&*app.objects, caller.as_ref(), &*app.clock).await.map_err(not_kept)?;
     }
-    let mut run = Run { app: Arc::clone(app), caller, id, builder: Builder::new(response), record };
+    let mut run = Run { record, ..Run::new(app, caller, id, Builder::new(response)) };
     if run.builder.response.background {
         let queued = run.builder.response.clone();
         // What is wrong with a request is told now; the model is asked for by name only.
@@ -99,9 +99,9 @@ pub(in crate::openai) async fn respond(
         return Ok(sse::response(run.streamed(events), sse::COMMENT));
     }
     run.drain(events).await;
-    match run.builder.response.error.take() {
+    match run.failure.take() {
         // Nobody has seen anything of it, so it can be an error instead of a response that failed.
-        Some(WireError { message, .. }) => Err(Failure::internal(message)),
+        Some(failure) => Err(failure),
         None => Ok(axum::Json(run.builder.response).into_response()),
     }
 }

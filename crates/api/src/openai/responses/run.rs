@@ -27,9 +27,17 @@ pub(super) struct Run {
     pub(super) builder: Builder,
     /// What is stored with the response; `None` if it is not.
     pub(super) record: Option<Record>,
+    /// Why it failed, if it did.
+    pub(super) failure: Option<Failure>,
+    /// The server is told to end, and this with it.
+    pub(super) is_stopped: bool,
 }
 
 impl Run {
+    pub(super) fn new(app: &Arc<App>, caller: Option<Caller>, id: RequestId, builder: Builder) -> Self {
+        Self { app: Arc::clone(app), caller, id, builder, record: None, failure: None, is_stopped: false }
+    }
+
     /// The events of a stream. The last one is sent after the response was stored: whoever has seen it may refer to it.
     pub(super) fn streamed(mut self, events: EventStream) -> impl Stream<Item = Bytes> + Send + 'static {
         let begin = self.builder.begin();
@@ -37,24 +45,38 @@ impl Run {
             let (mut run, mut events) = state?;
             match run.next(&mut events).await {
                 Step::More(lines) => Some((lines, Some((run, events)))),
-                Step::Last(line) => Some((vec![line], None)),
+                Step::Whole => Some((vec![run.end().await], None)),
+                Step::Failed(line) => Some((vec![line], None)),
             }
         });
         stream::iter([begin]).chain(rest).flat_map(stream::iter)
     }
 
-    /// Runs to the end, which the response then says; errors too.
-    pub(super) async fn drain(&mut self, mut events: EventStream) {
-        while let Step::More(_) = self.next(&mut events).await {}
+    /// Runs to the end and stores it. The response then says how it ended; errors too.
+    pub(super) async fn drain(&mut self, events: EventStream) {
+        if self.play(events).await {
+            self.end().await;
+        }
+    }
+
+    /// Takes all events. Whether the answer is whole; it is not stored then, nor does the response say so yet.
+    async fn play(&mut self, mut events: EventStream) -> bool {
+        loop {
+            match self.next(&mut events).await {
+                Step::More(_) => {}
+                Step::Whole => return true,
+                Step::Failed(_) => return false,
+            }
+        }
     }
 
     async fn next(&mut self, events: &mut EventStream) -> Step {
         match events.next().await {
             Some(Ok(event)) if !self.builder.is_finished() => Step::More(self.builder.push(event)),
-            None if self.builder.is_finished() => Step::Last(self.end().await),
-            Some(Err(error)) => Step::Last(self.fail(&error)),
-            Some(Ok(_)) => Step::Last(self.fail(&interrupted("an event follows the last one"))),
-            None => Step::Last(self.fail(&interrupted("the stream of events ended without its last one"))),
+            None if self.builder.is_finished() => Step::Whole,
+            Some(Err(error)) => Step::Failed(self.fail(&error)),
+            Some(Ok(_)) => Step::Failed(self.fail(&interrupted("an event follows the last one"))),
+            None => Step::Failed(self.fail(&interrupted("the stream of events ended without its last one"))),
         }
     }
 
@@ -63,14 +85,20 @@ impl Run {
         match self.keep().await {
             Ok(()) => last,
             Err(error) => {
-                let (code, message) = Failure::of_store(&error, self.id).words();
-                self.builder.fail(code, message)
+                let failure = Failure::of_store(&error, self.id);
+                self.failed(failure)
             }
         }
     }
 
-    pub(super) fn fail(&mut self, error: &Error) -> Bytes {
-        let (code, message) = Failure::of(error, self.id).words();
+    fn fail(&mut self, error: &Error) -> Bytes {
+        self.is_stopped = matches!(error, Error::ShuttingDown);
+        self.failed(Failure::of(error, self.id))
+    }
+
+    fn failed(&mut self, failure: Failure) -> Bytes {
+        let (code, message) = failure.words();
+        self.failure = Some(failure);
         self.builder.fail(code, message)
     }
 
@@ -84,7 +112,10 @@ impl Run {
 
 enum Step {
     More(Vec<Bytes>),
-    Last(Bytes),
+    /// The events are over, and the answer is whole.
+    Whole,
+    /// With the last line.
+    Failed(Bytes),
 }
 
 fn interrupted(reason: &str) -> Error {
@@ -129,15 +160,19 @@ impl Background {
         }
         // It ends by itself, is cancelled through its handle, or dies with the process.
         tokio::spawn(carried(async move {
-            let cancelled = tokio::select! {
+            let is_whole = tokio::select! {
                 biased;
-                () = handle.cancel.notified() => true,
-                () = generate(&mut run, request) => false,
+                () = handle.cancel.notified() => None,
+                is_whole = generate(&mut run, request) => Some(is_whole),
             };
-            if cancelled {
-                run.builder.cancel();
+            // It is decided here, once, what the response ends as; whoever cancels from now on is too late, and nothing
+            // that is written is ever written over by another end.
+            match is_whole {
+                Some(true) => drop(run.end().await),
+                Some(false) if !run.is_stopped => {}
+                Some(false) | None => run.builder.cancel(),
             }
-            if (cancelled || run.builder.response.status == Status::Failed)
+            if matches!(run.builder.response.status, Status::Failed | Status::Cancelled)
                 && let Err(error) = run.keep().await
             {
                 tracing::error!(request.id = %run.id, error = crate::error::chain(&error), "a response was not stored");
@@ -159,11 +194,15 @@ impl Background {
     }
 }
 
-async fn generate(run: &mut Run, request: GenerateRequest) {
+/// Whether the answer is whole.
+async fn generate(run: &mut Run, request: GenerateRequest) -> bool {
     run.builder.response.status = Status::InProgress;
     let app = Arc::clone(&run.app);
     match app.generate.generate(request).await {
-        Ok(events) => run.drain(events).await,
-        Err(error) => drop(run.fail(&error)),
+        Ok(events) => run.play(events).await,
+        Err(error) => {
+            run.fail(&error);
+            false
+        }
     }
 }

@@ -1,9 +1,18 @@
 //! The Responses API.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Bytes;
 use chat::testing::Script;
 use chat::{Error, FinishReason, Format, Message, Prompt, Role, Thinking, ToolChoice};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
+use store::{Entry, Memory, Name, Store};
+use tokio::sync::Notify;
 
 use crate::support::{MODEL, Server, cut_by, cut_short, everything, fault, finished, started, text};
 
@@ -110,6 +119,83 @@ async fn the_background_is_polled_and_cancelled() {
 }
 
 #[tokio::test]
+async fn what_a_shutdown_cuts_in_the_background_is_cancelled() {
+    let server = Server::new(vec![cut_by(Error::ShuttingDown)]);
+    let queued = server.post(PATH, &ask(&json!({"background": true}))).await.json();
+    let cancelled = polled(&server, queued["id"].as_str().unwrap()).await;
+    assert_eq!((&cancelled["status"], &cancelled["error"]), (&json!("cancelled"), &Value::Null));
+}
+
+/// A store that answers a writer only when it is let go.
+#[derive(Debug, Default)]
+struct Slow {
+    inner: Memory,
+    is_slow: AtomicBool,
+    writing: Notify,
+    goes_on: Notify,
+}
+
+impl Store for Slow {
+    fn get<'a>(&'a self, name: &'a Name, limit_bytes: u64) -> BoxFuture<'a, store::Result<Bytes>> {
+        self.inner.get(name, limit_bytes)
+    }
+
+    fn get_ranges<'a>(&'a self, name: &'a Name, ranges: &'a [Range<u64>]) -> BoxFuture<'a, store::Result<Vec<Bytes>>> {
+        self.inner.get_ranges(name, ranges)
+    }
+
+    fn put_create<'a>(&'a self, name: &'a Name, bytes: Bytes) -> BoxFuture<'a, store::Result<()>> {
+        self.inner.put_create(name, bytes)
+    }
+
+    fn put<'a>(&'a self, name: &'a Name, bytes: Bytes) -> BoxFuture<'a, store::Result<()>> {
+        async move {
+            if self.is_slow.load(Ordering::SeqCst) {
+                self.writing.notify_one();
+                self.goes_on.notified().await;
+            }
+            self.inner.put(name, bytes).await
+        }
+        .boxed()
+    }
+
+    fn list_after<'a>(
+        &'a self,
+        folder: &'a Name,
+        after: Option<&'a Name>,
+        limit: usize,
+    ) -> BoxFuture<'a, store::Result<Vec<Entry>>> {
+        self.inner.list_after(folder, after, limit)
+    }
+
+    fn delete<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, store::Result<()>> {
+        self.inner.delete(name)
+    }
+}
+
+#[tokio::test]
+async fn whoever_cancels_while_the_end_is_written_is_too_late() {
+    let slow = Arc::new(Slow::default());
+    let objects = Arc::clone(&slow);
+    let server = Server::built(vec![Script::text(&["Hello"])], move |app| app.with_objects(objects));
+    let queued = server.post(PATH, &ask(&json!({"background": true}))).await.json();
+    // The run has not begun: nothing else has been awaited on this thread.
+    slow.is_slow.store(true, Ordering::SeqCst);
+    let id = queued["id"].as_str().unwrap();
+    slow.writing.notified().await;
+    let (path, nothing) = (format!("{PATH}/{id}/cancel"), json!({}));
+    let cancel = server.post(&path, &nothing);
+    let let_go = async {
+        tokio::task::yield_now().await;
+        slow.is_slow.store(false, Ordering::SeqCst);
+        slow.goes_on.notify_one();
+    };
+    let (cancelled, ()) = futures::join!(cancel, let_go);
+    assert_eq!(cancelled.json()["status"], "completed");
+    assert_eq!(server.get(&format!("{PATH}/{id}")).await.json()["status"], "completed");
+}
+
+#[tokio::test]
 async fn a_cut_stream_never_looks_whole() {
     for script in [cut_by(fault()), cut_by(Error::ShuttingDown), cut_short()] {
         let server = Server::new(vec![script]);
@@ -121,6 +207,8 @@ async fn a_cut_stream_never_looks_whole() {
     }
     let whole = Server::new(vec![cut_by(fault())]).post(PATH, &ask(&json!({}))).await;
     assert_eq!((whole.status.as_u16(), whole.text.contains("Hel")), (500, false));
+    let stopped = Server::new(vec![cut_by(Error::ShuttingDown)]).post(PATH, &ask(&json!({}))).await;
+    assert_eq!((stopped.status.as_u16(), stopped.text.contains("Hel")), (503, false));
     let leaving = Server::new(vec![Script::Hang(vec![started(), text("a")])]);
     leaving.send_and_leave(PATH, &ask(&json!({"stream": true}))).await;
     assert_eq!(leaving.running(), 0);
