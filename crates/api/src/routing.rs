@@ -32,6 +32,9 @@ pub struct RouteQuestion {
     pub key: Option<String>,
     /// The vector bucket whose content is worked on.
     pub bucket: Option<String>,
+    /// Bytes of text and pictures.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// What would be decided; `None` if nothing of that name is served.

@@ -42,6 +42,14 @@ pub enum Part {
 }
 
 impl Part {
+    fn sources(&self) -> &[ImageSource] {
+        match self {
+            Self::Text(_) => &[],
+            Self::Image(source) | Self::Video(Video::File(source)) => std::slice::from_ref(source),
+            Self::Video(Video::Frames { frames, .. }) => frames,
+        }
+    }
+
     fn sources_mut(&mut self) -> &mut [ImageSource] {
         match self {
             Self::Text(_) => &mut [],
@@ -122,7 +130,16 @@ impl Message {
         }
     }
 
-    /// Every picture, and every frame of a video, as places from which bytes come.
+    /// Every picture, and every frame of a video, as places where bytes are.
+    pub fn sources(&self) -> impl Iterator<Item = &ImageSource> {
+        let parts = match &self.content {
+            Content::Parts(parts) => parts.as_slice(),
+            Content::None | Content::Text(_) => &[],
+        };
+        parts.iter().flat_map(Part::sources)
+    }
+
+    /// The same, as places from which bytes come.
     pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut ImageSource> {
         let parts = match &mut self.content {
             Content::Parts(parts) => parts.as_mut_slice(),

@@ -11,6 +11,7 @@
 //! * [`model`]: what a model weighs; [`plan`]: does it fit, how fast, at what price, and what breaks.
 //! * [`doctor`]: what ails a real cluster, from nccl-tests; [`study`]: hashed against planned uplinks.
 //! * [`picture`]: pages with drawings.
+//! * [`sites`]: ways between sites far apart, and when a message is answered.
 //! * [`simai`]: SimAI's tables, in a mode that keeps its faults.
 //! * [`check`]: holds all of it against files of reference results.
 //!
@@ -32,6 +33,7 @@ pub mod picture;
 pub mod plan;
 pub mod route;
 pub mod simai;
+pub mod sites;
 pub mod study;
 pub mod topology;
 pub mod traffic;

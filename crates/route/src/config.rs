@@ -4,12 +4,12 @@ mod raw;
 
 use std::collections::HashSet;
 
-use raw::{RawGroup, RawHealth, RawModel, RawPolicy, RawPool, RawRegion, RawResidency, RawRoute, RawTarget};
+use raw::{RawGroup, RawHealth, RawLink, RawModel, RawPolicy, RawPool, RawRegion, RawResidency, RawRoute, RawTarget};
 
 use crate::policy::{Group, LOCAL, Offer, Pool, Retry, Route, Score, Target};
 use crate::{
-    Bound, Error, Form, Keeps, Level, Place, Policy, Region, Residency, Result, TimeLimits, UpstreamModel,
-    UpstreamOptions,
+    Bound, Error, Form, Keeps, Level, Link, Network, Place, Policy, Region, Residency, Result, TimeLimits,
+    UpstreamModel, UpstreamOptions,
 };
 
 /// Bytes of the text.
@@ -37,6 +37,7 @@ impl Policy {
             routes: Vec::new(),
             residency: Residency::default(),
             retry: Retry::default(),
+            network: Network::default(),
         }
     }
 
@@ -59,7 +60,7 @@ fn lower(raw: RawPolicy, wrong: &mut Vec<String>) -> Policy {
     let regions = regions(raw.region, wrong);
     let home = raw.home.and_then(|name| region("home", &name, &regions, wrong));
     let mut pools = vec![Pool::local(home.clone())];
-    for entry in [raw.pool.len(), raw.route.len(), raw.residency.len()] {
+    for entry in [raw.pool.len(), raw.route.len(), raw.residency.len(), raw.link.len()] {
         if entry > ENTRIES_MAX {
             wrong.push(format!("{entry} entries of one kind, {ENTRIES_MAX} allowed"));
             return Policy::local_only();
@@ -93,7 +94,15 @@ fn lower(raw: RawPolicy, wrong: &mut Vec<String>) -> Policy {
     if !(1..=10).contains(&retry.tries_max) || retry.budget_percent > 100 {
         wrong.push("retry: tries_max is 1 to 10, budget_percent at most 100".to_owned());
     }
-    Policy { version: raw.version, home, regions, pools, routes, residency, retry }
+    let links = raw.link.into_iter().map(|link| {
+        let RawLink { between, round_trip_ms, mbps, loss_percent } = link;
+        Link { between, round_trip_ms, mbps, loss_percent }
+    });
+    let network = Network::new(home.as_ref(), &regions, links.collect()).unwrap_or_else(|sentences| {
+        wrong.extend(sentences);
+        Network::default()
+    });
+    Policy { version: raw.version, home, regions, pools, routes, residency, retry, network }
 }
 
 fn regions(raw: Vec<RawRegion>, wrong: &mut Vec<String>) -> Vec<Region> {

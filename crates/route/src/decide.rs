@@ -13,6 +13,7 @@ pub(crate) use pick::mixed;
 use std::sync::Arc;
 
 use base::Kind;
+use chat::Caller;
 
 use crate::{Bound, Policy, PoolState, Route};
 
@@ -34,8 +35,23 @@ pub struct Ask<'a> {
     pub prompt_tokens: u32,
     /// About how long its answer will be.
     pub output_tokens: u32,
+    /// Bytes that have to reach a pool before it can answer.
+    pub bytes: u64,
     /// Pools and their models that were tried for it already.
     pub tried: &'a [(usize, String)],
+}
+
+/// What somebody wants to know: who would answer a request like this.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Question<'a> {
+    /// The name that it uses.
+    pub model: &'a str,
+    /// On whose behalf.
+    pub caller: Option<&'a Caller>,
+    /// The vector bucket whose content is worked on.
+    pub bucket: Option<&'a str>,
+    /// Bytes that have to reach a pool.
+    pub bytes: u64,
 }
 
 /// The pools as they are now.
@@ -151,6 +167,8 @@ pub struct Decision {
     pub verdicts: Vec<Verdict>,
     /// The settings of residency that held.
     pub bounds: Vec<Arc<Bound>>,
+    /// Bytes that have to reach a pool.
+    pub bytes: u64,
 }
 
 /// Decides who answers.
@@ -162,6 +180,7 @@ pub fn decide(now_ms: u64, ask: &Ask<'_>, fleet: Fleet<'_>) -> Decision {
         choice: None,
         verdicts: Vec::new(),
         bounds: ask.bounds.to_vec(),
+        bytes: ask.bytes,
     };
     for route in chain(fleet.policy, ask.model) {
         let first = decision.verdicts.len();

@@ -7,6 +7,7 @@
 //! * `fault`: what can go wrong with an upstream, and what follows from it.
 //! * `limits`, `secret`: how long an upstream is waited for, and what only it may see.
 //! * `breaker`: a pool that fails is left alone for a while.
+//! * `network`: the links between regions, by which a request with many bytes waits longer; the planner computes it.
 //! * `region`, `residency`: where machines stand, and where data may be kept and computed on.
 //! * `testing`: an upstream that misbehaves on demand.
 //!
@@ -24,6 +25,7 @@ mod decide;
 mod error;
 mod fault;
 mod limits;
+mod network;
 mod policy;
 mod region;
 mod residency;
@@ -34,10 +36,11 @@ pub mod testing;
 mod upstream;
 
 pub use breaker::{Breaker, BreakerState, FAILURES_IN_A_ROW};
-pub use decide::{Against, Ask, By, CHAIN_MAX, Choice, Decision, Fleet, Marks, Verdict, decide};
+pub use decide::{Against, Ask, By, CHAIN_MAX, Choice, Decision, Fleet, Marks, Question, Verdict, decide};
 pub use error::{Error, Result};
 pub use fault::{Fault, Waiting};
 pub use limits::TimeLimits;
+pub use network::{Link, Network, Reach};
 pub use policy::{Group, LOCAL, Offer, Policy, Pool, Retry, Route, Score, Target};
 pub use region::{CARBON_G_PER_KWH_UNKNOWN, Region};
 pub use residency::{Bound, Keeps, Level, Place, Places, Residency};

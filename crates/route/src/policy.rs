@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 
 use base::Rng;
-use chat::Caller;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decide::{Ask, Fleet, decide};
-use crate::{Place, PoolState, Region, Residency, UpstreamOptions};
+use crate::decide::{Ask, Fleet, Question, decide};
+use crate::{Error, Link, Network, Place, PoolState, Region, Residency, Result, UpstreamOptions};
 
 /// The name of the pool of this machine's own models.
 pub const LOCAL: &str = "local";
@@ -33,6 +32,8 @@ pub struct Policy {
     pub residency: Residency,
     /// How often a request may be tried.
     pub retry: Retry,
+    /// The links between regions.
+    pub network: Network,
 }
 
 /// How often a request may be tried, as long as nothing was answered.
@@ -105,7 +106,7 @@ pub struct Route {
 pub struct Score {
     /// Cheaper ones.
     pub cost: f64,
-    /// Those whose first byte comes sooner, the way there included, and that have fewer requests running.
+    /// Those whose first byte comes sooner, the way there and the request's bytes included, and that have less to do.
     pub latency: f64,
     /// Those that the operator holds for better.
     pub quality: f64,
@@ -171,22 +172,34 @@ impl Policy {
     /// What would be decided for a request if every pool were well and idle, as JSON; `None` if nothing of this name is
     /// served.
     #[must_use]
-    pub fn explain(
-        &self,
-        model: &str,
-        caller: Option<&Caller>,
-        bucket: Option<&str>,
-        now_ms: u64,
-        seed: u64,
-    ) -> Option<Value> {
+    pub fn explain(&self, question: &Question<'_>, now_ms: u64, seed: u64) -> Option<Value> {
+        let Question { model, caller, bucket, bytes } = *question;
         self.route(model)?;
         let bounds = self.residency.of(caller, bucket, model);
         let mut rng = Rng::seeded(seed);
         let (prefix, draw) = (rng.next_u64(), rng.next_u64());
         let (prompt_tokens, output_tokens) = (OUTPUT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS);
-        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, tried: &[] };
+        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
         let states = vec![PoolState::default(); self.pools.len()];
         Some(decide(now_ms, &ask, Fleet { policy: self, states: &states }).explain(self))
+    }
+
+    /// The same without the links between two regions: what if they fail.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] if there is no such link.
+    pub fn without_link(mut self, ends: [&str; 2]) -> Result<Self> {
+        let is_it = |link: &Link| ends.iter().all(|end| link.between.iter().any(|name| name == end));
+        let all = self.network.links();
+        if !all.iter().any(is_it) {
+            let known: Vec<String> = all.iter().map(|link| link.between.join(" - ")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Error::Policy { wrong: vec![format!("no link {}; there are: {known}", ends.join(" - "))] });
+        }
+        let left: Vec<Link> = all.iter().filter(|link| !is_it(link)).cloned().collect();
+        self.network =
+            Network::new(self.home.as_ref(), &self.regions, left).map_err(|wrong| Error::Policy { wrong })?;
+        Ok(self)
     }
 
     /// The route of a name.

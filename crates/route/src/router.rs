@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use base::{Clock, RequestId, Rng};
-use chat::{Caller, EventStream, Generate, GenerateRequest, ModelCard, Prompt, Role};
+use chat::{EventStream, Generate, GenerateRequest, ModelCard, Prompt, Role};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
-use crate::decide::{Ask, Choice, Decision, Fleet, decide, mixed};
+use crate::decide::{Ask, Choice, Decision, Fleet, Question, decide, mixed};
 use crate::policy::OUTPUT_TOKENS_GUESS;
 use crate::state::RetryBudget;
-use crate::upstream::estimate;
+use crate::upstream::{bytes, estimate};
 use crate::{Bound, Error, Fault, Policy, PoolState, Residency, Result, Secret, Upstream};
 use attempt::{Failure, How, Running};
 
@@ -116,12 +116,13 @@ impl Router {
 
     /// What would be decided for a request now, as JSON; `None` if nothing of this name is served. Nothing is sent.
     #[must_use]
-    pub fn explain(&self, model: &str, caller: Option<&Caller>, bucket: Option<&str>) -> Option<Value> {
+    pub fn explain(&self, question: &Question<'_>) -> Option<Value> {
+        let Question { model, caller, bucket, bytes } = *question;
         let policy = self.shared.policy_of(model)?;
         let bounds = self.shared.residency().of(caller, bucket, model);
         let (prefix, draw) = (self.shared.draw(), self.shared.draw());
         let (prompt_tokens, output_tokens) = (OUTPUT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS);
-        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, tried: &[] };
+        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
         let states = locked(&self.shared.states);
         let decision = decide(self.shared.clock.now_ms(), &ask, Fleet { policy: &policy, states: &states });
         Some(decision.explain(&policy))
@@ -353,6 +354,7 @@ fn ask<'a>(request: &'a GenerateRequest, bounds: &'a [Arc<Bound>], tried: &'a [(
         draw,
         prompt_tokens: estimate(request),
         output_tokens: request.max_tokens.unwrap_or(OUTPUT_TOKENS_GUESS),
+        bytes: bytes(request),
         tried,
     }
 }

@@ -15,7 +15,7 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat::{Event, EventStream, Generate, GenerateRequest, Message, ModelCard, Prompt};
+use chat::{Event, EventStream, Generate, GenerateRequest, ImageSource, Message, ModelCard, Prompt};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -392,12 +392,29 @@ impl Running {
 
 /// About how many tokens a prompt has, for upstreams that say it only at the end.
 pub(crate) fn estimate(request: &GenerateRequest) -> u32 {
-    let bytes = match &request.prompt {
-        Prompt::Tokens(tokens) => return answer::tokens(tokens.len() as u64),
+    if let Prompt::Tokens(tokens) = &request.prompt {
+        return answer::tokens(tokens.len() as u64);
+    }
+    tokens_of_bytes(text_bytes(&request.prompt)).max(1)
+}
+
+/// About how many bytes a request sends: its text, and its pictures as base64.
+pub(crate) fn bytes(request: &GenerateRequest) -> u64 {
+    let Prompt::Messages(messages) = &request.prompt else { return text_bytes(&request.prompt) as u64 };
+    let sources = messages.iter().flat_map(Message::sources);
+    let pictures = sources.map(|source| match source {
+        ImageSource::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
+        ImageSource::Url(url) => url.len(),
+    });
+    text_bytes(&request.prompt) as u64 + pictures.map(|bytes| bytes as u64).sum::<u64>()
+}
+
+fn text_bytes(prompt: &Prompt) -> usize {
+    match prompt {
+        Prompt::Tokens(tokens) => size_of_val(tokens.as_slice()),
         Prompt::Text(text) => text.len(),
         Prompt::Messages(messages) => messages.iter().map(message_bytes).sum(),
-    };
-    tokens_of_bytes(bytes).max(1)
+    }
 }
 
 fn message_bytes(message: &Message) -> usize {

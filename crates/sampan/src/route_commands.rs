@@ -10,7 +10,7 @@ use chat::{Caller, Generate, Priority};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use route::{Policy, Router};
+use route::{Policy, Question, Router};
 use serde_json::{Value, json};
 
 use crate::args::Data;
@@ -63,6 +63,12 @@ pub(crate) struct Explain {
     /// On content of this vector bucket.
     #[arg(long)]
     bucket: Option<String>,
+    /// With so many bytes of text and pictures.
+    #[arg(long, default_value_t = 0)]
+    bytes: u64,
+    /// What if this link between two regions fails: its ends, with a comma between them.
+    #[arg(long, value_name = "REGION,REGION", requires = "pools")]
+    without: Option<String>,
     #[command(flatten)]
     data: Data,
     /// The whole decision.
@@ -100,7 +106,12 @@ pub(crate) fn routing(router: &Arc<Router>) -> api::Routing {
         status: Arc::new(move || shown.status()),
         explain: Arc::new(move |question: &api::RouteQuestion| {
             let caller = caller(question.project.as_deref(), question.key.as_deref());
-            asked.explain(&question.model, caller.as_ref(), question.bucket.as_deref())
+            asked.explain(&Question {
+                model: &question.model,
+                caller: caller.as_ref(),
+                bucket: question.bucket.as_deref(),
+                bytes: question.bytes,
+            })
         }),
     }
 }
@@ -140,7 +151,7 @@ fn check(options: &Check) -> anyhow::Result<()> {
         let residency: Vec<Value> = policy.residency.all().iter().map(|bound| json!(**bound)).collect();
         let whole = json!({
             "version": policy.version, "pools": pools, "routes": policy.routes, "residency": residency,
-            "regions": policy.regions, "retry": policy.retry,
+            "regions": policy.regions, "retry": policy.retry, "links": policy.network.links(),
         });
         return print(&format!("{whole:#}\n"));
     }
@@ -165,11 +176,18 @@ fn check(options: &Check) -> anyhow::Result<()> {
 fn explain(options: &Explain) -> anyhow::Result<()> {
     let decision = match &options.pools {
         Some(file) => {
-            let policy = read(file)?.completed(&local_names(&options.data)?);
+            let mut policy = read(file)?;
+            if let Some(link) = &options.without {
+                let ends = link.split_once(',').context("--without names a link by its ends: frankfurt,virginia")?;
+                policy = policy.without_link([ends.0, ends.1])?;
+            }
+            let policy = policy.completed(&local_names(&options.data)?);
             let caller = caller(options.project.as_deref(), options.key.as_deref());
             let now_ms = machine::SystemClock::start().now_ms();
             let seed = machine::random_seed()?;
-            let decision = policy.explain(&options.model, caller.as_ref(), options.bucket.as_deref(), now_ms, seed);
+            let (bucket, bytes) = (options.bucket.as_deref(), options.bytes);
+            let question = Question { model: &options.model, caller: caller.as_ref(), bucket, bytes };
+            let decision = policy.explain(&question, now_ms, seed);
             decision.with_context(|| format!("no pool serves a model {:?}", options.model))?
         }
         None => asked(options)?,
@@ -189,6 +207,7 @@ fn asked(options: &Explain) -> anyhow::Result<Value> {
     for (name, value) in named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         request = request.query(name, value);
     }
+    request = request.query("bytes", options.bytes.to_string());
     if let Some(key) = &options.api_key {
         request = request.header("authorization", format!("Bearer {key}"));
     }
@@ -219,15 +238,25 @@ fn told(decision: &Value) -> String {
         None => format!("{model} goes nowhere: {}\n", word(&decision["refusal"]["reason"])),
     };
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["ROUTE", "GROUP", "POOL", "MODEL", "SCORE", "AGAINST IT"]);
+    table.load_preset(NOTHING).set_header(["ROUTE", "GROUP", "POOL", "MODEL", "SCORE", "WAY THERE", "AGAINST IT"]);
     for target in decision["targets"].as_array().into_iter().flatten() {
         let sum = target.pointer("/marks/sum").and_then(Value::as_f64);
         let score = sum.map_or_else(String::new, |sum| format!("{sum:.3}"));
         let against = target.pointer("/against/words").and_then(Value::as_array);
         let against: Vec<String> = against.into_iter().flatten().map(word).collect();
         let words = ["route", "group", "pool", "model"].map(|name| word(&target[name]));
-        table.add_row(words.into_iter().chain([score, against.join("; ")]));
+        table.add_row(words.into_iter().chain([score, way(&target["reach"]), against.join("; ")]));
     }
     text.push_str(&format!("\n{table}\n"));
     text
+}
+
+/// How a target is reached: `frankfurt, paris: 24 ms + 310 ms for the bytes`.
+fn way(reach: &Value) -> String {
+    let ms = |name: &str| reach[name].as_f64();
+    let (Some(trip), Some(bytes)) = (ms("round_trip_ms"), ms("bytes_ms")) else { return String::new() };
+    let via: Vec<&str> = reach["via"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let via = if via.is_empty() { "straight".to_owned() } else { via.join(", ") };
+    let bytes = if bytes >= 0.5 { format!(" + {bytes:.0} ms for the bytes") } else { String::new() };
+    format!("{via}: {trip:.0} ms{bytes}")
 }

@@ -20,6 +20,18 @@ pub(super) struct RawPolicy {
     pub(super) route: Vec<RawRoute>,
     #[serde(default)]
     pub(super) residency: Vec<RawResidency>,
+    #[serde(default)]
+    pub(super) link: Vec<RawLink>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLink {
+    pub(super) between: [String; 2],
+    pub(super) round_trip_ms: f64,
+    pub(super) mbps: f64,
+    #[serde(default)]
+    pub(super) loss_percent: f64,
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,9 @@ impl Decision {
                         "cost": marks.cost, "latency": marks.latency, "quality": marks.quality,
                         "carbon": marks.carbon, "sum": marks.sum,
                     });
+                    let region = policy.pools[verdict.pool].place.computes.as_ref();
+                    let reach = region.and_then(|there| policy.network.reach(policy.home.as_ref(), there, self.bytes));
+                    wire["reach"] = json!(reach);
                 }
                 Err(against) => {
                     wire["open"] = false.into();
@@ -45,7 +48,8 @@ impl Decision {
             json!({"kind": format!("{kind:?}").to_lowercase(), "reason": words})
         });
         json!({
-            "policy_version": self.version, "model": self.asked, "choice": choice, "refusal": refusal,
+            "policy_version": self.version, "model": self.asked,
+            "bytes": self.bytes, "choice": choice, "refusal": refusal,
             "bounds": self.bounds.iter().map(|bound| json!(**bound)).collect::<Vec<_>>(),
             "targets": targets.collect::<Vec<_>>(),
         })

@@ -1,7 +1,7 @@
 //! Of the targets that nothing speaks against, one.
 
 use super::{Ask, By, Choice, Fleet, Marks, Verdict};
-use crate::{Region, Route};
+use crate::Route;
 
 /// One draw in so many goes by weight although a score is set, so that a target whose figures were bad once is heard of
 /// again.
@@ -131,12 +131,12 @@ fn figures(ask: &Ask<'_>, fleet: Fleet<'_>, verdict: &Verdict) -> Marks {
     let tokens = |count: u32, price: u64| f64::from(count) * price as f64 / 1e6;
     let region = pool.place.computes.as_ref();
     let factor = f64::from(region.map_or(1_000, |region| region.price_permille)) / 1e3;
-    let far = |region: &Region| fleet.policy.home.as_ref().map_or(0.0, |home| home.round_trip_ms(region));
+    let (network, home) = (&fleet.policy.network, fleet.policy.home.as_ref());
+    let reach = region.and_then(|region| network.reach(home, region, ask.bytes));
+    let (way, bytes) = reach.map_or((LATENCY_MS_UNKNOWN, 0.0), |reach| (reach.round_trip_ms, reach.bytes_ms));
     // What was measured holds the way there; the way alone is for pools that were never asked.
-    let latency = match state.first_byte_us {
-        0 => region.map_or(LATENCY_MS_UNKNOWN, far),
-        measured => measured as f64 / 1e3,
-    };
+    let answering = if state.first_byte_us == 0 { way } else { state.first_byte_us as f64 / 1e3 };
+    let latency = answering + bytes;
     // A pool with many requests takes longer for the next one: twice as long when it is full.
     let load = f64::from(state.running) / f64::from(pool.running_max.max(1));
     Marks {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base::{Kind, Rng};
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 use route::{
-    Against, Ask, Bound, By, Decision, Fleet, Group, Keeps, Level, Offer, Place, Policy, Pool, PoolState, Region,
-    Retry, Route, Score, Target, decide,
+    Against, Ask, Bound, By, Decision, Fleet, Group, Keeps, Level, Network, Offer, Place, Policy, Pool, PoolState,
+    Region, Retry, Route, Score, Target, decide,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -106,7 +106,8 @@ impl World {
         let bounds = levels.into_iter().filter_map(|level| bound(&mut rng, level)).collect();
         let home = (rng.below(2) == 0).then(|| some_region(&mut rng));
         let (regions, residency) = (Region::defaults(), route::Residency::default());
-        let policy = Policy { version: 1, home, regions, pools, routes, residency, retry: Retry::default() };
+        let (retry, network) = (Retry::default(), Network::default());
+        let policy = Policy { version: 1, home, regions, pools, routes, residency, retry, network };
         Self { policy, states, bounds }
     }
 
@@ -118,6 +119,7 @@ impl World {
             draw,
             prompt_tokens: 100,
             output_tokens: 100,
+            bytes: 0,
             tried,
         };
         decide(NOW_MS, &ask, Fleet { policy: &self.policy, states: &self.states })

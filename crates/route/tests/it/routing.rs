@@ -8,7 +8,7 @@ use chat::testing::{Script, Scripted, check_stream, conformance, request};
 use chat::{Caller, Error, Event, Generate, Priority};
 use futures::StreamExt as _;
 use route::testing::{Behaviour, Stub};
-use route::{Form, Policy, Router};
+use route::{Form, Policy, Question, Router};
 use serde_json::Value;
 
 use crate::support::{MODEL, install_cryptography};
@@ -135,7 +135,7 @@ async fn a_pool_that_fails_is_left_alone_and_tried_again_later() {
         world.answer().await.unwrap();
     }
     assert_eq!(world.asked(), [5, 8], "the breaker opened after five failures");
-    let explained = world.router.explain(MODEL, None, None).unwrap();
+    let explained = world.router.explain(&Question { model: MODEL, ..Question::default() }).unwrap();
     assert_eq!(explained["choice"]["pool"], "b");
     assert_eq!(explained["targets"][0]["against"]["what"], "breaker_open", "{explained}");
     world.stubs[0].always(Behaviour::Answer);
