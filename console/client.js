@@ -167,6 +167,7 @@ async function* serverSent(response, signal) {
  * @property {boolean} tools
  * @property {boolean} thinking
  * @property {boolean} [vision]
+ * @property {boolean} [generates] false: it embeds or ranks
  * @property {number} [layers_done]
  * @property {number} [layers_all]
  * @property {number} [weights_bytes]

@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { modelTests } from "./models.mjs";
 import { model, piece, start, texts } from "./server.mjs";
+import { vectorTests } from "./vectors.mjs";
 
 const require = createRequire(join(process.env.NODE_CACHE, "/"));
 const { chromium } = require("playwright-core");
@@ -48,6 +50,9 @@ async function complete(content) {
   assert.equal(answer.status, 200);
   await answer.text();
 }
+
+/** What every test works with. @typedef {{ open: typeof open, ready: typeof ready, done: typeof done, say: typeof say, server: typeof server }} Tools */
+const tools = { open, ready, done, say, server };
 
 const tests = {
   async "overview shows the models and how to connect"() {
@@ -207,38 +212,8 @@ const tests = {
     await page.waitForSelector(".state.bad >> text=nothing");
     await done(page);
   },
-  async "vectors: a bucket, an index, an import, a search with a filter, an error"() {
-    const page = await open("vectors");
-    await page.waitForSelector("text=No bucket yet");
-    await page.click("text=New bucket");
-    await page.fill("dialog input", "papers");
-    await page.click("dialog >> text=Create");
-    await page.waitForSelector("text=No index yet");
-    await page.click("text=New index");
-    await page.getByLabel("Name").fill("small");
-    await page.getByLabel("Dimensions").fill("4");
-    await page.click("dialog >> text=Create");
-    await page.waitForSelector("text=No vector yet");
-    const lines = Array.from({ length: 700 }, (_, at) => JSON.stringify({ key: `k${at}`, vector: [Math.sin(at), Math.cos(at), at / 700, 1], metadata: { year: 2000 + (at % 30) } }));
-    const bring = (text) => page.setInputFiles("[type=file]", { name: "a.jsonl", mimeType: "application/x-ndjson", buffer: Buffer.from(text) });
-    await bring(lines.join("\n"));
-    await page.waitForSelector(".toast.good >> text=700 vectors imported");
-    await page.waitForSelector(".card > header .pill >> text=700");
-    assert.equal(await page.locator("svg.chart circle").count(), 700);
-    await page.fill(".planner textarea", "[0, 1, 0, 1]");
-    await page.fill(".planner input", '{"year": {"$gte": 2020}}');
-    await page.click(".planner button");
-    await page.waitForSelector("text=20 nearest");
-    assert.ok(!(await page.textContent(".window .lines")).includes('"year":2001'));
-    await page.fill(".planner textarea", "[1]");
-    await page.click(".planner button");
-    await page.waitForSelector(".toast.bad");
-    await bring('{"key": 1}');
-    await page.waitForSelector(".toast.bad >> text=line 1: a key and a vector are expected");
-    await page.evaluate(() => { location.hash = "#/vectors/nothing-here"; });
-    await page.waitForSelector(".state.bad");
-    await done(page);
-  },
+  ...modelTests(tools),
+  ...vectorTests(tools),
   async "every request is in the log, with its timeline, and in the overview"() {
     const page = await open("logs");
     await page.route("**/admin/v1/requests", (route) => route.fulfill({ json: { requests: [] } }));
@@ -406,11 +381,14 @@ const tests = {
         const { violations } = await page.evaluate(() => window.axe.run());
         const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
         assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], `${path} ${colorScheme}`);
-        await page.screenshot({ path: join(process.env.SCREENSHOTS, `${path.replace("/", "-")}-${colorScheme}.png`) });
+        await page.screenshot({ path: join(process.env.SCREENSHOTS, `${path.replaceAll("/", "-")}-${colorScheme}.png`) });
         for (const width of [380, 3840]) {
           await page.setViewportSize({ width, height: 900 });
           const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
           assert.ok(over <= 0, `${path} is ${over} px too wide at ${width}`);
+          if (width !== 380) continue;
+          await page.waitForTimeout(250);
+          await page.screenshot({ path: join(process.env.SCREENSHOTS, `${path.replaceAll("/", "-")}-${colorScheme}-380.png`) });
         }
         await done(page);
       }
@@ -424,7 +402,7 @@ const tests = {
     const version = texts.match(/console\/([0-9a-f]{16})\//)[1];
     const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg"];
     const { readdirSync } = await import("node:fs");
-    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "text", "style", "fonts"]) {
+    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "views/models", "vendor/hyparquet", "text", "style", "fonts"]) {
       for (const name of readdirSync(new URL(`../${folder}`, import.meta.url))) if (/\.(js|css|woff2)$/.test(name)) files.push(`${folder}/${name}`);
     }
     let size = 0;
@@ -446,7 +424,8 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries(tests)) {
+const only = new RegExp(process.argv[2] ?? "");
+for (const [name, test] of Object.entries(tests).filter(([known]) => only.test(known))) {
   model.play = null;
   const began = Date.now();
   try {
@@ -455,6 +434,8 @@ for (const [name, test] of Object.entries(tests)) {
   } catch (error) {
     failed += 1;
     console.log(`FAIL  ${name}\n${error.stack}`);
+    const last = browser.contexts().at(-1)?.pages().at(-1);
+    await last?.screenshot({ path: join(process.env.SCREENSHOTS, `failed-${failed}.png`) }).catch(() => {});
   }
 }
 await browser.close();

@@ -1,7 +1,7 @@
 // Starts the real program on a free port, and a proxy before it that can play a model of its own.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,13 +27,15 @@ const PRICES = `
 model = "*"
 input = "1"
 output = "4"
+embedding = "1"
 `;
 
 export async function start(binary) {
   const data = mkdtempSync(join(tmpdir(), "sampan-console-"));
   writeFileSync(join(data, "pools.toml"), POOLS);
   writeFileSync(join(data, "prices.toml"), PRICES);
-  const options = ["--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml")];
+  const seer = new URL("../../fixtures/tiny/qwen3_vl", import.meta.url).pathname;
+  const options = ["--model", `seer=${seer}`, "--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml")];
   const child = spawn(binary, ["up", "--listen", "127.0.0.1:0", "--data", data, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((resolve, reject) => {
     let text = "";
@@ -60,7 +62,20 @@ export async function start(binary) {
   return { address: `http://127.0.0.1:${proxy.address().port}`, direct: address, stop };
 }
 
+const KINDS = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", woff2: "font/woff2" };
+
+/** With CONSOLE_LIVE=1 the console's files are those of the folder: a change needs no new program. */
+function live(request, response) {
+  const path = process.env.CONSOLE_LIVE && request.url.match(/^\/console\/[0-9a-f]{16}\/([\w./-]+)$/)?.[1];
+  if (!path || path.includes("..")) return false;
+  const file = new URL(`../${path}`, import.meta.url);
+  response.writeHead(existsSync(file) ? 200 : 404, { "content-type": KINDS[path.split(".").at(-1)] ?? "text/plain" });
+  response.end(existsSync(file) ? readFileSync(file) : "");
+  return true;
+}
+
 async function pass(address, request, response) {
+  if (live(request, response)) return;
   if (model.play && request.url === "/v1/chat/completions") {
     request.resume();
     response.writeHead(200, { "content-type": "text/event-stream" });

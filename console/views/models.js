@@ -8,6 +8,7 @@ import { memoryBar, statePill } from "../parts/model.js";
 import { every, explain, loaded, notice } from "../parts/state.js";
 import { windowed } from "../parts/table.js";
 import { bytes, compact, count, t } from "../text.js";
+import { bench } from "./models/bench.js";
 
 /**
  * @typedef {{ name: string, kind: string, where: string, parameters?: number, size_bytes?: number, context_tokens?: number }} Lying
@@ -93,11 +94,16 @@ function action(model, again) {
  */
 async function detail(page, name, signal) {
   const body = h("div", {});
-  fill(page,
-    h("div", { class: "head" }, h("div", {}, h("a", { class: "back", href: "#/models" }, t("models.back")), h("h1", {}, name)),
-      h("div", { class: "actions" }, h("a", { class: "button", href: `#/playground/model/${encodeURIComponent(name)}` }, icon("playground"), t("overview.talk")))),
-    body);
-  await loaded(body, (until) => ask(`/admin/v1/shelf/${encodeURIComponent(name)}`, { signal: until }), (facts) => h("div", { class: "stack" }, sheet(facts), tensors(facts.tensors ?? [])), signal);
+  const talk = h("a", { class: "button", href: `#/playground/model/${encodeURIComponent(name)}` }, icon("playground"), t("overview.talk"));
+  fill(page, h("div", { class: "head" }, h("div", {}, h("a", { class: "back", href: "#/models" }, t("models.back")), h("h1", {}, name)), h("div", { class: "actions" }, talk)), body);
+  const look = async (/** @type {AbortSignal} */ until) => {
+    const [seen, facts] = await Promise.all([platform(until), ask(`/admin/v1/shelf/${encodeURIComponent(name)}`, { signal: until })]);
+    return { model: seen.models.find((one) => one.id === name), facts };
+  };
+  await loaded(body, look, ({ model, facts }) => {
+    talk.hidden = !model?.generates;
+    return h("div", { class: "stack" }, model?.generates ? bench(model, signal) : "", sheet(facts), tensors(facts.tensors ?? []));
+  }, signal);
 }
 
 /** @param {Record<string, unknown>} facts */

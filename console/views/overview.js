@@ -44,10 +44,10 @@ function draw(first, signal) {
     const up = seen.models.filter((model) => model.state === "loaded");
     const tiles = [figure(t("overview.loaded"), count(up.length), t("overview.of", { count: count(seen.models.length) }))];
     if (seen.managed) {
-      line.push(sum((model) => model.tokens_per_second));
+      line.push(sum(pace));
       tiles.push(
         figure(t("overview.live"), count(sum((model) => model.running)), t("overview.waiting", { count: count(sum((model) => model.waiting)) })),
-        figure(t("overview.speed"), decimal(sum((model) => model.tokens_per_second)), t("overview.answered", { count: compact(sum((model) => model.output_tokens)) }), line.element),
+        figure(t("overview.speed"), decimal(sum(pace)), t("overview.answered", { count: compact(sum((model) => model.output_tokens)) }), line.element),
         figure(t("overview.memory"), bytes(sum((model) => model.weights_bytes)), t("overview.kv", { size: bytes(sum((model) => model.kv_used_bytes)) })));
     } else {
       tiles.push(
@@ -74,6 +74,11 @@ function draw(first, signal) {
         h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.models")), h("a", { href: "#/models" }, t("overview.all"))), models),
         h("section", { class: "card" }, h("header", {}, h("h2", {}, t("overview.latest")), h("a", { href: "#/logs" }, t("overview.all"))), latest)),
       connect(first.models[0]?.id ?? "")));
+}
+
+/** An idle engine keeps saying how fast it was. @param {import("../client.js").Model} model */
+function pace(model) {
+  return model.running ? model.tokens_per_second : 0;
 }
 
 /** What today cost; nothing where nobody may say. @param {AbortSignal} signal */

@@ -25,13 +25,14 @@ export async function show({ page, rest, signal }) {
     const seen = await platform(signal);
     const kept = await conversations().catch(() => []);
     if (signal.aborted) return;
-    if (seen.models.length === 0) {
+    const models = seen.models.filter((model) => model.generates !== false);
+    if (models.length === 0) {
       fill(page, notice({ icon: "models", title: t("models.empty"), text: t("models.empty.text") }));
       return;
     }
-    const wanted = rest.startsWith("model/") ? rest.slice(6) : seen.models[0]?.id ?? "";
+    const wanted = rest.startsWith("model/") ? rest.slice(6) : models[0]?.id ?? "";
     const current = kept.find((one) => one.id === rest) ?? fresh(wanted);
-    new Playground(page, seen.models, kept, current, signal).draw();
+    new Playground(page, models, kept, current, signal).draw();
   } catch (error) {
     if (!signal.aborted) fill(page, h("h1", { class: "hush" }, t("nav.playground")), trouble(error, () => show({ page, rest, signal })));
   }
@@ -63,6 +64,8 @@ class Playground {
     this.thumbs = h("div", { class: "thumbs" });
     this.input = h("textarea", { rows: 1, placeholder: t("playground.ask"), "aria-label": t("playground.ask") });
     this.button = h("button", { class: "button first square", type: "submit" });
+    /** @type {HTMLElement} */
+    this.attach = h("span");
     this.bar = h("header", { class: "talk-bar" });
     signal.addEventListener("abort", () => this.running?.abort());
   }
@@ -70,15 +73,23 @@ class Playground {
   draw() {
     const picture = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
     picture.addEventListener("change", () => this.addImages([...(picture.files ?? [])]));
-    const attach = h("button", { class: "button bare square", type: "button", "aria-label": t("playground.attach"), title: t("playground.attach"), onclick: () => picture.click() }, icon("image"));
-    attach.hidden = !this.models.some((model) => model.vision);
-    const composer = h("form", { class: "composer" }, this.thumbs, this.input, h("div", { class: "composer-row" }, attach, picture, h("small", { class: "soft" }, t("playground.keys")), this.button));
+    this.attach = h("button", { class: "button bare square", type: "button", "aria-label": t("playground.attach"), title: t("playground.attach"), onclick: () => picture.click() }, icon("image"));
+    const composer = h("form", { class: "composer" }, this.thumbs, this.input, h("div", { class: "composer-row" }, this.attach, picture, h("small", { class: "soft" }, t("playground.keys")), this.button));
     composer.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.running) this.running.abort();
       else this.say();
     });
     this.input.addEventListener("input", () => this.grow());
+    const bring = (/** @type {DataTransfer | null} */ data, /** @type {Event} */ event) => {
+      const pictures = [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+      if (pictures.length === 0 || !this.sees()) return;
+      event.preventDefault();
+      this.addImages(pictures);
+    };
+    this.input.addEventListener("paste", (event) => bring(event.clipboardData, event));
+    composer.addEventListener("dragover", (event) => { if (this.sees()) event.preventDefault(); });
+    composer.addEventListener("drop", (event) => bring(event.dataTransfer, event));
     this.input.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
@@ -119,14 +130,20 @@ class Playground {
       this.tool("sliders", t("playground.settings"), () => { this.panel.hidden = !this.panel.hidden; }));
   }
 
+  /** Every model that is asked looks at pictures. */
+  sees() {
+    return this.current.lanes.every((lane) => this.models.find((model) => model.id === lane.model)?.vision);
+  }
+
   drawLanes() {
+    this.attach.hidden = !this.sees();
     const options = this.models.map((model) => ({ value: model.id, label: model.id }));
     this.threads = this.current.lanes.map((lane) => thread(lane, {
       again: (index) => this.again(lane, index),
       result: (callId, text) => this.giveResult(lane, callId, text),
     }));
     fill(this.lanes, this.current.lanes.map((lane, index) => {
-      const pick = choice(options, lane.model, (value) => { lane.model = value; this.keepSoon(); }, { "aria-label": t("playground.model") });
+      const pick = choice(options, lane.model, (value) => { lane.model = value; this.attach.hidden = !this.sees(); this.keepSoon(); }, { "aria-label": t("playground.model") });
       const said = this.threads[index]?.element ?? h("div");
       if (lane.messages.length === 0) said.append(this.welcome());
       return h("div", { class: "lane" }, h("div", { class: "lane-head" }, pick), said);
@@ -196,10 +213,15 @@ class Playground {
       const reader = new FileReader();
       reader.addEventListener("load", () => {
         this.images.push(String(reader.result));
-        fill(this.thumbs, this.images.map((src) => h("img", { src, alt: t("playground.image") })));
+        this.drawThumbs();
       });
       reader.readAsDataURL(file);
     }
+  }
+
+  drawThumbs() {
+    fill(this.thumbs, this.images.map((src, at) => h("button", { class: "thumb", type: "button", title: t("playground.image.remove"), "aria-label": t("playground.image.remove"), onclick: () => { this.images.splice(at, 1); this.drawThumbs(); } },
+      h("img", { src, alt: t("playground.image") }))));
   }
 
   async say() {

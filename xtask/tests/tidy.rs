@@ -69,7 +69,8 @@ fn words_that_mean_unfinished_work_are_absent() {
     let banned = [concat!("FIX", "ME"), concat!("TO", "DO"), concat!("dbg", "!("), concat!("X", "XX")];
     let mut found = Vec::new();
     for source in tree::sources(&["rs", "md", "toml", "py", "sh", "js"]).unwrap() {
-        if source.path.starts_with("fixtures") {
+        // What others wrote stays as they published it.
+        if source.path.starts_with("fixtures") || source.path.starts_with("console/vendor") {
             continue;
         }
         for (index, line) in source.text.lines().enumerate() {

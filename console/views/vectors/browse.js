@@ -2,14 +2,16 @@
 
 import { fill, h, s } from "../../parts/dom.js";
 import { openDialog, toast } from "../../parts/feedback.js";
-import { field } from "../../parts/form.js";
 import { icon } from "../../parts/icon.js";
 import { explain, loaded, notice } from "../../parts/state.js";
 import { windowed } from "../../parts/table.js";
 import { count, t } from "../../text.js";
 import { head } from "../vectors.js";
-import { importLines, index, query, vectors } from "./api.js";
+import { index, query, vectors } from "./api.js";
+import { bring } from "./bring.js";
+import { counters } from "./counters.js";
 import { project } from "./project.js";
+import { search } from "./search.js";
 
 /** Vectors that are browsed. */
 const BROWSED_MAX = 5000;
@@ -26,38 +28,14 @@ const DRAWN_MAX = 800;
  */
 export async function showIndex(page, bucket, name, signal) {
   const body = h("div", {});
-  const file = h("input", { type: "file", accept: ".jsonl,.ndjson,application/x-ndjson", hidden: true });
-  const add = h("button", { class: "button first", type: "button", onclick: () => file.click() }, icon("plus"), t("vectors.import"));
   const look = () => loaded(body, async (until) => ({ facts: await index(bucket, name, until), list: await vectors(bucket, name, BROWSED_MAX, until) }),
-    ({ facts, list }) => draw(bucket, name, facts, list), signal);
-  file.addEventListener("change", async () => {
-    const chosen = file.files?.[0];
-    file.value = "";
-    if (chosen && (await bringIn(bucket, name, chosen, add)) && !signal.aborted) await look();
+    ({ facts, list }) => draw(bucket, name, facts, list, counted.element), signal);
+  const counted = counters(bucket, name, signal);
+  const { button, place } = bring(bucket, name, signal, async () => {
+    await Promise.all([look(), counted.look().catch(() => {})]);
   });
-  fill(page, head(name, t("vectors.index.lead"), h("div", { class: "actions" }, file, add), h("a", { class: "back", href: `#/vectors/${bucket}` }, bucket)), body);
+  fill(page, head(name, t("vectors.index.lead"), button, h("a", { class: "back", href: `#/vectors/${bucket}` }, bucket)), place, body);
   await look();
-}
-
-/**
- * @param {string} bucket
- * @param {string} name
- * @param {File} chosen
- * @param {HTMLButtonElement} button shows how far it is
- */
-async function bringIn(bucket, name, chosen, button) {
-  button.disabled = true;
-  try {
-    const all = await importLines(bucket, name, await chosen.text(), (share) => { button.lastChild?.replaceWith(`${Math.round(100 * share)} %`); });
-    toast(t("vectors.imported", { count: count(all) }));
-    return true;
-  } catch (error) {
-    toast(explain(error), "bad");
-    return false;
-  } finally {
-    button.disabled = false;
-    button.lastChild?.replaceWith(t("vectors.import"));
-  }
 }
 
 /**
@@ -65,31 +43,41 @@ async function bringIn(bucket, name, chosen, button) {
  * @param {string} name
  * @param {import("./api.js").Index} facts
  * @param {Vector[]} list
+ * @param {HTMLElement} counted
  */
-function draw(bucket, name, facts, list) {
+function draw(bucket, name, facts, list, counted) {
   const about = t("vectors.facts", { dimension: count(facts.dimension), metric: facts.distanceMetric });
   if (list.length === 0) return h("section", { class: "card" }, notice({ icon: "vectors", title: t("vectors.index.empty"), text: t("vectors.index.empty.text", { dimension: facts.dimension }) }));
   const table = windowed({
     label: name, widths: "minmax(7rem, 1fr) minmax(8rem, 2fr) 6rem",
     columns: [{ title: t("vectors.key") }, { title: t("vectors.metadata") }, { title: t("vectors.distance"), right: true }],
-    cells: (/** @type {Vector} */ vector) => [h("span", { class: "mono" }, vector.key), JSON.stringify(vector.metadata ?? {}), vector.distance === undefined ? "" : vector.distance.toFixed(4)],
-    open: (vector) => detail(vector, near),
+    cells: (/** @type {Vector} */ vector) => [h("span", { class: "mono" }, vector.key), JSON.stringify(vector.metadata ?? {}), nearness(vector)],
+    open: (vector) => detail(vector, (numbers) => near({ vector: numbers }, null).catch((error) => toast(explain(error), "bad"))),
   });
   table.set(list);
   const found = h("span", { class: "pill" }, count(list.length));
-  const near = async (/** @type {number[]} */ vector, /** @type {unknown} */ filter = null) => {
-    try {
-      const hits = await query(bucket, name, vector, filter);
-      table.set(hits);
-      found.textContent = t("vectors.nearest", { count: count(hits.length) });
-    } catch (error) {
-      toast(explain(error), "bad");
-    }
+  const picture = plane(list);
+  const near = async (/** @type {import("./search.js").Wish} */ wish, /** @type {unknown} */ filter) => {
+    const hits = await query(bucket, name, wish, filter);
+    table.set(hits);
+    picture.mark(new Set(hits.map((hit) => hit.key)));
+    found.textContent = t("vectors.nearest", { count: count(hits.length) });
   };
-  const back = h("button", { class: "button small", type: "button", onclick: () => { table.set(list); found.textContent = count(list.length); } }, t("vectors.all"));
+  const all = () => {
+    table.set(list);
+    picture.mark(new Set());
+    found.textContent = count(list.length);
+  };
+  const back = h("button", { class: "button small", type: "button", onclick: all }, t("vectors.all"));
   return h("div", { class: "split" },
-    h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.vectors")), found, back), table.element),
-    h("div", { class: "stack" }, search(facts, near), h("section", { class: "card" }, h("header", {}, h("h2", {}, t("vectors.picture")), h("span", { class: "pill" }, about)), plane(list))));
+    h("div", { class: "stack" }, h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.vectors")), found, back), table.element), counted),
+    h("div", { class: "stack" }, search(facts, near), h("section", { class: "card" }, h("header", {}, h("h2", {}, t("vectors.picture")), h("span", { class: "pill" }, about)), picture.element)));
+}
+
+/** A distance, or a score where words were searched. @param {Vector} vector */
+function nearness(vector) {
+  const score = vector.scores?.bm25Scores?.[0]?.score;
+  return (vector.distance ?? score)?.toFixed(4) ?? "";
 }
 
 /**
@@ -103,35 +91,21 @@ function detail(vector, near) {
     h("p", { class: "soft mono" }, numbers ? `[${numbers.slice(0, 12).map((value) => value.toFixed(3)).join(", ")}${numbers.length > 12 ? ", …" : ""}]` : ""), h("div", { class: "actions" }, like));
 }
 
-/**
- * @param {import("./api.js").Index} facts
- * @param {(vector: number[], filter: unknown) => Promise<void>} near
- */
-function search(facts, near) {
-  const vector = h("textarea", { class: "input code", rows: 3, required: true, spellcheck: "false", placeholder: "[0.1, 0.2, …]" });
-  const filter = h("input", { class: "input code", spellcheck: "false", placeholder: '{"year": {"$gte": 2020}}' });
-  const fault = h("p", { class: "fault", role: "alert" });
-  const form = h("form", { class: "card inside planner single" }, field(t("vectors.vector", { dimension: facts.dimension }), vector), field(t("vectors.filter"), filter), fault,
-    h("button", { class: "button", type: "submit" }, icon("search"), t("vectors.query")));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      const numbers = JSON.parse(vector.value);
-      const rule = filter.value.trim() ? JSON.parse(filter.value) : null;
-      fault.textContent = "";
-      await near(numbers, rule);
-    } catch (error) {
-      fault.textContent = explain(error);
-    }
-  });
-  return form;
-}
-
 /** @param {Vector[]} list */
 function plane(list) {
   const drawn = list.filter((vector) => vector.data).slice(0, DRAWN_MAX);
   const places = project(drawn.map((vector) => vector.data?.float32 ?? []));
-  const points = places.map(({ x, y }, at) => s("circle", { cx: 12 + x * 376, cy: 12 + y * 256, r: 3.2, fill: "var(--accent)", "fill-opacity": 0.62 }, s("title", {}, drawn[at]?.key)));
-  return h("div", { class: "inside" }, s("svg", { class: "chart", viewBox: "0 0 400 280", role: "img", "aria-label": t("vectors.picture.label", { count: count(drawn.length) }) }, points),
-    h("p", { class: "soft" }, t("vectors.picture.label", { count: count(drawn.length) })));
+  const label = t("vectors.picture.label", { count: count(drawn.length) });
+  const points = places.map(({ x, y }, at) => s("circle", { cx: 12 + x * 376, cy: 12 + y * 256, r: 3.2 }, s("title", {}, drawn[at]?.key)));
+  const drawing = s("svg", { class: "chart plane", viewBox: "0 0 400 280", role: "img", "aria-label": label }, points);
+  /** @param {Set<string>} keys those that were found; none: all are alike */
+  const mark = (keys) => {
+    drawing.classList.toggle("searched", keys.size > 0);
+    points.forEach((point, at) => {
+      const isFound = keys.has(drawn[at]?.key ?? "");
+      point.classList.toggle("found", isFound);
+      if (isFound) drawing.append(point);
+    });
+  };
+  return { element: h("div", { class: "inside" }, drawing, h("p", { class: "soft" }, label)), mark };
 }

@@ -14,7 +14,7 @@ use store::Store;
 use crate::accounting::Books;
 use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
-use crate::buckets::Buckets;
+use crate::buckets::{self, Buckets};
 use crate::observe::{Observed, Observer};
 use crate::{
     Routing, Shelf, accounting, anthropic, auth, cohere, console, dashscope, guard, health, observe, ollama, openai,
@@ -213,6 +213,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(planner::routes())
         .merge(routing::routes())
         .merge(accounting::routes())
+        .merge(buckets::counts::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))

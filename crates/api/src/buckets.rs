@@ -1,6 +1,7 @@
 //! Vector buckets as every dialect sees them: the catalogue, who may do what, and the work that is done off the threads
 //! that serve requests.
 
+pub(crate) mod counts;
 pub(crate) mod wire;
 
 use std::future::Future;

@@ -6,9 +6,11 @@
 //! | `POST /admin/v1/models/load` | `{"model": …}`; answers when it is loaded |
 //! | `POST /admin/v1/models/unload` | `{"model": …}`; answers when its running requests are done |
 //!
-//! Where nobody manages models all are loaded, and the figures are absent. `parts` says what else this server has, so
-//! that the console shows no page of what is not there.
+//! `generates` says whether a model answers; others embed or rank. Where nobody manages models all are loaded, and
+//! the figures are absent. `parts` says what else this server has, so that the console shows no page of what is not
+//! there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -40,10 +42,14 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let models: Vec<Value> = match &app.manage {
+    let mut models: Vec<Value> = match &app.manage {
         Some(manage) => manage.statuses().iter().map(managed).collect(),
         None => app.models().iter().map(|card| with_card(card, json!({"state": "loaded"}))).collect(),
     };
+    let talking: HashSet<String> = app.generate.models().into_iter().map(|card| card.id).collect();
+    for model in &mut models {
+        model["generates"] = model["id"].as_str().is_some_and(|id| talking.contains(id)).into();
+    }
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"), "managed": app.manage.is_some(), "ready": app.is_ready(),
         "models": models,
@@ -120,7 +126,7 @@ fn with_card(card: &ModelCard, mut state: Value) -> Value {
     let card = json!({
         "id": card.id, "owner": card.owner, "context_tokens": card.context_tokens, "architecture": facts.architecture,
         "container": facts.container, "weight_format": facts.weight_format, "parameters": facts.parameters,
-        "size_bytes": facts.size_bytes, "tools": facts.tools, "thinking": facts.thinking,
+        "size_bytes": facts.size_bytes, "tools": facts.tools, "thinking": facts.thinking, "vision": facts.vision,
     });
     if let (Value::Object(state), Value::Object(card)) = (&mut state, card) {
         state.extend(card);

@@ -33,6 +33,7 @@ const RULES: &[(&str, Rule)] = &[
     ("/admin/v1/shelf", Rule::Look),
     ("/admin/v1/shelf/{*name}", Rule::Look),
     ("/admin/v1/plan", Rule::Look),
+    ("/admin/v1/vectors/{bucket}/{index}", Rule::Manage),
     ("/admin/v1/routes", Rule::Manage),
     ("/admin/v1/routes/explain", Rule::Manage),
     ("/admin/v1/plan/choices", Rule::Look),

@@ -189,3 +189,19 @@ async fn texts_are_embedded() {
     let answer = String::from_utf8_lossy(&answer);
     assert!(status == 400 && answer.contains("dimension 3"), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_index_is_counted() {
+    let router = filled(app(Access::Open)).await;
+    let counts = async |path: &str| {
+        let (status, answer) = send(&router, Request::get(path).body(Body::empty()).unwrap()).await;
+        (status, serde_json::from_slice::<Value>(&answer).unwrap())
+    };
+    let (status, counted) = counts("/admin/v1/vectors/films/plots").await;
+    assert_eq!((status, &counted["rows"], &counted["tail_rows"]), (200, &1.into(), &1.into()));
+    for (path, expected, word) in [("films/none", 404, "none"), ("none/plots", 404, "none"), ("X/plots", 400, "X")] {
+        let (status, answer) = counts(&format!("/admin/v1/vectors/{path}")).await;
+        assert_eq!(status, expected, "{path}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(word), "{answer}");
+    }
+}

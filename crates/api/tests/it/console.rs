@@ -108,6 +108,8 @@ async fn models_and_plans_are_shown_to_the_console() {
     let server = Server::new(vec![]);
     let models: Value = serde_json::from_str(&server.get("/admin/v1/models").await.text).unwrap();
     assert_eq!((&models["managed"], &models["models"][0]["state"]), (&json!(false), &json!("loaded")));
+    let shown = &models["models"][0];
+    assert_eq!((&shown["generates"], &shown["vision"]), (&json!(true), &json!(true)));
     let load = server.post("/admin/v1/models/load", &json!({"model": "m"})).await;
     assert_eq!(load.status, StatusCode::CONFLICT, "{}", load.text);
     assert_eq!(server.get("/admin/v1/shelf").await.status, StatusCode::NOT_FOUND);
