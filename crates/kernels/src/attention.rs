@@ -5,9 +5,11 @@
 //! its own and then merged into the total, in order; chunks begin at fixed positions. So a row's result does not depend
 //! on who computes which chunk: several threads may share one long sequence, and a prompt may be cut anywhere.
 
+use std::ops::Range;
+
 use crate::activations::{Kind, TILE, Tile};
 use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Panels, Span};
-use crate::layout::LANES;
+use crate::layout::{BLOCK, LANES};
 use crate::parts::Parts;
 use crate::scalar::Weights;
 use crate::{Cpu, Scratch};
@@ -123,6 +125,14 @@ impl QueryTile<'_> {
 
     fn position(&self, column: usize) -> usize {
         self.span.first_position + self.row + column / self.heads
+    }
+
+    /// The keys of block `index` that some column sees, counted within the block; at least one.
+    fn seen(&self, index: usize, window: Option<usize>) -> Range<usize> {
+        let (first, last) = (self.position(0), self.position(self.columns() - 1));
+        let begin = window.map_or(0, |window| (first + 1).saturating_sub(window));
+        let within = |position: usize| position.saturating_sub(index * KV_BLOCK_TOKENS).min(KV_BLOCK_TOKENS);
+        within(begin)..within(last + 1)
     }
 
     /// Where column `c` begins in `q` and in the output.
@@ -284,23 +294,28 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// One block of 64 keys: scores, softmax, values.
+    /// One block of 64 keys: scores, softmax, values. What no query sees is not read: panels of keys, and the half of
+    /// the values behind the last one. Its weights are zero, so this changes no sum.
     fn block(&self, tile: &QueryTile<'_>, index: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
         let (columns, block) = (tile.columns(), tile.span.blocks[index]);
+        let seen = tile.seen(index, self.shape.window);
+        let keys = seen.end.next_multiple_of(BLOCK);
+        let seen = seen.start / LANES..seen.end.div_ceil(LANES);
         let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
         let words = &workspace.query_words[..columns * self.kind.words(self.shape.head_dim)];
         let scores = &mut workspace.scores;
-        self.panels(self.cache.key_panels(block, kv_head), Tile { words, stride: columns }, |panel, out| {
-            for (scores, out) in scores.chunks_exact_mut(KV_BLOCK_TOKENS).zip(out) {
-                scores[panel * LANES..][..LANES].copy_from_slice(out);
+        let panels = self.cache.key_panels(block, kv_head, seen.clone());
+        self.panels(panels, Tile { words, stride: columns }, |panel, out| {
+            for (scores, out) in scores.chunks_exact_mut(keys).zip(out) {
+                scores[(seen.start + panel) * LANES..][..LANES].copy_from_slice(out);
             }
         });
-        self.hide(tile, index, workspace.scores);
+        self.hide(tile, index, keys, workspace.scores);
         let mut factors = [0.0; TILE];
         let (limits, gathered) = state.split_at_mut(2 * TILE);
         let (largest, sums) = limits.split_at_mut(TILE);
         let rounding = if self.kind == Kind::Bf16 { Weights::Bf16 } else { Weights::Plain };
-        for (column, scores) in workspace.scores.chunks_exact_mut(KV_BLOCK_TOKENS).take(columns).enumerate() {
+        for (column, scores) in workspace.scores.chunks_exact_mut(keys).take(columns).enumerate() {
             let softmax = self.cpu.table.softmax_block;
             factors[column] = softmax(scores, &mut largest[column], &mut sums[column], rounding);
             if self.cache.format == KvFormat::Int8 {
@@ -308,10 +323,10 @@ impl<'a> Call<'a> {
                 scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= f32::from_le_bytes(*scale));
             }
         }
-        let words = &mut workspace.weight_words[..columns * self.kind.words(KV_BLOCK_TOKENS)];
-        let scores = &workspace.scores[..columns * KV_BLOCK_TOKENS];
-        self.cpu.table.pack(self.kind)(scores, KV_BLOCK_TOKENS, &ROWS[..columns], words);
-        self.panels(self.cache.value_panels(block, kv_head), Tile { words, stride: columns }, |panel, out| {
+        let words = &mut workspace.weight_words[..columns * self.kind.words(keys)];
+        let scores = &workspace.scores[..columns * keys];
+        self.cpu.table.pack(self.kind)(scores, keys, &ROWS[..columns], words);
+        self.panels(self.cache.value_panels(block, kv_head, keys), Tile { words, stride: columns }, |panel, out| {
             for ((gathered, out), factor) in gathered.chunks_exact_mut(self.padded).zip(out).zip(factors) {
                 let gathered: &mut [f32; LANES] =
                     gathered[panel * LANES..].first_chunk_mut().expect("a head is padded to whole panels");
@@ -325,12 +340,14 @@ impl<'a> Call<'a> {
     /// The products of neighbouring panels and a tile; `each` gets a panel's index and outputs `[columns]`.
     fn panels(&self, panels: Panels<'_>, tile: Tile<'_>, mut each: impl FnMut(usize, &[[f32; LANES]])) {
         let (layout, columns) = (self.cache.format.layout(), tile.stride);
-        let (kernel, pair) = (self.cpu.table.tile(layout, self.kind), (self.cpu.table.pair)(layout, self.kind));
+        let kernel = self.cpu.table.tile(layout, self.kind);
+        // A pair of panels is read as one piece.
+        let pair = (self.cpu.table.pair)(layout, self.kind).filter(|_| panels.used == panels.size);
         let mut out = [[0.0; LANES]; 2 * TILE];
         let mut done = 0;
         while done < panels.count {
             let count = if pair.is_some() { 2.min(panels.count - done) } else { 1 };
-            let bytes = &panels.bytes[done * panels.size..][..count * panels.size];
+            let bytes = &panels.bytes[done * panels.size..][..(count - 1) * panels.size + panels.used];
             pair.filter(|_| count == 2).unwrap_or(kernel)(bytes, tile, &mut out[..count * columns]);
             for (panel, out) in out.chunks_exact(columns).take(count).enumerate() {
                 each(done + panel, out);
@@ -339,15 +356,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Sets the scores of keys that a query does not see to minus infinity.
-    fn hide(&self, tile: &QueryTile<'_>, index: usize, scores: &mut [f32]) {
+    /// Sets the scores of keys that a query does not see to minus infinity; `scores` is `[columns, keys]`.
+    fn hide(&self, tile: &QueryTile<'_>, index: usize, keys: usize, scores: &mut [f32]) {
         let first = index * KV_BLOCK_TOKENS;
-        for (column, scores) in scores.chunks_exact_mut(KV_BLOCK_TOKENS).take(tile.columns()).enumerate() {
+        for (column, scores) in scores.chunks_exact_mut(keys).take(tile.columns()).enumerate() {
             let position = tile.position(column);
-            let end = (position + 1).saturating_sub(first).min(KV_BLOCK_TOKENS);
+            let end = (position + 1).saturating_sub(first).min(keys);
             scores[end..].fill(f32::NEG_INFINITY);
             if let Some(window) = self.shape.window {
-                let begin = (position + 1).saturating_sub(window).saturating_sub(first).min(KV_BLOCK_TOKENS);
+                let begin = (position + 1).saturating_sub(window).saturating_sub(first).min(keys);
                 scores[..begin].fill(f32::NEG_INFINITY);
             }
         }

@@ -15,6 +15,8 @@
 //! A value's scale belongs to its token, so that a token can be added without touching the others; attention multiplies
 //! it into the softmax weight.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::layout::{BLOCK, LANES, Layout, PAIR_HEAD, Q8_PAIR, put_q8};
@@ -56,8 +58,9 @@ pub struct KvCache {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
     pub(crate) bytes: &'a [u8],
-    /// Bytes of a panel.
+    /// Bytes of a panel, and how many of them hold what was asked for.
     pub(crate) size: usize,
+    pub(crate) used: usize,
     pub(crate) count: usize,
 }
 
@@ -149,16 +152,22 @@ impl KvCache {
         self.memory.copy_within(from..from + size, to as usize * size);
     }
 
-    /// The panels of a head's keys, one for sixteen tokens.
-    pub(crate) fn key_panels(&self, block: u32, head: usize) -> Panels<'_> {
-        let bytes = &self.head(block, head)[..self.head.values];
-        Panels { bytes, size: self.head.key_panel, count: KV_BLOCK_TOKENS / LANES }
+    /// Some panels of a head's keys; each has sixteen tokens.
+    pub(crate) fn key_panels(&self, block: u32, head: usize, panels: Range<usize>) -> Panels<'_> {
+        let (size, count) = (self.head.key_panel, panels.len());
+        let bytes = &self.head(block, head)[panels.start * size..panels.end * size];
+        Panels { bytes, size, used: size, count }
     }
 
-    /// The panels of a head's values, one for sixteen dimensions.
-    pub(crate) fn value_panels(&self, block: u32, head: usize) -> Panels<'_> {
-        let bytes = &self.head(block, head)[self.head.values..];
-        Panels { bytes, size: self.head.value_panel, count: self.head_dim.div_ceil(LANES) }
+    /// The panels of a head's values, one for sixteen dimensions, up to the token `tokens`, whole blocks of 32.
+    pub(crate) fn value_panels(&self, block: u32, head: usize, tokens: usize) -> Panels<'_> {
+        let (size, count) = (self.head.value_panel, self.head_dim.div_ceil(LANES));
+        let used = match self.format {
+            KvFormat::F32 | KvFormat::Bf16 => size * tokens / KV_BLOCK_TOKENS,
+            // Both blocks' scales stand at the beginning.
+            KvFormat::Int8 => size,
+        };
+        Panels { bytes: &self.head(block, head)[self.head.values..], size, used, count }
     }
 
     /// Asks for the beginning of a head's keys, which will be read after what is being read now.

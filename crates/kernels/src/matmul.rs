@@ -66,7 +66,7 @@ pub fn matmul_group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], 
 pub struct Gathered<'a> {
     /// The expert's weights.
     pub weights: &'a Matrix,
-    /// Rows of `x`, in the order in which they come out; a row may stand in many jobs. Jobs that share one slice (the
+    /// Rows of `x`, in the order in which they come out; a row may stand in many jobs. Jobs with the same rows (the
     /// gate and the up projection of an expert) share one packing of activations.
     pub rows: &'a [u32],
     /// What all of them are for.

@@ -91,7 +91,8 @@ impl Plans {
         let mut start = 0;
         for (index, job) in jobs.iter().enumerate() {
             let kind = kind_for(cpu, job.weights, job.role);
-            let is_shared = |known: &Members| matches!(known, Members::Job(j) if std::ptr::eq(jobs[*j].rows, job.rows));
+            // While one token is decoded, all of its experts have the same row.
+            let is_shared = |known: &Members| matches!(known, Members::Job(j) if jobs[*j].rows == job.rows);
             let set = self.set(kind, Members::Job(index), job.rows.len(), job.weights.columns(), is_shared);
             self.tasks.push(Planned { job: index, set, start });
             start += job.rows.len() * job.weights.rows();

@@ -38,7 +38,7 @@ pub(super) enum FeedForward {
 /// Buffers of a step.
 #[derive(Default)]
 pub(super) struct Buffers {
-    gate: Vec<f32>,       // [rows, I]; rows of all experts stacked
+    gate: Vec<f32>,       // [rows, I]; of a mixture the rows of all experts, then `up` of all
     up: Vec<f32>,         // [rows, I]
     out: Vec<f32>,        // [rows, H]
     router: Vec<f32>,     // [n, E]
@@ -117,17 +117,19 @@ impl Mixture {
         b.stacked.clear();
         b.stacked.extend(0..rows as u32);
         let intermediate = self.experts[0].gate.rows();
-        b.gate.resize(rows * intermediate, 0.0);
-        b.up.resize(rows * intermediate, 0.0);
+        b.gate.resize(2 * rows * intermediate, 0.0);
         b.out.resize(rows * hidden, 0.0);
 
-        let gates = self.jobs(&b.choices, &b.rows, |expert| &expert.gate);
-        kernels::matmul_gathered(cpu, normed.numbers(), &gates, &mut b.gate, scratch);
-        let ups = self.jobs(&b.choices, &b.rows, |expert| &expert.up);
-        kernels::matmul_gathered(cpu, normed.numbers(), &ups, &mut b.up, scratch);
-        kernels::swiglu(cpu, &mut b.gate, &b.up);
-        let downs = self.jobs(&b.choices, &b.stacked, |expert| &expert.down);
-        kernels::matmul_gathered(cpu, &b.gate, &downs, &mut b.out, scratch);
+        // Both projections of all experts at once: the rows are packed once and the threads meet once.
+        let mut jobs = Vec::new();
+        self.jobs(&b.choices, &b.rows, |expert| &expert.gate, &mut jobs);
+        self.jobs(&b.choices, &b.rows, |expert| &expert.up, &mut jobs);
+        kernels::matmul_gathered(cpu, normed.numbers(), &jobs, &mut b.gate, scratch);
+        let (gate, up) = b.gate.split_at_mut(rows * intermediate);
+        kernels::swiglu(cpu, gate, up);
+        let mut jobs = Vec::new();
+        self.jobs(&b.choices, &b.stacked, |expert| &expert.down, &mut jobs);
+        kernels::matmul_gathered(cpu, gate, &jobs, &mut b.out, scratch);
 
         for (choice, out) in b.choices.iter().zip(b.out.chunks_exact(hidden)) {
             let row = choice.row as usize * hidden;
@@ -165,14 +167,14 @@ impl Mixture {
         choices.sort_unstable_by_key(|choice| (choice.expert, choice.role, choice.row));
     }
 
-    /// One job for each expert and role that some row chose; `rows` are the inputs of the choices.
+    /// Adds one job for each expert and role that some row chose; `rows` are the inputs of the choices.
     fn jobs<'a>(
         &'a self,
         choices: &[Choice],
         rows: &'a [u32],
         weights: impl Fn(&'a Network) -> &'a Matrix,
-    ) -> Vec<Gathered<'a>> {
-        let mut jobs = Vec::new();
+        jobs: &mut Vec<Gathered<'a>>,
+    ) {
         let mut start = 0;
         for group in choices.chunk_by(|a, b| (a.expert, a.role) == (b.expert, b.role)) {
             let expert = &self.experts[group[0].expert as usize];
@@ -180,6 +182,5 @@ impl Mixture {
             jobs.push(Gathered { weights: weights(expert), rows, role: group[0].role });
             start += group.len();
         }
-        jobs
     }
 }
