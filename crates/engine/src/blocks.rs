@@ -3,7 +3,8 @@
 //! Whole blocks of computed tokens form a tree: a block is known by the block before it and by its own tokens, so equal
 //! beginnings are equal paths from the root (a radix tree whose edges are one block long). A sequence that holds a
 //! block holds all blocks before it. What nobody holds any more stays until room is needed; then the block that was
-//! let go first leaves first, and of one sequence the last block before the ones that it builds on.
+//! let go first leaves first, and of one sequence the last block before the ones that it builds on. Pinned blocks,
+//! those of system prompts, leave after all others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,9 @@ enum Parent {
     Block(u32),
 }
 
+/// One block of so many may be pinned: the others are for what people say.
+const PINNED_SHARE: usize = 2;
+
 /// The place of a block in the tree.
 #[derive(Debug)]
 struct Kept {
@@ -26,7 +30,18 @@ struct Kept {
     depth: u32,
     /// When it was let go last; the clock is the number of releases.
     let_go: u64,
+    is_pinned: bool,
 }
+
+impl Kept {
+    /// Its place among those that nobody holds.
+    fn rank(&self, block: u32) -> Rank {
+        (self.is_pinned, self.let_go, Reverse(self.depth), block)
+    }
+}
+
+/// Whoever has the least leaves first.
+type Rank = (bool, u64, Reverse<u32>, u32);
 
 /// Blocks `0..count`. Finding a beginning costs a look-up for each of its blocks; everything else is logarithmic.
 #[derive(Debug)]
@@ -37,8 +52,9 @@ pub(crate) struct Blocks {
     kept: Vec<Option<Kept>>,
     children: BTreeMap<(Parent, Box<[u32]>), u32>,
     /// Kept and held by nobody, in the order in which they leave.
-    idle: BTreeSet<(u64, Reverse<u32>, u32)>,
+    idle: BTreeSet<Rank>,
     releases: u64,
+    pinned: usize,
 }
 
 impl Blocks {
@@ -51,6 +67,7 @@ impl Blocks {
             children: BTreeMap::new(),
             idle: BTreeSet::new(),
             releases: 0,
+            pinned: 0,
         }
     }
 
@@ -78,7 +95,7 @@ impl Blocks {
         let block = match self.free.pop() {
             Some(block) => block,
             None => {
-                let (_, _, block) = self.idle.pop_first()?;
+                let (_, _, _, block) = self.idle.pop_first()?;
                 self.forget(block);
                 block
             }
@@ -89,6 +106,7 @@ impl Blocks {
 
     fn forget(&mut self, block: u32) {
         let kept = self.kept[block as usize].take().expect("idle blocks are kept");
+        self.pinned -= usize::from(kept.is_pinned);
         self.children.remove(&(kept.parent, kept.tokens));
     }
 
@@ -112,7 +130,7 @@ impl Blocks {
         let holders = &mut self.holders[block as usize];
         if *holders == 0 {
             let kept = self.kept[block as usize].as_ref().expect("a block that nobody holds is kept or free");
-            self.idle.remove(&(kept.let_go, Reverse(kept.depth), block));
+            self.idle.remove(&kept.rank(block));
         }
         *holders += 1;
     }
@@ -134,7 +152,7 @@ impl Blocks {
         match &mut self.kept[block as usize] {
             Some(kept) => {
                 kept.let_go = self.releases;
-                self.idle.insert((kept.let_go, Reverse(kept.depth), block));
+                self.idle.insert(kept.rank(block));
             }
             None => self.free.push(block),
         }
@@ -159,8 +177,41 @@ impl Blocks {
             return;
         }
         let (parent, tokens) = key.clone();
-        self.kept[block as usize] = Some(Kept { parent, tokens, depth: index as u32, let_go: 0 });
+        self.kept[block as usize] = Some(Kept { parent, tokens, depth: index as u32, let_go: 0, is_pinned: false });
         self.children.insert(key, block);
+    }
+}
+
+impl Blocks {
+    /// Pins a kept block that somebody holds, unless the one before it is not, or all pinned ones are in use.
+    pub(crate) fn pin(&mut self, block: u32) {
+        assert!(!self.is_idle(block), "block {block} is pinned by somebody who does not hold it");
+        let is_pinned = |block: u32| self.kept[block as usize].as_ref().is_some_and(|kept| kept.is_pinned);
+        let follows = match self.kept[block as usize].as_ref().map(|kept| &kept.parent) {
+            None => false,
+            Some(Parent::Project(_)) => true,
+            Some(Parent::Block(parent)) => is_pinned(*parent),
+        };
+        let may = self.pinned < self.count() / PINNED_SHARE;
+        if is_pinned(block) || !follows || (!may && !self.unpin_oldest()) {
+            return;
+        }
+        if let Some(kept) = &mut self.kept[block as usize] {
+            kept.is_pinned = true;
+            self.pinned += 1;
+        }
+    }
+
+    /// Makes the pinned block that nobody has used for longest like the others.
+    fn unpin_oldest(&mut self) -> bool {
+        let Some(&rank) = self.idle.range((true, 0, Reverse(u32::MAX), 0)..).next() else { return false };
+        self.idle.remove(&rank);
+        let block = rank.3;
+        let kept = self.kept[block as usize].as_mut().expect("idle blocks are kept");
+        kept.is_pinned = false;
+        self.idle.insert(kept.rank(block));
+        self.pinned -= 1;
+        true
     }
 }
 
@@ -239,5 +290,46 @@ mod tests {
         assert_eq!(blocks.available(), 3);
         blocks.release(&mut b);
         assert_eq!(blocks.available(), 4);
+    }
+
+    /// The same as `visit`, with the first blocks pinned.
+    fn visit_pinned(blocks: &mut Blocks, tokens: &[u32], pinned: usize) {
+        let visited = visit(blocks, tokens);
+        let mut held = visited[..pinned].to_vec();
+        held.iter().for_each(|&block| blocks.hold(block));
+        held.iter().for_each(|&block| blocks.pin(block));
+        blocks.release(&mut held);
+    }
+
+    #[test]
+    fn what_is_pinned_leaves_last_and_is_half_at_most() {
+        let mut blocks = Blocks::new(8, 2);
+        visit_pinned(&mut blocks, &[1, 1, 2, 2, 3, 3], 2);
+        // Others come and go, of more tokens than there is room for.
+        (1..10).for_each(|turn| drop(visit(&mut blocks, &[10 * turn, 0, 0, 0, 0, 0])));
+        assert_eq!(beginning(&blocks, &[1, 1, 2, 2, 3, 3]).len(), 2);
+        // Other system prompts: the one that was not asked for longest gives way, from its end.
+        visit_pinned(&mut blocks, &[4, 4, 5, 5, 6, 6], 3);
+        assert_eq!(blocks.pinned, 4);
+        (1..10).for_each(|turn| drop(visit(&mut blocks, &[10 * turn, 0, 0, 0, 0, 0])));
+        assert_eq!(beginning(&blocks, &[1, 1, 2, 2, 3, 3]).len(), 1);
+        assert_eq!(beginning(&blocks, &[4, 4, 5, 5, 6, 6]).len(), 3);
+        // Whoever needs all of the room gets it.
+        let mut held: Vec<u32> = (0..8).map(|_| blocks.take().unwrap()).collect();
+        assert_eq!((blocks.pinned, blocks.available()), (0, 0));
+        blocks.release(&mut held);
+        assert_eq!(blocks.available(), 8);
+    }
+
+    #[test]
+    fn nothing_is_pinned_behind_what_is_not() {
+        let mut blocks = Blocks::new(4, 2);
+        let mut held = visit(&mut blocks, &[1, 1, 2, 2, 3, 3]);
+        held.iter().for_each(|&block| blocks.hold(block));
+        blocks.pin(held[1]);
+        assert_eq!(blocks.pinned, 0);
+        held.iter().for_each(|&block| blocks.pin(block));
+        assert_eq!(blocks.pinned, 2, "all that may be pinned are in use");
+        blocks.release(&mut held);
     }
 }

@@ -6,15 +6,15 @@
 mod decoder;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use chat::{EmbedInput, EmbedRequest, Embeddings, Error, Relevance, RerankRequest};
+use chat::{Caller, EmbedInput, EmbedRequest, Embeddings, Error, Relevance, RerankRequest};
 use kernels::{Cpu, Precision};
 use models::bert::{Bert, BertFiles};
 use models::embedding;
 
 use crate::Result;
-use crate::engine::Place;
+use crate::places::Places;
 
 pub(crate) use decoder::Decoder;
 
@@ -26,8 +26,7 @@ const ENCODER_GROUP_TOKENS: usize = 2048;
 /// A loaded model that embeds or ranks.
 pub(crate) struct Embedder {
     shared: Arc<Shared>,
-    in_flight: Arc<AtomicUsize>,
-    requests_max: usize,
+    places: Arc<Places>,
 }
 
 struct Shared {
@@ -51,23 +50,23 @@ impl Drop for Wanted {
 }
 
 impl Embedder {
-    pub(crate) fn encoder(cpu: Arc<Cpu>, files: &BertFiles, precision: Precision, requests_max: usize) -> Result<Self> {
+    pub(crate) fn encoder(cpu: Arc<Cpu>, files: &BertFiles, precision: Precision, places: Arc<Places>) -> Result<Self> {
         let bert = Bert::load(&cpu, files, precision)?;
-        Ok(Self::new(cpu, Model::Encoder(Box::new(bert)), requests_max))
+        Ok(Self::new(cpu, Model::Encoder(Box::new(bert)), places))
     }
 
-    pub(crate) fn decoder(cpu: Arc<Cpu>, decoder: Decoder, requests_max: usize) -> Self {
-        Self::new(cpu, Model::Decoder(Box::new(decoder)), requests_max)
+    pub(crate) fn decoder(cpu: Arc<Cpu>, decoder: Decoder, places: Arc<Places>) -> Self {
+        Self::new(cpu, Model::Decoder(Box::new(decoder)), places)
     }
 
-    fn new(cpu: Arc<Cpu>, model: Model, requests_max: usize) -> Self {
+    fn new(cpu: Arc<Cpu>, model: Model, places: Arc<Places>) -> Self {
         let shared = Shared { cpu, model, prompt_tokens: AtomicU64::new(0) };
-        Self { shared: Arc::new(shared), in_flight: Arc::default(), requests_max }
+        Self { shared: Arc::new(shared), places }
     }
 
     /// Requests that are being computed or wait for others.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.places.taken()
     }
 
     /// Tokens of the longest text.
@@ -82,19 +81,20 @@ impl Embedder {
 
     /// Embeds the texts of a request; its model name is not looked at.
     pub(crate) async fn embed(&self, request: EmbedRequest) -> chat::Result<Embeddings> {
-        self.run(move |shared, is_left| shared.embed(&request, is_left)).await
+        self.run(request.caller.clone(), move |shared, is_left| shared.embed(&request, is_left)).await
     }
 
     /// Ranks the documents of a request; its model name is not looked at.
     pub(crate) async fn rerank(&self, request: RerankRequest) -> chat::Result<Relevance> {
-        self.run(move |shared, is_left| shared.rerank(&request, is_left)).await
+        self.run(request.caller.clone(), move |shared, is_left| shared.rerank(&request, is_left)).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        caller: Option<Caller>,
         compute: impl FnOnce(&Shared, &AtomicBool) -> chat::Result<T> + Send + 'static,
     ) -> chat::Result<T> {
-        let place = Place::take(&self.in_flight, self.requests_max)?;
+        let place = self.places.take(caller.as_ref())?;
         let (shared, is_left) = (Arc::clone(&self.shared), Arc::new(AtomicBool::new(false)));
         let _wanted = Wanted(Arc::clone(&is_left));
         let computed = tokio::task::spawn_blocking(move || {

@@ -1,6 +1,5 @@
 //! The engine of one model, as requests see it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +18,7 @@ use crate::eyes::{Eyes, Look};
 use crate::figures::Figures;
 use crate::fill;
 use crate::output::Output;
+use crate::places::{Place, Places};
 use crate::prompt::TextSide;
 use crate::sampler::{Sampler, Settings};
 use crate::scheduler::{Limits, Scheduler};
@@ -44,6 +44,8 @@ pub struct Options {
     pub rows_per_step: usize,
     /// Requests that are running or waiting; more are refused.
     pub requests_max: usize,
+    /// The same of one project: others find room whatever it does.
+    pub project_requests_max: usize,
     /// Where seeds come from when a request names none.
     pub seed: u64,
     /// Whether next tokens are guessed where an answer repeats what stands before it. No answer depends on it.
@@ -59,6 +61,7 @@ impl Default for Options {
             sequences_max: 32,
             rows_per_step: 256,
             requests_max: 256,
+            project_requests_max: 128,
             seed: 0,
             guesses: true,
         }
@@ -82,30 +85,22 @@ pub(crate) struct Shared {
     constrainer: Constrainer,
     context_tokens: usize,
     vocabulary: usize,
-    requests_max: usize,
     guesses: bool,
-    in_flight: Arc<AtomicUsize>,
+    places: Arc<Places>,
     figures: Arc<Figures>,
     seeds: Mutex<Rng>,
     clock: Arc<dyn Clock>,
 }
 
-/// Counts a request as running or waiting until it is dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// Refuses who would be one too many.
-    pub(crate) fn take(in_flight: &Arc<AtomicUsize>, limit: usize) -> chat::Result<Self> {
-        let waiting = in_flight.fetch_add(1, Ordering::SeqCst);
-        let place = Self(Arc::clone(in_flight));
-        if waiting >= limit { Err(chat::Error::Overloaded { waiting, limit }) } else { Ok(place) }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+/// What the requests of an engine have of it, as of its last step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Sequences that hold cache blocks.
+    pub running: u64,
+    /// Sequences that wait for their turn.
+    pub waiting: u64,
+    /// Cache blocks that sequences hold; those that are only kept for whoever comes next are not among them.
+    pub blocks_held: u64,
 }
 
 impl Engine {
@@ -154,9 +149,8 @@ impl Engine {
             constrainer,
             context_tokens,
             vocabulary: tokens,
-            requests_max: options.requests_max,
             guesses: options.guesses,
-            in_flight: Arc::default(),
+            places: Places::new(options.requests_max, options.project_requests_max),
             figures: worker.figures(),
             seeds: Mutex::new(Rng::seeded(options.seed)),
             clock,
@@ -177,7 +171,14 @@ impl Engine {
     /// Requests that are running or waiting.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::SeqCst)
+        self.shared.places.taken()
+    }
+
+    /// What its requests have of it.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        let Figures { running, waiting, blocks_held, .. } = self.figures();
+        Occupancy { running: running.get(), waiting: waiting.get(), blocks_held: blocks_held.get() }
     }
 
     /// Memory of the packed weights.
@@ -292,7 +293,7 @@ impl Door {
         request: &GenerateRequest,
         held: Option<Arc<Held>>,
     ) -> chat::Result<(Option<Arc<Held>>, EventStream)> {
-        let place = Place::take(&self.shared.in_flight, self.shared.requests_max)?;
+        let place = self.shared.places.take(request.caller.as_ref())?;
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         // Rendering and encoding take milliseconds for long prompts.
         let prepared = tokio::task::spawn_blocking(move || shared.prepare(&request, held, place)).await;
@@ -355,6 +356,7 @@ impl Shared {
                 project: request.caller.as_ref().map_or_else(|| Arc::from(""), |caller| Arc::clone(&caller.project)),
                 priority: request.caller.as_ref().map_or_else(Priority::default, |caller| caller.priority),
                 sampler: Sampler::new(settings, seed, &tokens),
+                head: self.text.head(request, &tokens),
                 tokens,
                 sight,
                 most_tokens: request.max_tokens.unwrap_or(room).min(room),

@@ -9,6 +9,7 @@ pub(crate) struct Figures {
     pub(crate) running: Count,
     pub(crate) waiting: Count,
     pub(crate) blocks_used: Count,
+    pub(crate) blocks_held: Count,
     pub(crate) preemptions: Count,
     pub(crate) prompt_tokens: Count,
     pub(crate) cached_tokens: Count,

@@ -8,21 +8,21 @@ mod load;
 mod seats;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use base::Clock;
 use chat::{
-    Embed, EmbedRequest, Embeddings, Event, EventStream, Generate, GenerateRequest, KeepAlive, Manage, ModelCard,
-    ModelState, ModelStatus, Relevance, RerankRequest,
+    Caller, Embed, EmbedRequest, Embeddings, Event, EventStream, Generate, GenerateRequest, KeepAlive, Manage,
+    ModelCard, ModelState, ModelStatus, Relevance, RerankRequest,
 };
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream};
 use kernels::Cpu;
 use tokio::sync::Notify;
 
-use crate::engine::Place;
+use crate::places::Places;
 use crate::source::{Opened, Role, Source};
 use crate::{Error, Options, Result};
 use load::Loaded;
@@ -80,7 +80,7 @@ struct Model {
     layers_done: AtomicU32,
     layers_all: AtomicU32,
     /// Requests that wait until it is loaded.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Places>,
 }
 
 struct State {
@@ -197,7 +197,7 @@ impl Fleet {
     }
 
     /// Waits until a model is loaded and holds it.
-    async fn hold(&self, name: &str, role: Option<Role>) -> chat::Result<Lease> {
+    async fn hold(&self, name: &str, role: Option<Role>, caller: Option<&Caller>) -> chat::Result<Lease> {
         let shared = &self.shared;
         let index = shared.find(name, role)?;
         let model = &shared.models[index];
@@ -225,7 +225,7 @@ impl Fleet {
                 }
             }
             if place.is_none() {
-                place = Some(Place::take(&model.waiting, shared.machine.options.requests_max)?);
+                place = Some(model.waiting.take(caller)?);
             }
             changed.await;
         }
@@ -260,7 +260,7 @@ impl Model {
             role,
             layers_done: AtomicU32::new(0),
             layers_all: AtomicU32::new(0),
-            waiting: Arc::default(),
+            waiting: Places::new(machine.options.requests_max, machine.options.project_requests_max),
         };
         Ok((model, card, needed_bytes))
     }
@@ -413,7 +413,7 @@ impl Shared {
             kv_used_bytes: 0,
             kv_max_bytes: 0,
             running: 0,
-            waiting: model.waiting.load(Ordering::SeqCst) as u32,
+            waiting: model.waiting.taken() as u32,
             tokens_per_second: 0.0,
             prompt_tokens: 0,
             cached_tokens: 0,
@@ -449,7 +449,7 @@ impl Generate for Fleet {
         async move {
             // Nothing is loaded for a request that is refused anyway.
             request.validate()?;
-            let lease = self.hold(&request.model, Some(Role::Generates)).await?;
+            let lease = self.hold(&request.model, Some(Role::Generates), request.caller.as_ref()).await?;
             let events = lease.loaded().engine()?.start_generation(request).await?;
             Ok(Box::pin(Leased { events, _lease: lease }) as EventStream)
         }
@@ -459,7 +459,7 @@ impl Generate for Fleet {
     fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<u32>> {
         async move {
             request.validate()?;
-            let lease = self.hold(&request.model, Some(Role::Generates)).await?;
+            let lease = self.hold(&request.model, Some(Role::Generates), request.caller.as_ref()).await?;
             lease.loaded().engine()?.count_prompt(request).await
         }
         .boxed()
@@ -478,7 +478,7 @@ impl Embed for Fleet {
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, chat::Result<Embeddings>> {
         async move {
             request.validate()?;
-            let lease = self.hold(&request.model, Some(Role::Embeds)).await?;
+            let lease = self.hold(&request.model, Some(Role::Embeds), request.caller.as_ref()).await?;
             lease.loaded().embedder()?.embed(request).await
         }
         .boxed()
@@ -487,7 +487,7 @@ impl Embed for Fleet {
     fn rerank(&self, request: RerankRequest) -> BoxFuture<'_, chat::Result<Relevance>> {
         async move {
             request.validate()?;
-            let lease = self.hold(&request.model, Some(Role::Ranks)).await?;
+            let lease = self.hold(&request.model, Some(Role::Ranks), request.caller.as_ref()).await?;
             lease.loaded().embedder()?.rerank(request).await
         }
         .boxed()
@@ -504,7 +504,7 @@ impl Manage for Fleet {
 
     fn load<'a>(&'a self, model: &'a str, keep_alive: Option<KeepAlive>) -> BoxFuture<'a, chat::Result<()>> {
         async move {
-            let lease = self.hold(model, None).await?;
+            let lease = self.hold(model, None, None).await?;
             if let Some(keep) = keep_alive {
                 self.shared.lock().seats.set_keep(lease.index, keep);
             }

@@ -33,6 +33,7 @@ mod fill;
 mod fleet;
 mod output;
 mod placeholders;
+mod places;
 mod prompt;
 pub mod sampler;
 pub mod scheduler;
@@ -42,7 +43,7 @@ mod source;
 mod speculation;
 mod worker;
 
-pub use engine::{Engine, Options};
+pub use engine::{Engine, Occupancy, Options};
 pub use error::{Error, Result};
 pub use fleet::{Entry, Fleet, Machine};
 pub use source::{Role, Source};

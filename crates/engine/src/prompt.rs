@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use chat::{Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result, Specials, Template, Tokenizer};
+use chat::{
+    Error, GenerateRequest, GgufVocabulary, OutputOptions, Prompt, Result, Role, Specials, Template, Tokenizer,
+};
 use models::Checkpoint;
 use models::text::{GenerationDefaults, TokenizerSource};
 
@@ -10,6 +12,9 @@ use crate::budget::{Budget, CLOSING};
 use crate::eyes::{Eyes, Look, gathered};
 use crate::fill;
 use crate::placeholders::Placeholders;
+
+/// What ends every turn in the templates of this family, the system's first.
+const END_OF_TURN: &str = "<|im_end|>";
 
 /// Tokenizer, template and sampling defaults of one model.
 pub(crate) struct TextSide {
@@ -90,6 +95,17 @@ impl TextSide {
         let rendered = placeholders.timed(&rendered, &looks)?;
         let tokens = placeholders.expanded(&self.tokenizer()?.encode_rendered(&rendered)?, &looks)?;
         Ok(Encoded { tokens, output: OutputOptions::chat(&request, template, &rendered), looks })
+    }
+
+    /// How many of the first tokens are the system prompt and the tools, with which other prompts may begin too.
+    pub(crate) fn head(&self, request: &GenerateRequest, tokens: &[u32]) -> usize {
+        let Prompt::Messages(messages) = &request.prompt else { return 0 };
+        let has_head = messages.first().is_some_and(|first| first.role == Role::System) || !request.tools.is_empty();
+        let Some(end) = self.tokenizer.as_ref().filter(|_| has_head).and_then(|text| text.token_id(END_OF_TURN)) else {
+            return 0;
+        };
+        // What people write never becomes this token.
+        tokens.iter().position(|&token| token == end).map_or(0, |last| last + 1)
     }
 
     /// Whether features of a picture stand in the place of this token.

@@ -57,6 +57,8 @@ pub enum Input {
         id: SequenceId,
         /// Its prompt, one token or more.
         tokens: Vec<u32>,
+        /// So many of its first tokens are those of many prompts: they are kept longer than the rest.
+        pinned: usize,
         /// Whether it may begin behind what is in the cache; if not, every token is computed.
         reuses: bool,
         /// The project that it is computed for.
@@ -95,6 +97,7 @@ pub struct Slice {
 struct Sequence {
     tokens: Vec<u32>,
     computed: usize,
+    pinned: usize,
     reuses: bool,
     blocks: Vec<u32>,
     /// How many of its blocks, from the first, are kept for others too.
@@ -140,6 +143,9 @@ impl Sequence {
             let tokens = &self.tokens[self.kept * block_tokens..(self.kept + 1) * block_tokens];
             blocks.keep(&self.project, &mut self.blocks, self.kept, tokens);
             self.kept += 1;
+            if self.kept * block_tokens <= self.pinned {
+                blocks.pin(self.blocks[self.kept - 1]);
+            }
         }
     }
 }
@@ -195,6 +201,12 @@ impl Scheduler {
     #[must_use]
     pub fn free_blocks(&self) -> usize {
         self.blocks.available()
+    }
+
+    /// Blocks that sequences hold.
+    #[must_use]
+    pub fn held_blocks(&self) -> usize {
+        self.blocks.count() - self.blocks.available()
     }
 
     /// Blocks that are held or kept for whoever comes with the same beginning.
@@ -273,12 +285,13 @@ impl Scheduler {
 
     fn note(&mut self, input: Input) {
         match input {
-            Input::Arrived { id, tokens, reuses, project, priority } => {
+            Input::Arrived { id, tokens, pinned, reuses, project, priority } => {
                 let count = tokens.len();
                 assert!(count > 0 && count <= self.capacity_tokens(), "{count} tokens can never be computed");
                 let sequence = Sequence {
                     tokens,
                     computed: 0,
+                    pinned,
                     reuses,
                     blocks: Vec::new(),
                     kept: 0,
@@ -419,6 +432,8 @@ impl Scheduler {
         self.promised = self.promised.filter(|&promised| promised != id);
         let reused = self.reusable(&sequence);
         reused.iter().for_each(|&block| self.blocks.hold(block));
+        let pinned = sequence.pinned / self.limits.block_tokens;
+        reused.iter().take(pinned).for_each(|&block| self.blocks.pin(block));
         sequence.computed = reused.len() * self.limits.block_tokens;
         sequence.kept = reused.len();
         sequence.blocks = reused;

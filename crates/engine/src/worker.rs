@@ -14,9 +14,9 @@ use tokio::sync::mpsc::Sender;
 
 use crate::budget::Budget;
 use crate::constraint::{Constraint, Mask, Next};
-use crate::engine::Place;
 use crate::figures::{Figures, Pace};
 use crate::output::{Output, Scored, logprobs_of};
+use crate::places::Place;
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
 use crate::sight::{Sight, View};
@@ -45,6 +45,8 @@ pub(crate) struct Submission {
     /// Its place among others.
     pub(crate) priority: Priority,
     pub(crate) tokens: Vec<u32>,
+    /// So many of the first are the system prompt and the tools.
+    pub(crate) head: usize,
     /// The pictures among the tokens.
     pub(crate) sight: Option<Arc<Sight>>,
     pub(crate) sampler: Sampler,
@@ -182,6 +184,7 @@ impl Worker {
         self.figures.running.set(running as u64);
         self.figures.waiting.set(waiting as u64);
         self.figures.blocks_used.set(self.scheduler.used_blocks() as u64);
+        self.figures.blocks_held.set(self.scheduler.held_blocks() as u64);
         self.figures.preemptions.set(self.scheduler.preemptions());
     }
 
@@ -231,7 +234,8 @@ impl Worker {
                 let is_hybrid = self.model.config().architecture.is_hybrid();
                 let guesses = submission.may_guess && submission.constraint.is_none() && !is_hybrid;
                 let lookup = guesses.then(|| Lookup::new(&tokens, submission.vocabulary));
-                self.inputs.push(Input::Arrived { id, tokens, reuses, project, priority });
+                let pinned = submission.head;
+                self.inputs.push(Input::Arrived { id, tokens, pinned, reuses, project, priority });
                 let active = Active {
                     output_tokens: 0,
                     cached_tokens: None,

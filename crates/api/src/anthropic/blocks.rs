@@ -27,9 +27,33 @@ const UNSUPPORTED: &[&str] = &[
     "browser_state",
 ];
 
+/// What a coding agent puts at the head of its system prompt for the vendor's books. It is another one in every
+/// request, so that no two prompts would begin alike, and is not meant for the model: docs/decisions/0017.
+const BILLING_HEADER: &str = "x-anthropic-billing-header:";
+
 /// The text of a system prompt: a string or blocks of text.
 pub(super) fn system(value: &Value) -> Result<Message, Failure> {
-    Ok(Message { content: texts("system", value)?, ..Message::text(Role::System, "") })
+    let content = match texts("system", value)? {
+        Content::None => Content::None,
+        Content::Text(text) => Content::Text(without_billing(text)),
+        Content::Parts(mut parts) => {
+            if let Some(Part::Text(first)) = parts.first_mut() {
+                *first = without_billing(std::mem::take(first));
+            }
+            parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
+            Content::Parts(parts)
+        }
+    };
+    Ok(Message { content, ..Message::text(Role::System, "") })
+}
+
+/// The text without the vendor's line, if it begins with one.
+fn without_billing(text: String) -> String {
+    match (text.starts_with(BILLING_HEADER), text.split_once('\n')) {
+        (false, _) => text,
+        (true, Some((_, rest))) => rest.to_owned(),
+        (true, None) => String::new(),
+    }
 }
 
 /// A message of the user: what it says, and the results of tools, in their order.

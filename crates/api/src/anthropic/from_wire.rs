@@ -127,7 +127,7 @@ fn conversation(body: &Value, id: RequestId, config: OutputConfig) -> Result<(Ge
     let wire: Conversation = fields::read(body)?;
     let mut messages = Vec::new();
     if let Some(system) = wire.system.filter(|system| !system.is_null()) {
-        messages.push(blocks::system(&system)?);
+        messages.extend(Some(blocks::system(&system)?).filter(|system| !system.plain_text().is_empty()));
     }
     match wire.messages.last() {
         None => return Err(Failure::invalid("messages: at least one message is required".to_owned())),

@@ -201,13 +201,14 @@ async fn what_is_wrong_is_refused_by_name() {
 async fn errors_have_their_status_and_type() {
     for (error, status, kind) in [
         (Error::Overloaded { waiting: 9, limit: 8 }, 529, "overloaded_error"),
+        (Error::ProjectBusy { open: 8, limit: 8 }, 429, "rate_limit_error"),
         (Error::ShuttingDown, 529, "overloaded_error"),
         (Error::PromptTooLong { prompt_tokens: 5000, context_tokens: 4096 }, 400, "invalid_request_error"),
         (fault(), 500, "api_error"),
     ] {
         let reply = ask(&Server::new(vec![Script::Refuse(error)]), &json!({})).await;
         assert_eq!((reply.status.as_u16(), &reply.json()["error"]["type"]), (status, &json!(kind)));
-        assert_eq!(reply.headers.contains_key("retry-after"), status == 529);
+        assert_eq!(reply.headers.contains_key("retry-after"), [429, 529].contains(&status));
         assert!(!reply.text.contains("secret cause"), "{}", reply.text);
     }
     let unknown = ask(&Server::new(vec![]), &json!({"model": "gone"})).await;
@@ -255,4 +256,22 @@ async fn the_cloud_services_addresses_work() {
     let chat = json!({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]});
     let answer = server.post("/compatible-mode/v1/chat/completions", &chat).await.json();
     assert_eq!(answer["choices"][0]["message"]["content"], "b");
+}
+
+#[tokio::test]
+async fn what_is_for_the_vendors_books_does_not_reach_the_model() {
+    let books = "x-anthropic-billing-header: cc_version=2.1.107.3d9; cc_entrypoint=cli; cch=74943;";
+    let text = |text: &str| json!({"type": "text", "text": text});
+    for (system, heard) in [
+        (json!([text(books), text("Be brief.")]), "Be brief."),
+        (json!([text(&format!("{books}\nBe brief."))]), "Be brief."),
+        (json!(format!("{books}\nBe brief.")), "Be brief."),
+        // Anywhere else it is what somebody wrote.
+        (json!(format!("Be brief.\n{books}")), &format!("Be brief.\n{books}")),
+    ] {
+        let server = Server::playing(everything());
+        ask(&server, &json!({"system": system})).await;
+        let Prompt::Messages(messages) = server.request().prompt else { panic!("a conversation was sent") };
+        assert_eq!((messages[0].role, messages[0].plain_text().as_str()), (Role::System, heard), "{system}");
+    }
 }

@@ -8,6 +8,7 @@ mod buckets;
 mod console;
 mod dashscope;
 mod embed;
+mod leaving;
 mod observe;
 mod ollama;
 mod openai;

@@ -1,5 +1,6 @@
 //! A router over a script, and what came back.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 /// The model's name in all tests.
@@ -92,6 +95,13 @@ impl Server {
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(self.running(), 1, "the generation runs while somebody reads");
         String::from_utf8(first.to_vec()).unwrap()
+    }
+
+    /// The same behind a port, served by a task.
+    pub(crate) async fn listen(&self) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, router) = (listener.local_addr().unwrap(), self.router.clone());
+        (address, tokio::spawn(async move { axum::serve(listener, router).await }))
     }
 
     /// What the program calls when it is told to end.

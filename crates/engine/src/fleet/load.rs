@@ -7,6 +7,7 @@ use models::Checkpoint;
 
 use super::{Machine, Opened, Role, Source};
 use crate::embedder::{Decoder, Embedder};
+use crate::places::Places;
 use crate::{Engine, Error, Options, Result, engine};
 
 /// With less room than this for keys and values a model is not worth loading.
@@ -54,10 +55,10 @@ pub(super) fn load(
     if source.role(name, &opened) != role {
         return Err(Error::Changed { name: name.to_owned() });
     }
-    let requests_max = machine.options.requests_max;
+    let places = || Places::new(machine.options.requests_max, machine.options.project_requests_max);
     match opened {
         Opened::Encoder(files) => {
-            let embedder = Embedder::encoder(Arc::clone(cpu), &files, machine.options.precision, requests_max)?;
+            let embedder = Embedder::encoder(Arc::clone(cpu), &files, machine.options.precision, places())?;
             Ok(Loaded::Computes { embedder, bytes: size_bytes, kv_bytes: 0 })
         }
         Opened::Decoder(checkpoint) if role == Role::Generates => {
@@ -70,11 +71,7 @@ pub(super) fn load(
             let kv_bytes = Decoder::memory_bytes(&checkpoint.config, kv_format)?;
             let decoder = Decoder::load(cpu, &checkpoint, precision, kv_format, progress)?;
             let bytes = decoder.size_bytes();
-            Ok(Loaded::Computes {
-                embedder: Embedder::decoder(Arc::clone(cpu), decoder, requests_max),
-                bytes,
-                kv_bytes,
-            })
+            Ok(Loaded::Computes { embedder: Embedder::decoder(Arc::clone(cpu), decoder, places()), bytes, kv_bytes })
         }
     }
 }

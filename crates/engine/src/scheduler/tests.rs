@@ -21,12 +21,12 @@ fn arrived(id: SequenceId, tokens: u32) -> Input {
 
 fn of(project: &str, priority: Priority, id: SequenceId, tokens: u32) -> Input {
     let tokens = (0..tokens).map(|index| id as u32 * 1000 + index).collect();
-    Input::Arrived { id, tokens, reuses: true, project: Arc::from(project), priority }
+    Input::Arrived { id, tokens, pinned: 0, reuses: true, project: Arc::from(project), priority }
 }
 
 fn ask(id: SequenceId, tokens: std::ops::Range<u32>, project: &str, reuses: bool) -> Input {
     let project = Arc::from(project);
-    Input::Arrived { id, tokens: tokens.collect(), reuses, project, priority: Priority::Normal }
+    Input::Arrived { id, tokens: tokens.collect(), pinned: 0, reuses, project, priority: Priority::Normal }
 }
 
 #[test]
@@ -145,7 +145,8 @@ fn made_up(rng: &mut Rng, capacity: usize) -> Vec<u32> {
 fn somebodys(rng: &mut Rng, id: SequenceId, tokens: Vec<u32>) -> Input {
     let project = Arc::from(["a", "b", "c"][rng.below(3) as usize]);
     let priority = [Priority::Background, Priority::Normal, Priority::High][rng.below(3) as usize];
-    Input::Arrived { id, tokens, reuses: rng.below(8) > 0, project, priority }
+    let pinned = rng.below(1 + tokens.len() as u64) as usize;
+    Input::Arrived { id, tokens, pinned, reuses: rng.below(8) > 0, project, priority }
 }
 
 /// Plays random arrivals with beginnings in common, lengths, cancellations, rests and failures, and checks after each

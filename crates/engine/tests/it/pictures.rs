@@ -18,6 +18,7 @@ const EXACT: Options = Options {
     sequences_max: 8,
     rows_per_step: 256,
     requests_max: 64,
+    project_requests_max: 64,
     seed: 0,
     guesses: true,
 };

@@ -1,7 +1,7 @@
 //! Requests that are computed together get what they would get alone.
 
 use base::Rng;
-use chat::{Answer, Caller, GenerateRequest, Priority, Prompt};
+use chat::{Answer, Caller, GenerateRequest, Message, Priority, Prompt, Role};
 use engine::{Engine, Options};
 use futures::future::join_all;
 
@@ -96,6 +96,26 @@ async fn a_second_turn_begins_where_the_first_ended() {
     assert_eq!(fresh.finish.usage.cached_tokens, 0);
     fresh.finish.usage.cached_tokens = cached.finish.usage.cached_tokens;
     assert_eq!(fresh, cached, "what was kept says the same as what is computed");
+}
+
+#[tokio::test]
+async fn a_system_prompt_outlives_what_others_say() {
+    let engine = start("nano", small("nano", 24));
+    let ask = |question: &str| {
+        let mut request = continuation(Vec::new(), 2);
+        let system =
+            Message::text(Role::System, "Answer in one short sentence, and say so if you do not know. ".repeat(12));
+        request.prompt = Prompt::Messages(vec![system, Message::text(Role::User, question)]);
+        request
+    };
+    answer(&engine, ask("Who are you?")).await;
+    // Prompts that fill the cache several times over.
+    for seed in 0..8 {
+        let other = continuation(prompt(&mut Rng::seeded(seed), 8 * kernels::KV_BLOCK_TOKENS), 1);
+        assert_eq!(answer(&engine, other).await.finish.usage.cached_tokens, 0);
+    }
+    let usage = answer(&engine, ask("What is a boat?")).await.finish.usage;
+    assert!(usage.cached_tokens as usize >= 2 * kernels::KV_BLOCK_TOKENS, "{usage:?}");
 }
 
 #[tokio::test]
