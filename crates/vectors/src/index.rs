@@ -49,6 +49,9 @@ use crate::{Error, Result};
 /// How often opening begins again because a compaction removed what was read.
 const OPEN_TRIES_MAX: u32 = 5;
 
+/// Work on so many rows leaves so much free memory behind that it is worth giving back.
+const LARGE_ROWS: u64 = 4_096;
+
 /// What may be set for an index that is open.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
@@ -125,7 +128,11 @@ impl Index {
         Ok(is_empty.then(|| numbers.last().map_or(1, |last| last + 1)))
     }
 
-    /// Opens an index. `rng` names this opening; two openings must not be given the same numbers.
+    /// Opens an index at its newest manifest; the log is read by the first call that needs to know it. `rng` names this
+    /// opening; two openings must not be given the same numbers.
+    ///
+    /// Cost: three round trips to the store, and heads and filter indexes of the segments: 9 MB for 100,000 rows of 384
+    /// dimensions.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none; [`Error::Corrupt`] names the object that is damaged.
@@ -139,7 +146,10 @@ impl Index {
                 state => break state?,
             }
         };
-        let index = Self {
+        if state.live_rows() >= LARGE_ROWS {
+            kernels::give_back_memory();
+        }
+        Ok(Self {
             store: Arc::clone(store),
             folder: folder.clone(),
             config,
@@ -152,9 +162,7 @@ impl Index {
             applier: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
             text_fields: Mutex::new(TextFields::from([])),
-        };
-        index.refresh().await?;
-        Ok(index)
+        })
     }
 
     async fn first_state(store: &Arc<dyn Store>, folder: &Name) -> Result<State> {

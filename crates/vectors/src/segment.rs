@@ -19,12 +19,13 @@ pub(crate) use filter_index::FilterIndexBuilder;
 pub(crate) use head::{Head, fuzz};
 #[cfg(test)]
 pub(crate) use head::{List, Part};
-pub(crate) use rows::{Of, Wanted, read_rows};
+pub(crate) use rows::{Of, Wanted, read_rows, rounded, scale_of};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::join;
 use store::{Name, OBJECT_BYTES_MAX, Store};
 use tokio::sync::OnceCell;
 
@@ -70,8 +71,10 @@ impl Segment {
         rotation: &Rotation,
     ) -> Result<Self> {
         let folder = folder_of(index_folder, &entry.id)?;
-        let head = Self::read_head(store, &folder, entry, shape).await?;
-        let filter_index = read_filter_index(store, &folder, &head).await?;
+        // Every filter index has a first piece, so it need not wait for the head.
+        let (head, first) = join!(Self::read_head(store, &folder, entry, shape), read_filter(store, &folder, 0));
+        let head = head?;
+        let filter_index = read_filter_index(store, &folder, &head, first).await?;
         let mut rotated = vec![0.0; head.lists.len() * rotation.padded()];
         for (list, out) in rotated.chunks_exact_mut(rotation.padded()).enumerate() {
             rotation.apply(head.centre(list), out);
@@ -125,15 +128,34 @@ impl Segment {
     }
 }
 
-async fn read_filter_index(store: &Arc<dyn Store>, folder: &Name, head: &Head) -> Result<FilterIndex> {
-    let mut whole = Vec::new();
-    for number in 0..head.filter_objects {
-        let name = object(folder, &format!("filter-{number:05}"));
-        let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read a filter index"))?;
-        let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
-        whole.extend_from_slice(crate::codec::unseal(&bytes).ok_or_else(|| corrupt("its checksum is wrong"))?);
-    }
-    FilterIndex::decode(&whole, head.rows).ok_or_else(|| Error::Corrupt {
+/// A piece of a filter index, without its checksum.
+async fn read_filter(store: &Arc<dyn Store>, folder: &Name, number: u32) -> Result<Bytes> {
+    let name = object(folder, &format!("filter-{number:05}"));
+    let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read a filter index"))?;
+    let corrupt = Error::Corrupt { object: name.to_string(), what: "its checksum is wrong" };
+    let length = crate::codec::unseal(&bytes).ok_or(corrupt)?.len();
+    Ok(bytes.slice(..length))
+}
+
+/// The filter index of which `first` is the first piece.
+async fn read_filter_index(
+    store: &Arc<dyn Store>,
+    folder: &Name,
+    head: &Head,
+    first: Result<Bytes>,
+) -> Result<FilterIndex> {
+    let decoded = match head.filter_objects {
+        0 => None,
+        1 => FilterIndex::decode(&first?, head.rows),
+        count => {
+            let mut whole = first?.to_vec();
+            for number in 1..count {
+                whole.extend_from_slice(&read_filter(store, folder, number).await?);
+            }
+            FilterIndex::decode(&whole, head.rows)
+        }
+    };
+    decoded.ok_or_else(|| Error::Corrupt {
         object: object(folder, "filter-00000").to_string(),
         what: "it is not in the format of a filter index",
     })

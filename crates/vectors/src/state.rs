@@ -80,9 +80,9 @@ impl State {
             previous: manifest.log_previous,
             writers: manifest.writers.clone(),
             seen: manifest.number,
+            tail: Tail::new(manifest.shape.metric),
             manifest: Arc::new(manifest),
             segments,
-            tail: Tail::default(),
             since: Vec::new(),
         }
     }

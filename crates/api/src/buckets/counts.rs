@@ -38,5 +38,7 @@ async fn found(app: &App, bucket: &str, index: &str) -> Result<Stats, (Kind, Str
     let (bucket, index) = (BucketName::parse(bucket).map_err(failed)?, IndexName::parse(index).map_err(failed)?);
     let bucket = buckets.catalogue.bucket(&bucket).await.map_err(failed)?;
     let entry = buckets.catalogue.index(&bucket, &index).await.map_err(failed)?;
-    Ok(buckets.catalogue.open(&entry).await.map_err(failed)?.stats())
+    let opened = buckets.catalogue.open(&entry).await.map_err(failed)?;
+    opened.refresh().await.map_err(failed)?;
+    Ok(opened.stats())
 }

@@ -71,6 +71,7 @@ pub(super) async fn list(catalogue: &Catalogue, place: &Place, ls: &Ls) -> anyho
 
 /// Hands all rows to `take`, and returns how many there were.
 async fn rows(index: &Opened, mut take: impl FnMut(&Row) -> anyhow::Result<()>) -> anyhow::Result<u64> {
+    index.refresh().await?;
     let bar = bar(Some(index.stats().rows))?;
     let mut count = 0;
     pages(index, async |keys| {
@@ -161,6 +162,7 @@ pub(super) async fn verify(catalogue: &Catalogue, place: &Place, name: &str) -> 
 
 pub(super) async fn stats(catalogue: &Catalogue, place: &Place, name: &str) -> anyhow::Result<()> {
     let (entry, index) = open(catalogue, name).await?;
+    index.refresh().await?;
     let stats = index.stats();
     let shape = &entry.shape;
     let facts = json!({

@@ -118,6 +118,10 @@ impl Index {
             return Ok(Compaction::Lost);
         }
         self.collect(&snapshot.manifest, &newest).await?;
+        drop(snapshot);
+        if rows >= super::LARGE_ROWS {
+            kernels::give_back_memory();
+        }
         Ok(Compaction::Done { rows })
     }
 

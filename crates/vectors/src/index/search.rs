@@ -120,8 +120,8 @@ impl Index {
     /// acknowledged before the call.
     ///
     /// Cost: a scan of codes on the caller's thread and two round trips to the store, each for rows and, beside them,
-    /// to be sure that nothing is new; 1.6 ms in all for 100,000 rows of 384 dimensions in a local folder
-    /// (`bench/README.md`).
+    /// to be sure that nothing is new; `bench/README.md` has the times for 100,000 rows of 384 dimensions in a
+    /// local folder.
     ///
     /// # Errors
     /// If the query does not fit the index; errors of the store; [`Error::Corrupt`] names a damaged object.
@@ -197,16 +197,15 @@ impl Index {
         candidates: &[Candidate],
     ) -> Result<Vec<Match>> {
         let mut found = self.read_whole(&view.segments, candidates, query, prepared).await?;
-        for row in view.tail.live() {
-            if query.filter.as_ref().is_none_or(|filter| filter.matches(&row.metadata)) {
-                found.push(Match {
-                    key: row.key.clone(),
-                    distance: distance(prepared, &row.vector, self.shape.metric),
-                    vector: query.want.vector.then(|| row.vector.clone()),
-                    metadata: query.want.metadata.then(|| row.metadata.clone()),
-                });
-            }
-        }
+        let count = query.neighbours + WHOLE_EXTRA + query.neighbours / 4;
+        let mut near = view.tail.nearest(prepared, self.shape.metric, query.filter.as_ref(), count);
+        near.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then_with(|| left.1.key.cmp(&right.1.key)));
+        found.extend(near.into_iter().take(query.neighbours).map(|(distance, row)| Match {
+            key: row.key.clone(),
+            distance,
+            vector: query.want.vector.then(|| row.vector.clone()),
+            metadata: query.want.metadata.then(|| row.metadata.clone()),
+        }));
         found.sort_unstable_by(|left, right| {
             left.distance.total_cmp(&right.distance).then_with(|| left.key.cmp(&right.key))
         });

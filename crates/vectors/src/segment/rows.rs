@@ -40,14 +40,23 @@ pub(crate) fn whole_bytes(dimension: u32) -> u64 {
     4 * u64::from(dimension) + 4
 }
 
+/// What a prepared vector is divided by so that its numbers fit into signed bytes.
+pub(crate) fn scale_of(prepared: &[f32]) -> f32 {
+    prepared.iter().fold(0.0_f32, |largest, number| largest.max(number.abs())) / 127.0
+}
+
+/// The numbers of a prepared vector as signed bytes.
+pub(crate) fn rounded(prepared: &[f32], scale: f32) -> impl Iterator<Item = u8> {
+    let per_scale = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    prepared.iter().map(move |number| (number * per_scale).round() as i8 as u8)
+}
+
 /// Writes a prepared vector as a small row.
 pub(crate) fn write_small(prepared: &[f32], out: &mut Writer) {
     let start = out.len();
-    let largest = prepared.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
-    let scale = largest / 127.0;
-    let per_scale = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let scale = scale_of(prepared);
     out.f32s(&[scale]);
-    out.0.extend(prepared.iter().map(|number| (number * per_scale).round() as i8 as u8));
+    out.0.extend(rounded(prepared, scale));
     out.seal(start);
 }
 
@@ -106,24 +115,40 @@ pub(crate) struct Wanted<'a> {
 /// come in the order of `wanted`, without the checksums.
 pub(crate) async fn read_rows(wanted: &[Wanted<'_>]) -> Result<Vec<Bytes>> {
     let Some(first) = wanted.first() else { return Ok(Vec::new()) };
-    // Sorted by object and place, so that an object is opened once and read in one direction.
-    let placed = wanted.iter().enumerate().map(|(place, wanted)| {
+    let mut segments: Vec<&Arc<Segment>> = Vec::new();
+    let placed = wanted.iter().enumerate().map(|(answer, wanted)| {
+        let known = segments.iter().position(|segment| Arc::ptr_eq(segment, wanted.segment));
+        let segment = known.unwrap_or_else(|| {
+            segments.push(wanted.segment);
+            segments.len() - 1
+        });
         let part = wanted.segment.head.part_of(wanted.row);
-        (wanted.segment.parts[part].clone(), wanted.segment.range(wanted.of, part, wanted.row), place)
+        Placed { segment, part, range: wanted.segment.range(wanted.of, part, wanted.row), answer }
     });
-    let mut placed: Vec<(Name, Range<u64>, usize)> = placed.collect();
-    placed.sort_unstable_by(|left, right| (&left.0, left.1.start).cmp(&(&right.0, right.1.start)));
+    let mut placed: Vec<Placed> = placed.collect();
+    // An object is opened once then, and read in one direction.
+    placed.sort_unstable_by_key(|placed| (placed.segment, placed.part, placed.range.start));
+    let name = |placed: &Placed| &segments[placed.segment].parts[placed.part];
     let objects: Vec<(Name, Vec<Range<u64>>)> = placed
-        .chunk_by(|left, right| left.0 == right.0)
-        .map(|group| (group[0].0.clone(), group.iter().map(|(_, range, _)| range.clone()).collect()))
+        .chunk_by(|left, right| (left.segment, left.part) == (right.segment, right.part))
+        .map(|group| (name(&group[0]).clone(), group.iter().map(|placed| placed.range.clone()).collect()))
         .collect();
     let fetched = first.segment.store.get_many(&objects).await.map_err(tried("read rows"))?;
     let mut found = vec![Bytes::new(); wanted.len()];
-    for ((name, _, place), bytes) in placed.iter().zip(fetched.into_iter().flatten()) {
-        let length = checked(name, &bytes)?.len();
-        found[*place] = bytes.slice(..length);
+    for (placed, bytes) in placed.iter().zip(fetched.into_iter().flatten()) {
+        let length = checked(name(placed), &bytes)?.len();
+        found[placed.answer] = bytes.slice(..length);
     }
     Ok(found)
+}
+
+/// Where something that is wanted lies: number of its segment among those that are asked, part, bytes; and which
+/// answer it is.
+struct Placed {
+    segment: usize,
+    part: usize,
+    range: Range<u64>,
+    answer: usize,
 }
 
 /// The answer to a row that does not parse although its checksum is right.

@@ -106,8 +106,8 @@ async fn a_first_query_is_two_round_trips_and_a_write_is_two() {
     assert!(segments > 1);
     let (opening, reader) = trips(Index::open(&store, &folder, Config::default(), &mut rng)).await;
     let reader = reader.unwrap();
-    // Manifests, the manifest, heads, filter indexes, the log, manifests.
-    assert_eq!(opening, 6);
+    // Manifests, the manifest, heads beside filter indexes.
+    assert_eq!(opening, 3);
     let vector = rows(0, &mut rng)[0].vector.to_vec();
     let want = Want { vector: true, metadata: true };
     let query = Query { vector, neighbours: 10, filter: None, want };
