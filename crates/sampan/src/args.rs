@@ -25,6 +25,14 @@ pub(crate) enum Command {
     Chat(Chat),
     /// Watch what a server does: requests, tokens per second, memory for keys and values, spend.
     Top(crate::top::Top),
+    /// Fetch a model from a hub, a mirror or another machine, or what of it is missing.
+    Pull(crate::depot::args::Pull),
+    /// List the models that can be served by name, and those in Hugging Face's cache.
+    Ls(Ls),
+    /// Take pulled models away, and the files that no other model needs.
+    Rm(crate::depot::args::Rm),
+    /// Read pulled models whole and say whether they are what was pulled.
+    Verify(crate::depot::args::Verify),
     /// Look at models.
     Model {
         #[command(subcommand)]
@@ -179,7 +187,7 @@ pub(crate) struct Up {
 
 #[derive(Args)]
 pub(crate) struct Chat {
-    /// A name from `sampan model ls`, a folder or a GGUF file; default: the built-in model.
+    /// A name from `sampan ls`, a folder or a GGUF file; default: the built-in model.
     #[arg(long)]
     pub(crate) model: Option<String>,
     #[command(flatten)]
@@ -217,7 +225,7 @@ pub(crate) struct Ls {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// A name from `sampan model ls`, a folder or a GGUF file.
+    /// A name from `sampan ls`, a folder or a GGUF file.
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) data: Data,
@@ -231,7 +239,7 @@ pub(crate) struct Show {
 
 #[derive(Args)]
 pub(crate) struct Logits {
-    /// A name from `sampan model ls`, a folder or a GGUF file.
+    /// A name from `sampan ls`, a folder or a GGUF file.
     #[arg(long)]
     pub(crate) model: String,
     #[command(flatten)]
@@ -258,7 +266,7 @@ pub(crate) struct Logits {
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A name from `sampan model ls`, a folder or a GGUF file.
+    /// A name from `sampan ls`, a folder or a GGUF file.
     #[arg(long)]
     pub(crate) model: String,
     #[command(flatten)]

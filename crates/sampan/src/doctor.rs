@@ -198,7 +198,7 @@ fn secret(data: &Path) -> Option<Check> {
 
 fn models(data: &Path) -> Check {
     match shelf::entries(data) {
-        Ok(found) => Check::good("models", format!("{}, `sampan model ls` lists them", found.len())),
+        Ok(found) => Check::good("models", format!("{}, `sampan ls` lists them", found.len())),
         Err(why) => Check::of("models", format!("{why:#}"), Health::Bad, "make the folder readable"),
     }
 }

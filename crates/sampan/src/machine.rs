@@ -78,6 +78,15 @@ pub(crate) fn data_folder(data: &Data) -> PathBuf {
     })
 }
 
+/// Where Hugging Face's own tools keep models: HF_HUB_CACHE, HF_HOME/hub, or a folder of the user's cache.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
+pub(crate) fn huggingface_cache() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    let tools = || folder("HF_HOME").or_else(|| Some(home()?.join("huggingface")));
+    folder("HF_HUB_CACHE").or_else(|| Some(tools()?.join("hub")))
+}
+
 /// The file of settings: what SAMPAN_CONFIG names, or the one in the user's folder of settings.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment enters the program")]
 pub(crate) fn config_file() -> PathBuf {

@@ -13,6 +13,7 @@ mod built_in;
 mod client;
 mod config;
 mod conversation;
+mod depot;
 mod doctor;
 mod logits;
 mod machine;
@@ -56,7 +57,10 @@ fn run(arguments: Arguments, settings: Option<&anyhow::Error>) -> anyhow::Result
     match arguments.command {
         Command::Up(up) => up::run(&up),
         Command::Chat(chat) => conversation::run(&chat),
-        Command::Model { command: ModelCommand::Ls(ls) } => model::list(&ls),
+        Command::Pull(pull) => depot::pull(&pull),
+        Command::Rm(rm) => depot::remove(&rm),
+        Command::Verify(verify) => depot::verify(&verify),
+        Command::Ls(ls) | Command::Model { command: ModelCommand::Ls(ls) } => model::list(&ls),
         Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
         Command::Top(top) => top::run(&top),

@@ -1,4 +1,4 @@
-//! `sampan model ls` and `sampan model show`.
+//! `sampan ls` and `sampan model show`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use crate::args::{Ls, Show};
 use crate::built_in;
+use crate::depot;
 use crate::machine;
 use crate::shelf::{self, Entry, Place};
 
 pub(crate) fn list(ls: &Ls) -> anyhow::Result<()> {
     let entries = shelf::entries(&machine::data_folder(&ls.data))?;
-    let rows: Vec<Value> = entries.iter().map(row).collect();
+    let cached = depot::cache().map_or_else(Vec::new, |cache| shelf::cached(&cache));
+    let rows: Vec<Value> = entries.iter().chain(&cached).map(row).collect();
     if ls.json {
         return machine::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
     }

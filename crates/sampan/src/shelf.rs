@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use engine::Source;
+use hub::{Cache, Cached, Record};
 use indicatif::{ProgressBar, ProgressStyle};
 use models::Checkpoint;
 
 use crate::built_in;
+use crate::depot;
 
 /// Where a model lies.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,16 +61,30 @@ pub(crate) fn entries_of(folder: &Path) -> anyhow::Result<Vec<Entry>> {
     let listing = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     for entry in listing {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+        // What was pulled says itself what it is; a folder of one GGUF file is that file.
+        let main = Record::read(&path).ok().flatten().and_then(|record| record.main);
         let is_model = path.join("config.json").is_file() || path.extension().is_some_and(|ending| ending == "gguf");
-        if is_model {
-            found.push(Entry { name: name_of(&path), place: Place::Path(path), is_optional: true });
+        if main.is_some() || is_model {
+            let name = name_of(&path);
+            let place = Place::Path(main.map_or_else(|| path.clone(), |main| path.join(main)));
+            found.push(Entry { name, place, is_optional: true });
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
-/// The model that is meant: a path if there is one of that name, else a name on the shelf.
+/// The models in the cache of Hugging Face's own tools, by their names there.
+pub(crate) fn cached(cache: &Cache) -> Vec<Entry> {
+    let entry = |cached: Cached| {
+        let name = cached.main.as_deref().map_or(cached.id, name_of);
+        Entry { name, place: Place::Path(cached.main.unwrap_or(cached.folder)), is_optional: true }
+    };
+    cache.models().into_iter().map(entry).collect()
+}
+
+/// The model that is meant: a path if there is one of that name, else a name on the shelf, else what was pulled from
+/// there, else a name in Hugging Face's cache.
 pub(crate) fn find(data: &Path, wanted: &str) -> anyhow::Result<Entry> {
     let (name, path) = match wanted.split_once('=') {
         Some((name, path)) if !name.is_empty() && !name.contains('/') => (Some(name), path),
@@ -79,9 +95,19 @@ pub(crate) fn find(data: &Path, wanted: &str) -> anyhow::Result<Entry> {
         let name = name.map_or_else(|| name_of(&path), str::to_owned);
         return Ok(Entry { name, place: Place::Path(path), is_optional: false });
     }
-    match entries(data)?.into_iter().find(|entry| entry.name == wanted) {
+    let shelf = entries(data)?;
+    let pulled = || {
+        let models = depot::depot(data).models().ok()?;
+        models.into_iter().find(|(_, record)| record.repository == wanted).map(|(name, _)| name)
+    };
+    let on_shelf = |name: &str| shelf.iter().find(|entry| entry.name == name).cloned();
+    let found = on_shelf(wanted).or_else(|| on_shelf(&pulled()?));
+    let found = found.or_else(|| cached(&depot::cache()?).into_iter().find(|entry| entry.name == wanted));
+    match found {
         Some(entry) => Ok(entry),
-        None => bail!("{wanted:?} is neither a path nor a model here\nhint: `sampan model ls` lists the models"),
+        None => {
+            bail!("{wanted:?} is neither a path nor a model here\nhint: `sampan ls` lists them, `sampan pull` fetches")
+        }
     }
 }
 
