@@ -3,6 +3,7 @@
 import { t } from "../text.js";
 import { fill, h } from "./dom.js";
 import { icon } from "./icon.js";
+import { explain } from "./state.js";
 
 /** How long a toast stays, in milliseconds. */
 const TOAST_MS = 6000;
@@ -55,6 +56,31 @@ export function confirmed(title, text, action) {
     const dialog = openDialog({ title }, h("p", { class: "soft" }, text), h("div", { class: "actions" }, yes, no));
     dialog.addEventListener("close", () => resolve(answer));
     no.focus();
+  });
+}
+
+/**
+ * A dialog with a form. It stays open, and says why, if what it asks for fails.
+ *
+ * @param {string} title
+ * @param {(Node | string)[]} fields
+ * @param {string} action
+ * @param {() => Promise<unknown>} act
+ */
+export function formDialog(title, fields, action, act) {
+  const button = h("button", { class: "button first", type: "submit" }, action);
+  const form = h("form", { class: "stack tight" }, fields, h("div", {}, button));
+  const dialog = openDialog({ title }, form);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      await act();
+      dialog.close();
+    } catch (error) {
+      toast(explain(error), "bad");
+    }
+    button.disabled = false;
   });
 }
 

@@ -38,6 +38,15 @@ async function open(path, options = {}) {
 const ready = (page) => page.waitForFunction(() => document.querySelector("main h1") && !document.querySelector(".skeletons"));
 const done = (page) => page.context().close();
 
+/** Nothing serious for axe; and a picture to look at. */
+async function accessible(page, name) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], name);
+  await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+}
+
 async function say(page, text) {
   await page.fill(".composer textarea", text);
   await page.keyboard.press("Enter");
@@ -51,8 +60,8 @@ async function complete(content) {
   await answer.text();
 }
 
-/** What every test works with. @typedef {{ open: typeof open, ready: typeof ready, done: typeof done, say: typeof say, server: typeof server }} Tools */
-const tools = { open, ready, done, say, server };
+/** What every test works with. @typedef {{ open: typeof open, ready: typeof ready, done: typeof done, say: typeof say, server: typeof server, accessible: typeof accessible }} Tools */
+const tools = { open, ready, done, say, server, accessible };
 
 const tests = {
   async "overview shows the models and how to connect"() {
@@ -240,6 +249,7 @@ const tests = {
     await page.unroute("**/admin/v1/requests");
     await page.evaluate(() => { location.hash = "#/overview"; });
     await page.waitForSelector("text=Spend today");
+    await page.waitForSelector("section.card svg.map .place");
     await page.waitForSelector(".model-list a[href^='#/logs/']");
     await done(page);
   },
@@ -377,11 +387,7 @@ const tests = {
       for (const path of PAGES) {
         const page = await open(path, { bypassCSP: true, colorScheme });
         await ready(page);
-        await page.evaluate(axe);
-        const { violations } = await page.evaluate(() => window.axe.run());
-        const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-        assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], `${path} ${colorScheme}`);
-        await page.screenshot({ path: join(process.env.SCREENSHOTS, `${path.replaceAll("/", "-")}-${colorScheme}.png`) });
+        await accessible(page, `${path.replaceAll("/", "-")}-${colorScheme}`);
         for (const width of [380, 3840]) {
           await page.setViewportSize({ width, height: 900 });
           const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -410,7 +416,7 @@ const tests = {
     for (const file of files) {
       size += await new Promise((resolve, reject) => {
         http.get(`${server.direct}/console/${version}/${file}`, { headers: { "accept-encoding": "gzip" } }, (answer) => {
-          assert.equal(answer.statusCode, 200, file);
+          if (answer.statusCode !== 200) reject(new Error(`${file}: ${answer.statusCode}`));
           let sum = 0;
           answer.on("data", (data) => { sum += data.length; });
           answer.on("end", () => resolve(sum));

@@ -74,8 +74,18 @@ function live(request, response) {
   return true;
 }
 
+/** The shell with the headers of the program. */
+async function liveShell(address, response) {
+  const answer = await fetch(address);
+  const version = (await answer.text()).match(/console\/([0-9a-f]{16})\//)[1];
+  const headers = Object.fromEntries([...answer.headers].filter(([name]) => !/^(content-(length|encoding)|transfer-encoding)$/.test(name)));
+  response.writeHead(200, headers);
+  response.end(readFileSync(new URL("../index.html", import.meta.url), "utf8").replaceAll("VERSION", version));
+}
+
 async function pass(address, request, response) {
   if (live(request, response)) return;
+  if (process.env.CONSOLE_LIVE && request.url === "/") return liveShell(address, response);
   if (model.play && request.url === "/v1/chat/completions") {
     request.resume();
     response.writeHead(200, { "content-type": "text/event-stream" });

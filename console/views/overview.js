@@ -1,6 +1,6 @@
 /** What runs, and how it is. */
 
-import { platform, recentRequests, usage } from "../client.js";
+import { ask, platform, recentRequests, usage } from "../client.js";
 import { fill, h } from "../parts/dom.js";
 import { copyButton } from "../parts/feedback.js";
 import { tabs } from "../parts/form.js";
@@ -61,19 +61,27 @@ function draw(first, signal) {
   update(first);
   // What the books and the last requests say is not waited for: the first picture needs neither.
   const look = async (/** @type {import("../client.js").Platform} */ seen) => {
-    const [today, last] = await Promise.all([seen.parts?.books ? spend(signal) : null, recentRequests(signal).catch(() => [])]);
+    const [today, last] = await Promise.all([seen.parts?.books ? spend(signal) : null, recentRequests(signal).catch(() => null)]);
     spent = today;
     update(seen);
-    fill(latest, last.length === 0 ? notice({ icon: "logs", title: t("logs.empty"), text: t("logs.empty.text") }) : newest(last.slice(0, LATEST)));
+    fill(latest, !last ? notice({ icon: "keys", title: t("state.denied") }) : last.length === 0 ? notice({ icon: "logs", title: t("logs.empty"), text: t("logs.empty.text") }) : newest(last.slice(0, LATEST)));
   };
   look(first).catch(() => {});
+  const earth = h("div", {});
+  if (first.parts?.routes) regions(earth, signal).catch(() => {});
   every(LOOK_MS, signal, async () => look(await platform(signal)));
   return h("div", { class: "stack" }, figures,
     h("div", { class: "split" },
       h("div", { class: "stack" },
         h("section", { class: "card" }, h("header", {}, h("h2", {}, t("nav.models")), h("a", { href: "#/models" }, t("overview.all"))), models),
         h("section", { class: "card" }, h("header", {}, h("h2", {}, t("overview.latest")), h("a", { href: "#/logs" }, t("overview.all"))), latest)),
-      connect(first.models[0]?.id ?? "")));
+      h("div", { class: "stack" }, connect(first.models[0]?.id ?? ""), earth)));
+}
+
+/** Where the pools compute, for whoever may see it. @param {HTMLElement} place @param {AbortSignal} signal */
+async function regions(place, signal) {
+  const [{ map }, fleet] = await Promise.all([import("./routes.js"), ask("/admin/v1/routes", { signal })]);
+  fill(place, h("section", { class: "card", "aria-label": t("routes.map") }, h("header", {}, h("h2", {}, t("routes.map")), h("a", { href: "#/routes" }, t("overview.all"))), map(fleet)));
 }
 
 /** An idle engine keeps saying how fast it was. @param {import("../client.js").Model} model */

@@ -49,8 +49,8 @@ function regionOf(pool) {
   return pool.place?.computes?.name ?? null;
 }
 
-/** @param {Fleet} fleet */
-function map(fleet) {
+/** The regions of the pools on the earth, and the ways there from home. @param {Fleet} fleet */
+export function map(fleet) {
   const used = new Set(fleet.pools.map(regionOf));
   const drawing = s("svg", { class: "chart map", viewBox: "0 20 720 270", role: "img", "aria-label": t("routes.map") }, s("path", { d: LAND, class: "land" }));
   const home = fleet.regions.find((region) => region.name === fleet.home);

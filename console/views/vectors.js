@@ -1,10 +1,10 @@
 /** Vector buckets: what they hold, and what lies near what. */
 
 import { fill, h } from "../parts/dom.js";
-import { openDialog, toast } from "../parts/feedback.js";
+import { formDialog } from "../parts/feedback.js";
 import { choice, field } from "../parts/form.js";
 import { icon } from "../parts/icon.js";
-import { explain, loaded, notice } from "../parts/state.js";
+import { loaded, notice } from "../parts/state.js";
 import { count, moment, t } from "../text.js";
 import { buckets, createBucket, createIndex, indexes } from "./vectors/api.js";
 import { showIndex } from "./vectors/browse.js";
@@ -67,7 +67,7 @@ function rows(titles, lines) {
 
 function newBucket() {
   const name = h("input", { class: "input", required: true, pattern: "[a-z0-9][a-z0-9\\-]{1,61}[a-z0-9]", autocomplete: "off" });
-  ask(t("vectors.bucket.new"), [field(t("models.name"), name, t("vectors.name.hint"))], async () => {
+  formDialog(t("vectors.bucket.new"), [field(t("models.name"), name, t("vectors.name.hint"))], t("vectors.create"), async () => {
     await createBucket(name.value);
     location.hash = `#/vectors/${name.value}`;
   });
@@ -79,29 +79,9 @@ function newIndex(bucket) {
   const dimension = h("input", { class: "input", type: "number", min: 1, max: 4096, value: "384", required: true });
   let metric = "cosine";
   const pick = choice([{ value: "cosine", label: "cosine" }, { value: "euclidean", label: "euclidean" }], metric, (value) => { metric = value; });
-  ask(t("vectors.index.new"), [field(t("models.name"), name, t("vectors.name.hint")), field(t("vectors.dimension"), dimension), field(t("vectors.metric"), pick)], async () => {
+  const fields = [field(t("models.name"), name, t("vectors.name.hint")), field(t("vectors.dimension"), dimension), field(t("vectors.metric"), pick)];
+  formDialog(t("vectors.index.new"), fields, t("vectors.create"), async () => {
     await createIndex(bucket, name.value, Number(dimension.value), metric);
     location.hash = `#/vectors/${bucket}/${name.value}`;
-  });
-}
-
-/**
- * A dialog with a form.
- *
- * @param {string} title
- * @param {Node[]} fields
- * @param {() => Promise<void>} act
- */
-function ask(title, fields, act) {
-  const form = h("form", { class: "stack" }, fields, h("div", {}, h("button", { class: "button first", type: "submit" }, t("vectors.create"))));
-  const dialog = openDialog({ title }, form);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      await act();
-      dialog.close();
-    } catch (error) {
-      toast(explain(error), "bad");
-    }
   });
 }
