@@ -6,6 +6,8 @@ mod bad_input;
 mod bert;
 mod embedding;
 mod goldens;
+mod mutant;
+mod mutations;
 mod quantised;
 mod truth;
 mod vision;
