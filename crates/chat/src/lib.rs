@@ -16,6 +16,7 @@
 //!
 //! * `tokenizer`, `detokenizer`: text to token ids and back, piece by piece.
 //! * `template`, `rendered`: a conversation becomes a prompt in which only the template speaks in control tokens.
+//! * [`grounding`]: boxes and points of a picture in an answer.
 //! * `output`: the model's text becomes reasoning, answer and tool calls, and stops at stop strings.
 
 #![warn(missing_docs)]
@@ -26,6 +27,7 @@ mod embed;
 mod error;
 mod event;
 mod generate;
+pub mod grounding;
 mod manage;
 mod media;
 mod message;

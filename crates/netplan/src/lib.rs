@@ -9,6 +9,7 @@
 //! * [`traffic`]: what jobs send; [`failure`]: what it costs when something breaks.
 //! * [`collective`]: what each algorithm costs, the best one chosen, constants from measurements.
 //! * [`model`]: what a model weighs; [`plan`]: does it fit, how fast, at what price, and what breaks.
+//! * [`local`]: what of a model fits into one machine's memory.
 //! * [`doctor`]: what ails a real cluster, from nccl-tests; [`study`]: hashed against planned uplinks.
 //! * [`picture`]: pages with drawings.
 //! * [`sites`]: ways between sites far apart, and when a message is answered.
@@ -28,6 +29,7 @@ pub mod failure;
 pub mod flow;
 pub mod fuzz;
 pub mod import;
+pub mod local;
 pub mod model;
 pub mod picture;
 pub mod plan;

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Talk to a model in the terminal.
     Chat(Chat),
+    /// Ask about a picture, and get what the answer points at in the picture's own pixels.
+    See(crate::see::See),
     /// Watch what a server does: requests, tokens per second, memory for keys and values, spend.
     Top(crate::top::Top),
     /// Fetch a model from a hub, a mirror or another machine, or what of it is missing.
@@ -87,6 +89,8 @@ pub(crate) enum ModelCommand {
     Show(Show),
     /// Print the logits of every position, to compare with another implementation.
     Logits(Logits),
+    /// Say what fits on a machine: which format, how much context, how many at once, and why not.
+    Plan(crate::model::plan::Plan),
 }
 
 /// How weights and activations are multiplied.

@@ -1,6 +1,6 @@
 //! `sampan chat`: a conversation in the terminal.
 
-mod attached;
+pub(crate) mod attached;
 mod kept;
 
 use std::io::IsTerminal as _;

@@ -21,6 +21,7 @@ mod man;
 mod model;
 mod net;
 mod route_commands;
+mod see;
 mod shelf;
 mod top;
 mod up;
@@ -63,6 +64,8 @@ fn run(arguments: Arguments, settings: Option<&anyhow::Error>) -> anyhow::Result
         Command::Ls(ls) | Command::Model { command: ModelCommand::Ls(ls) } => model::list(&ls),
         Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
+        Command::Model { command: ModelCommand::Plan(plan) } => model::plan::run(&plan),
+        Command::See(see) => see::run(&see),
         Command::Top(top) => top::run(&top),
         Command::Bench(bench) => bench::run(&bench),
         Command::Net { command } => net::run(&command),

@@ -1,5 +1,7 @@
 //! `sampan ls` and `sampan model show`.
 
+pub(crate) mod plan;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ const FENCE_MIN: usize = 3;
 ///
 /// # Errors
 /// If it cannot be read, is too large, is neither text nor a picture, or is a picture that nobody would see.
-pub(super) fn read(path: &Path, sees: bool) -> anyhow::Result<Part> {
+pub(crate) fn read(path: &Path, sees: bool) -> anyhow::Result<Part> {
     let path = &at_home(path);
     let facts = std::fs::metadata(path).with_context(|| format!("read {}", path.display()))?;
     ensure!(facts.is_file(), "{} is no file", path.display());
@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, sees: bool) -> anyhow::Result<Part> {
 }
 
 /// The media type of a picture, by its first bytes.
-pub(super) fn kind(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn kind(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
         [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
