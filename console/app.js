@@ -33,6 +33,7 @@ export const PAGES = [
   { id: "catalyst", title: "nav.catalyst", icon: "catalyst", needs: "books", load: () => import("./views/catalyst.js") },
   { id: "routes", title: "nav.routes", icon: "routes", needs: "routes", load: () => import("./views/routes.js") },
   { id: "planner", title: "nav.planner", icon: "planner", load: () => import("./views/planner.js") },
+  { id: "settings", title: "nav.settings", icon: "settings", load: () => import("./views/settings.js") },
 ];
 
 const side = h("nav", { class: "side", "aria-label": t("nav.label"), id: "side" });

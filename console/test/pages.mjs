@@ -6,13 +6,14 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { modelTests } from "./models.mjs";
 import { model, piece, start, texts } from "./server.mjs";
+import { settingTests } from "./settings.mjs";
 import { vectorTests } from "./vectors.mjs";
 
 const require = createRequire(join(process.env.NODE_CACHE, "/"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PAGES = ["overview", "playground", "models", "models/sampan-nano", "vectors", "vectors/papers", "vectors/papers/small", "batches", "logs", "usage", "catalyst", "routes", "planner"];
+const PAGES = ["overview", "playground", "models", "models/sampan-nano", "vectors", "vectors/papers", "vectors/papers/small", "batches", "logs", "usage", "catalyst", "routes", "planner", "settings"];
 /** The whole console on the wire, in bytes. */
 const SIZE_MAX = 350 << 10;
 /** A task of the main thread, in milliseconds; a busy machine stretches it, so the test allows more than the aim of 50. */
@@ -223,6 +224,7 @@ const tests = {
   },
   ...modelTests(tools),
   ...vectorTests(tools),
+  ...settingTests(tools),
   async "every request is in the log, with its timeline, and in the overview"() {
     const page = await open("logs");
     await page.route("**/admin/v1/requests", (route) => route.fulfill({ json: { requests: [] } }));

@@ -279,4 +279,10 @@ export default {
   "vectors.tail": "In memory, not yet in a segment", "vectors.segments": "Segments", "vectors.commits": "Commits", "vectors.damaged": "Damaged manifests",
   "vectors.by": "Search by", "vectors.by.vector": "Vector", "vectors.by.meaning": "Meaning of a text", "vectors.by.words": "Words in “{field}”",
   "vectors.by.hint": "What are you looking for?", "vectors.text": "Text",
+  "nav.settings": "Settings", "config.lead": "What this browser shows and keeps, and what this server is.", "config.looks": "Appearance",
+  "config.theme": "Theme", "config.theme.system": "As the system", "config.theme.light": "Light", "config.theme.dark": "Dark",
+  "config.server": "This server", "config.version": "Version", "config.address": "Address", "config.parts": "Parts",
+  "config.file": "Its settings come from one file, the environment and its command line:", "config.browser": "Kept in this browser",
+  "config.kept": "{count} conversations of the Playground.", "config.forget": "Delete all conversations",
+  "config.forgotten": "All conversations were deleted.",
 };

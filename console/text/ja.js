@@ -280,4 +280,8 @@ export default {
   "vectors.tail": "メモリ内（セグメント化前）", "vectors.segments": "セグメント", "vectors.commits": "コミット", "vectors.damaged": "破損したマニフェスト",
   "vectors.by": "検索方法", "vectors.by.vector": "ベクトル", "vectors.by.meaning": "テキストの意味", "vectors.by.words": "「{field}」の語",
   "vectors.by.hint": "何を探しますか？", "vectors.text": "テキスト",
+  "nav.settings": "設定", "config.lead": "このブラウザーの表示と保存内容、このサーバーについて。", "config.looks": "外観", "config.theme": "テーマ", "config.theme.system": "システムに合わせる",
+  "config.theme.light": "ライト", "config.theme.dark": "ダーク", "config.server": "このサーバー", "config.version": "バージョン", "config.address": "アドレス",
+  "config.parts": "構成", "config.file": "設定は一つのファイル、環境変数、コマンドラインから来ます：", "config.browser": "このブラウザーに保存", "config.kept": "Playground の会話 {count} 件。",
+  "config.forget": "すべての会話を削除", "config.forgotten": "すべての会話を削除しました。",
 };

@@ -280,4 +280,8 @@ export default {
   "vectors.tail": "在内存中，尚未成段", "vectors.segments": "段", "vectors.commits": "提交", "vectors.damaged": "损坏的清单",
   "vectors.by": "搜索方式", "vectors.by.vector": "向量", "vectors.by.meaning": "文本含义", "vectors.by.words": "“{field}”中的词",
   "vectors.by.hint": "您在找什么？", "vectors.text": "文本",
+  "nav.settings": "设置", "config.lead": "此浏览器的显示与保存内容，以及此服务器。", "config.looks": "外观", "config.theme": "主题", "config.theme.system": "跟随系统",
+  "config.theme.light": "浅色", "config.theme.dark": "深色", "config.server": "此服务器", "config.version": "版本", "config.address": "地址",
+  "config.parts": "组成部分", "config.file": "其设置来自一个文件、环境变量和命令行：", "config.browser": "保存在此浏览器中", "config.kept": "Playground 中有 {count} 个对话。",
+  "config.forget": "删除所有对话", "config.forgotten": "所有对话已删除。",
 };
