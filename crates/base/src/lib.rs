@@ -14,10 +14,12 @@ mod clock;
 mod entropy;
 mod id;
 mod kind;
+mod pattern;
 mod rng;
 
 pub use clock::{Clock, ManualClock};
 pub use entropy::{Entropy, SeededEntropy};
 pub use id::RequestId;
 pub use kind::Kind;
+pub use pattern::is_like;
 pub use rng::Rng;

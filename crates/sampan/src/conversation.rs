@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base::{Clock, RequestId, Rng};
 use chat::{Collector, Event, FinishReason, GenerateRequest, Message, Part, Prompt, Role, Thinking};
-use engine::{Engine, Options};
+use engine::Engine;
 use futures::StreamExt as _;
 use ledger::calendar::show_time;
 use rustyline::error::ReadlineError;
@@ -54,13 +54,7 @@ pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
     let data = machine::data_folder(&chat.data);
     let entry = shelf::find(&data, chat.model.as_deref().unwrap_or(built_in::NAME))?;
     let clock: Arc<dyn Clock> = SystemClock::start();
-    let options = Options {
-        kv_bytes: machine::memory_bytes().unwrap_or(4 << 30) / 4,
-        sequences_max: 1,
-        seed: machine::random_seed()?,
-        ..Options::default()
-    };
-    let engine = up::start(&entry, &machine::processor(&chat.processor)?, &clock, options)?;
+    let engine = up::start_alone(&entry, &machine::processor(&chat.processor)?, &clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let folder = data.join("chats");
     let mut talk = Talk {

@@ -10,7 +10,6 @@ use base64::Engine as _;
 use chat::grounding::{self, Place, Scale, Shape};
 use chat::{Answer, Content, FinishReason, GenerateRequest, ImageSource, Message, Part, Prompt, Role, Thinking};
 use clap::Args;
-use engine::Options;
 use models::picture;
 use serde_json::{Value, json};
 
@@ -79,13 +78,7 @@ pub(crate) fn run(see: &See) -> anyhow::Result<()> {
 fn answer(see: &See, part: &Part) -> anyhow::Result<Answer> {
     let entry = shelf::find(&machine::data_folder(&see.data), &see.model)?;
     let clock: Arc<dyn Clock> = SystemClock::start();
-    let options = Options {
-        kv_bytes: machine::memory_bytes().unwrap_or(4 << 30) / 4,
-        sequences_max: 1,
-        seed: machine::random_seed()?,
-        ..Options::default()
-    };
-    let engine = up::start(&entry, &machine::processor(&see.processor)?, &clock, options)?;
+    let engine = up::start_alone(&entry, &machine::processor(&see.processor)?, &clock)?;
     if !engine.card().facts.vision {
         bail!("the model {} reads text only\nhint: Qwen3-VL and Qwen3.5 checkpoints see", entry.name);
     }

@@ -256,6 +256,17 @@ pub(crate) fn start(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>, optio
     engine.with_context(|| format!("start the model {}", entry.name))
 }
 
+/// The same for one person in a terminal: a quarter of the memory for keys and values, one answer at a time.
+pub(crate) fn start_alone(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>) -> anyhow::Result<Engine> {
+    let options = Options {
+        kv_bytes: machine::memory_bytes().unwrap_or(MEMORY_BYTES_FALLBACK) / 4,
+        sequences_max: 1,
+        seed: machine::random_seed()?,
+        ..Options::default()
+    };
+    start(entry, cpu, clock, options)
+}
+
 fn greet(address: &str, models: &[String], data: &Path, asks_for_keys: bool) {
     if !std::io::stderr().is_terminal() {
         return;

@@ -19,8 +19,8 @@ pub(crate) struct Pull {
     /// Its name here; default: the last part of its name there, for a GGUF file the file's name.
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Only files whose names are like this; `*` stands for anything. May be repeated. Default: what is needed to run
-    /// the model.
+    /// Only files whose names are like this; `*` stands for anything, `?` for one character. May be repeated. Default:
+    /// what is needed to run the model.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) include: Vec<String>,
     /// Threads that fetch.

@@ -64,7 +64,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
     if plan.json {
         let told = json!({
             "model": model.name, "notes": model.notes, "parameters": model.parameters().total,
-            "active_parameters": model.parameters().active, "memory_bytes": memory_bytes,
+            "active_parameters": model.parameters().active, "memory_bytes": memory_bytes as u64,
             "context": plan.context, "concurrency": plan.concurrency,
             "fits": chosen.map(|row| told(&row)), "rows": rows.iter().map(told).collect::<Vec<_>>(),
         });
