@@ -1,6 +1,6 @@
 /** The shell: navigation, the command palette, theme and language, and which page is shown. */
 
-import { connection, platform } from "./client.js";
+import { connection, platform, session, signOut } from "./client.js";
 import { fill, h } from "./parts/dom.js";
 import { icon } from "./parts/icon.js";
 import { openPalette } from "./parts/palette.js";
@@ -17,7 +17,7 @@ import { LANGUAGES, language, setLanguage, t } from "./text.js";
  * @property {string} id
  * @property {import("./text.js").TextKey} title
  * @property {import("./parts/icon.js").IconName} icon
- * @property {"books" | "routes" | "vectors"} [needs] a part of the platform that not every server has
+ * @property {"accounts" | "books" | "routes" | "vectors"} [needs] a part of the platform that not every server has
  * @property {() => Promise<{ show: (visit: Visit) => void | Promise<void> }>} load
  */
 
@@ -32,6 +32,7 @@ export const PAGES = [
   { id: "usage", title: "nav.usage", icon: "usage", needs: "books", load: () => import("./views/usage.js") },
   { id: "catalyst", title: "nav.catalyst", icon: "catalyst", needs: "books", load: () => import("./views/catalyst.js") },
   { id: "routes", title: "nav.routes", icon: "routes", needs: "routes", load: () => import("./views/routes.js") },
+  { id: "people", title: "nav.people", icon: "keys", needs: "accounts", load: () => import("./views/people.js") },
   { id: "planner", title: "nav.planner", icon: "planner", load: () => import("./views/planner.js") },
   { id: "settings", title: "nav.settings", icon: "settings", load: () => import("./views/settings.js") },
 ];
@@ -53,7 +54,9 @@ function drawShell() {
   const theme = h("button", { class: "button bare small square", type: "button", "aria-label": t("theme"), title: t("theme"), onclick: nextTheme }, icon(isDark() ? "sun" : "moon"));
   theme.id = "theme";
   const tongue = h("button", { class: "button bare small square", type: "button", "aria-label": t("language"), title: t("language"), onclick: () => openPalette(languages()) }, icon("globe"));
-  fill(side, brand(), seek, h("div", { class: "nav" }, links), h("div", { class: "foot" }, status, theme, tongue));
+  const leave = h("button", { class: "button bare small square", type: "button", "aria-label": t("signin.out"), title: t("signin.out"), hidden: true, onclick: goodbye }, icon("leave"));
+  leave.id = "leave";
+  fill(side, brand(), seek, h("div", { class: "nav" }, links), h("div", { class: "foot" }, status, theme, tongue, leave));
   const menu = h("button", { class: "button bare square", type: "button", "aria-label": t("nav.open"), "aria-controls": "side", "aria-expanded": "false", onclick: toggleSide }, icon("menu"));
   menu.id = "menu";
   const top = h("header", { class: "top" }, menu, brand());
@@ -71,6 +74,11 @@ function isThere(page) {
 function skip(event) {
   event.preventDefault();
   main.focus();
+}
+
+async function goodbye() {
+  await signOut().catch(() => {});
+  location.reload();
 }
 
 function brand() {
@@ -156,7 +164,16 @@ async function watch() {
   }
 }
 
+/** Nobody has signed in yet, or no more. */
+async function welcome() {
+  const { show } = await import("./views/signin.js");
+  document.documentElement.lang = language;
+  document.title = `${t("signin.title")} · Sampan`;
+  show(/** @type {HTMLElement} */ (document.getElementById("app")), brand());
+}
+
 drawShell();
+connection.addEventListener("stranger", () => location.reload());
 connection.addEventListener("lost", () => { banner.hidden = false; });
 connection.addEventListener("found", () => { banner.hidden = true; });
 window.addEventListener("hashchange", go);
@@ -167,6 +184,13 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.key === "Escape" && side.classList.contains("open")) toggleSide();
 });
-go();
-watch();
-setInterval(() => { if (!document.hidden) watch(); }, 5000);
+// The shell is there before the server has said who looks: the first picture waits for nobody.
+const who = await session().catch(() => undefined);
+if (who === null) {
+  await welcome();
+} else {
+  document.getElementById("leave")?.toggleAttribute("hidden", !who?.keys);
+  go();
+  watch();
+  setInterval(() => { if (!document.hidden) watch(); }, 5000);
+}

@@ -33,6 +33,7 @@ export const connection = new EventTarget();
 export async function send(path, { method = "GET", body, signal } = {}) {
   const headers = new Headers({ accept: "application/json" });
   if (body !== undefined) headers.set("content-type", "application/json");
+  if (page) headers.set(PAGE, page);
   const text = body === undefined ? null : JSON.stringify(body);
   let response;
   try {
@@ -43,8 +44,52 @@ export async function send(path, { method = "GET", body, signal } = {}) {
     throw new ClientError("offline", error instanceof Error ? error.message : String(error));
   }
   connection.dispatchEvent(new Event("found"));
+  if (response.status === 401 && path !== SESSION) connection.dispatchEvent(new Event("stranger"));
   if (!response.ok) throw await failure(response);
   return response;
+}
+
+/** Where a page signs in, and the header with what only our own pages know. */
+const SESSION = "/console/session";
+const PAGE = "x-sampan-page";
+let page = "";
+
+/**
+ * Who has signed in. `keys: false`: the server asks nobody.
+ *
+ * @typedef {{ keys: boolean, key?: string, project?: string, organisation?: string, role?: string, runs_place?: boolean, page?: string }} Session
+ */
+
+/**
+ * Who has signed in; null if somebody has to.
+ *
+ * @returns {Promise<Session | null>}
+ */
+export async function session() {
+  try {
+    return kept(await ask(SESSION));
+  } catch (error) {
+    if (error instanceof ClientError && error.status === 401) return null;
+    throw error;
+  }
+}
+
+/**
+ * @param {string} key
+ * @returns {Promise<Session>}
+ */
+export async function signIn(key) {
+  return kept(await ask(SESSION, { method: "POST", body: { key } }));
+}
+
+export async function signOut() {
+  await ask(SESSION, { method: "DELETE" });
+}
+
+/** @param {Session} found */
+function kept(found) {
+  page = found.page ?? "";
+  return found;
 }
 
 /**
@@ -287,6 +332,7 @@ export function upload(file, purpose, progress) {
       else failure(new Response(request.responseText, { status: request.status })).then(reject);
     });
     request.open("POST", "/v1/files");
+    if (page) request.setRequestHeader(PAGE, page);
     request.send(form);
   });
 }

@@ -101,7 +101,7 @@ def main():
         try:
             ready(f"{stub_url}/health", stub)
             rows += measure("the stub itself", f"{stub_url}/v1", KEY, stub)
-            up = [SAMPAN, "up", "--keys", "--credit", "--prices", prices, "--listen", f"127.0.0.1:{sampan_port}"]
+            up = [SAMPAN, "up", "--credit", "--prices", prices, "--listen", f"127.0.0.1:{sampan_port}"]
             data = ["--data", os.path.join(folder, "data")]
             sampan = subprocess.Popen([*up, *data, "--pools", pools, "--kv-mib", "64"], **quiet)
             try:

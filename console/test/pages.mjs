@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { modelTests } from "./models.mjs";
+import { peopleTests } from "./people.mjs";
 import { model, piece, start, texts } from "./server.mjs";
 import { settingTests } from "./settings.mjs";
 import { vectorTests } from "./vectors.mjs";
@@ -225,6 +226,7 @@ const tests = {
   ...modelTests(tools),
   ...vectorTests(tools),
   ...settingTests(tools),
+  ...peopleTests(tools),
   async "every request is in the log, with its timeline, and in the overview"() {
     const page = await open("logs");
     await page.route("**/admin/v1/requests", (route) => route.fulfill({ json: { requests: [] } }));
@@ -410,7 +412,7 @@ const tests = {
     const version = texts.match(/console\/([0-9a-f]{16})\//)[1];
     const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg"];
     const { readdirSync } = await import("node:fs");
-    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "views/models", "vendor/hyparquet", "text", "style", "fonts"]) {
+    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "views/models", "views/people", "vendor/hyparquet", "text", "style", "fonts"]) {
       for (const name of readdirSync(new URL(`../${folder}`, import.meta.url))) if (/\.(js|css|woff2)$/.test(name)) files.push(`${folder}/${name}`);
     }
     let size = 0;

@@ -30,13 +30,14 @@ output = "4"
 embedding = "1"
 `;
 
-export async function start(binary) {
+/** @param {string} binary @param {boolean} [asksForKeys] */
+export async function start(binary, asksForKeys = false) {
   const data = mkdtempSync(join(tmpdir(), "sampan-console-"));
   writeFileSync(join(data, "pools.toml"), POOLS);
   writeFileSync(join(data, "prices.toml"), PRICES);
   const seer = new URL("../../fixtures/tiny/qwen3_vl", import.meta.url).pathname;
   const options = ["--model", `seer=${seer}`, "--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml")];
-  const child = spawn(binary, ["up", "--listen", "127.0.0.1:0", "--data", data, ...options], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(binary, ["up", ...(asksForKeys ? ["--keys"] : ["--open"]), "--listen", "127.0.0.1:0", "--data", data, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((resolve, reject) => {
     let text = "";
     child.stdout.on("data", (piece) => {
@@ -59,7 +60,7 @@ export async function start(binary) {
     clearTimeout(timer);
     rmSync(data, { recursive: true, force: true });
   };
-  return { address: `http://127.0.0.1:${proxy.address().port}`, direct: address, stop };
+  return { address: `http://127.0.0.1:${proxy.address().port}`, direct: address, data, stop };
 }
 
 const KINDS = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", woff2: "font/woff2" };

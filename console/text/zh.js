@@ -1,5 +1,8 @@
 /** @type {Record<keyof typeof import("./en.js").default, string>} */
 export default {
+  "signin.title": "登录", "signin.lead": "此服务器需要密钥。首次启动时已生成一个。", "signin.key": "密钥",
+  "signin.hint": "位于数据文件夹的 admin.key 文件中；或向服务器管理员索取。",
+  "signin.enter": "登录", "signin.out": "退出登录",
   "nav.label": "页面", "nav.overview": "概览", "nav.playground": "对话", "nav.models": "模型",
   "nav.planner": "网络规划", "nav.open": "打开导航", "nav.close": "关闭导航", "nav.skip": "跳到内容",
   "palette.open": "前往…", "palette.hint": "输入页面或操作", "palette.page": "页面", "palette.action": "操作",
@@ -284,4 +287,19 @@ export default {
   "config.theme.light": "浅色", "config.theme.dark": "深色", "config.server": "此服务器", "config.version": "版本", "config.address": "地址",
   "config.parts": "组成部分", "config.file": "其设置来自一个文件、环境变量和命令行：", "config.browser": "保存在此浏览器中", "config.kept": "Playground 中有 {count} 个对话。",
   "config.forget": "删除所有对话", "config.forgotten": "所有对话已删除。",
+  "nav.people": "密钥与成员", "nav.settings": "设置",
+  "config.lead": "此浏览器的显示方式、登录者以及此服务器。", "config.looks": "外观", "config.theme": "主题", "config.theme.system": "跟随系统", "config.theme.light": "浅色",
+  "config.theme.dark": "深色", "config.session": "会话", "config.open": "此服务器不要求密钥：其机器上的任何人都可以执行任何操作。", "config.runs": "运行此服务器",
+  "config.guest": "此服务器的访客", "config.server": "此服务器", "config.version": "版本", "config.address": "地址", "config.parts": "组成部分",
+  "config.file": "其设置来自一个文件、环境变量和命令行：", "config.browser": "保存在此浏览器中", "config.kept": "Playground 中有 {count} 个对话。", "config.forget": "删除所有对话",
+  "config.forgotten": "所有对话已删除。", "people.lead": "有哪些人，以及各自的权限。", "people.keys": "密钥", "people.members": "成员", "people.projects": "项目",
+  "people.organisations": "组织", "people.organisation": "组织", "people.project": "项目", "people.key": "密钥", "people.role": "角色", "people.name": "名称",
+  "people.email": "电子邮件", "people.since": "自", "people.state": "状态", "people.goodfor": "适用于", "people.used": "上次使用", "people.everything": "全部",
+  "people.never": "从不", "people.valid": "有效", "people.until": "至 {when}", "people.expired": "已过期", "people.revoked": "已吊销", "people.revoke": "吊销",
+  "people.revoke.title": "吊销“{name}”", "people.revoke.text": "使用者将立即被拒绝，且无法恢复。", "people.key.new": "新建密钥", "people.key.make": "创建密钥",
+  "people.key.made": "新密钥", "people.key.once": "仅显示这一次。请像保管密码一样保管它。", "people.keys.empty": "还没有密钥", "people.keys.empty.text": "为每个程序各建一个，便可单独吊销。",
+  "people.days": "过期天数", "people.models": "模型", "people.models.hint": "名称以逗号分隔；末尾的 * 表示任意结尾。留空：全部。", "people.members.empty": "还没有成员",
+  "people.members.empty.text": "成员是人；程序使用密钥。", "people.member.new": "新建成员", "people.add": "添加", "people.remove": "移除",
+  "people.remove.text": "此操作无法撤销。", "people.project.new": "新建项目", "people.organisation.new": "新建组织", "people.close": "关闭", "people.closed": "已关闭",
+  "people.open": "开放",
 };

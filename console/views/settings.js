@@ -1,6 +1,6 @@
-/** What this browser shows and keeps, and what this server is. */
+/** What this browser shows, who has signed in, and what this server is. */
 
-import { platform } from "../client.js";
+import { platform, session as whoAmI, signOut } from "../client.js";
 import { fill, h } from "../parts/dom.js";
 import { confirmed, toast } from "../parts/feedback.js";
 import { choice, field } from "../parts/form.js";
@@ -14,10 +14,10 @@ export async function show({ page, signal }) {
   const body = h("div", {});
   fill(page, pageHead(t("nav.settings"), t("config.lead")), body);
   const look = async (/** @type {AbortSignal} */ until) => {
-    const [seen, kept] = await Promise.all([platform(until), conversations().catch(() => [])]);
-    return { seen, kept };
+    const [seen, who, kept] = await Promise.all([platform(until), whoAmI().catch(() => null), conversations().catch(() => [])]);
+    return { seen, who, kept };
   };
-  await loaded(body, look, ({ seen, kept }) => h("div", { class: "stack" }, looks(), server(seen), browser(kept)), signal);
+  await loaded(body, look, ({ seen, who, kept }) => h("div", { class: "stack" }, looks(), session(who), server(seen), browser(kept)), signal);
 }
 
 function looks() {
@@ -32,6 +32,19 @@ function looks() {
   const languages = Object.entries(LANGUAGES).map(([value, label]) => ({ value, label }));
   const tongue = choice(languages, language, (value) => setLanguage(/** @type {import("../text.js").Language} */ (value)));
   return card(t("config.looks"), [], h("div", { class: "planner" }, field(t("config.theme"), theme), field(t("language"), tongue)));
+}
+
+async function leave() {
+  await signOut().catch(() => {});
+  location.reload();
+}
+
+/** @param {import("../client.js").Session | null} who */
+function session(who) {
+  if (!who?.keys) return card(t("config.session"), [], h("p", { class: "inside soft" }, t("config.open")));
+  const place = t(who.runs_place ? "config.runs" : "config.guest");
+  return card(t("config.session"), [h("span", { class: "push" }, smallButton(t("signin.out"), leave))],
+    facts([[t("people.key"), who.key], [t("people.role"), who.role], [t("people.project"), who.project], [t("people.organisation"), `${who.organisation} · ${place}`]]));
 }
 
 /** @param {import("../client.js").Platform} seen */

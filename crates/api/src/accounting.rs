@@ -15,18 +15,18 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base::Kind;
 use ledger::calendar::parse_day;
+use ledger::limit::{Holder, Limit, Measure};
 use ledger::money::parse_dollars;
 use ledger::programme::Programmes;
 use ledger::usage::{By, Filter, RECORDS_MAX, csv_of_records, csv_of_totals, records, totals};
 use ledger::{Meter, Operation, Period, Scope, Transaction};
-use meta::Role;
 use serde_json::{Value, json};
 
 use crate::App;
 use crate::auth::principal;
 use crate::error::{chain, status};
 
-use types::{AccountsQuery, Booking, BudgetBody, Kindred, UsageQuery};
+use types::{AccountsQuery, Booking, BudgetBody, Kindred, LimitBody, UsageQuery};
 
 /// The books, as the API shows them.
 pub struct Books {
@@ -48,6 +48,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/v1/ledger/audit", post(audit))
         .route("/admin/v1/budgets", get(budgets))
         .route("/admin/v1/budgets/set", post(set_budget))
+        .route("/admin/v1/limits", get(limits))
+        .route("/admin/v1/limits/set", post(set_limit))
         .route("/admin/v1/prices", get(prices))
         .route("/admin/v1/invoices/{project}/{month}", get(invoice))
         .merge(programmes::routes())
@@ -100,7 +102,7 @@ fn actor() -> String {
 /// The only project that the caller sees; `None`: all.
 fn confined() -> Option<String> {
     let principal = principal()?;
-    let sees_all = matches!(principal.role, Role::Owner | Role::Admin | Role::Billing);
+    let sees_all = principal.runs_place && principal.role.sees_all();
     (!sees_all).then(|| principal.project.to_string())
 }
 
@@ -222,6 +224,33 @@ async fn set_budget(app: State<Arc<App>>, body: Result<Json<BudgetBody>, JsonRej
     let limit = body.dollars.as_deref().map(|dollars| parse_dollars("dollars", dollars)).transpose()?;
     books(&app)?.meter.ledger().set_budget(&scope, period, limit).await?;
     Ok(Json(json!({"scope": body.scope, "period": period.name(), "limit_micro": limit})))
+}
+
+async fn limits(app: State<Arc<App>>) -> Answer {
+    let own = principal().filter(|_| confined().is_some());
+    let own = own.map(|principal| [Holder::project(&principal.project), Holder::key(&principal.key)]);
+    let found = books(&app)?.meter.ledger().limits().await?;
+    let is_shown = |limit: &&Limit| own.as_ref().is_none_or(|own| own.contains(&limit.holder));
+    Ok(Json(json!({"data": found.iter().filter(is_shown).map(shown_limit).collect::<Vec<_>>()})))
+}
+
+fn shown_limit(limit: &Limit) -> Value {
+    let (holder, measure) = (limit.holder.as_str(), limit.measure.name());
+    json!({"holder": holder, "measure": measure, "amount": limit.amount, "burst": limit.burst})
+}
+
+async fn set_limit(app: State<Arc<App>>, body: Result<Json<LimitBody>, JsonRejection>) -> Answer {
+    let Json(LimitBody { holder, measure, amount, burst }) = body?;
+    let (holder, measure) = (Holder::parse(&holder)?, Measure::parse(&measure)?);
+    let ledger = books(&app)?.meter.ledger();
+    let Some(amount) = amount else {
+        ledger.lift_limit(&holder, measure).await?;
+        return Ok(Json(json!({"holder": holder.as_str(), "measure": measure.name(), "amount": null})));
+    };
+    let limit = Limit::new(holder, measure, amount, burst)?;
+    let shown = shown_limit(&limit);
+    ledger.set_limit(limit).await?;
+    Ok(Json(shown))
 }
 
 async fn prices(app: State<Arc<App>>) -> Answer {

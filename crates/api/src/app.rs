@@ -17,8 +17,8 @@ use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::{self, Buckets};
 use crate::observe::{Observed, Observer};
 use crate::{
-    Routing, Shelf, accounting, anthropic, auth, cohere, console, dashscope, guard, health, observe, ollama, openai,
-    ossvectors, planner, residents, routing, s3vectors, shelf,
+    Routing, Shelf, accounting, admin, anthropic, auth, cohere, console, dashscope, guard, health, limited, observe,
+    ollama, openai, ossvectors, planner, residents, routing, s3vectors, shelf,
 };
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
@@ -214,9 +214,12 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(routing::routes())
         .merge(accounting::routes())
         .merge(buckets::counts::routes())
+        .merge(admin::routes())
+        .merge(auth::session::routes())
         .fallback(error::no_such_route)
-        .method_not_allowed_fallback(error::wrong_method)
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), limited::tell))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), observe::watch))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ossvectors::taken))
@@ -254,6 +257,8 @@ mod models {
     }
 }
 
+pub(crate) use error::wrong_method;
+
 /// What is not there, in the dialect that was spoken.
 mod error {
     use std::sync::Arc;
@@ -282,21 +287,26 @@ mod error {
         }
     }
 
-    pub(super) async fn wrong_method(
+    pub(super) async fn method_not_allowed(
         State(app): State<Arc<App>>,
         method: Method,
         uri: Uri,
         headers: HeaderMap,
     ) -> Response {
-        match is_anthropic(uri.path(), &headers) {
-            true => anthropic::Failure::wrong_method(&method, uri.path()).response(app.request_id()),
+        wrong_method(&app, &method, &uri, &headers)
+    }
+
+    /// A method that a path does not have.
+    pub(crate) fn wrong_method(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+        match is_anthropic(uri.path(), headers) {
+            true => anthropic::Failure::wrong_method(method, uri.path()).response(app.request_id()),
             false if uri.path().starts_with("/api/v1/services/") => {
-                dashscope::Failure::wrong_method(&method, uri.path()).response(app.request_id())
+                dashscope::Failure::wrong_method(method, uri.path()).response(app.request_id())
             }
             false if uri.path().starts_with("/api/") => {
-                ollama::Failure::wrong_method(&method, uri.path()).into_response()
+                ollama::Failure::wrong_method(method, uri.path()).into_response()
             }
-            false => openai::Failure::wrong_method(&method, uri.path()).into_response_without_id(),
+            false => openai::Failure::wrong_method(method, uri.path()).into_response_without_id(),
         }
     }
 

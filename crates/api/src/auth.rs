@@ -1,21 +1,25 @@
 //! Who asks, and whether they may: one gate before every route.
 //!
 //! A key comes as `Authorization: Bearer KEY` (OpenAI, Ollama, DashScope), as a bare `Authorization: KEY` (DashScope's
-//! older form) or as `x-api-key: KEY` (Anthropic). It is looked up on every request. Each route has a rule in
-//! `rules`; a route without one is refused. Refusals are worded in the dialect that was spoken.
+//! older form) or as `x-api-key: KEY` (Anthropic). It is looked up on every request. Pages of the console, which hold
+//! no key, come with a session's cookie instead (`session`). Each method of a route has a rule in `rules`; what has
+//! none is refused. Refusals are worded in the dialect that was spoken.
 //!
 //! Whatever a handler asks of a model is asked on behalf of whoever came through the gate: [`OnBehalf`] stands around
 //! the models and puts the caller on every request, so that no handler can forget it.
 
 mod on_behalf;
 mod rules;
+pub(crate) mod session;
+#[cfg(test)]
+mod table;
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{ALLOW, AUTHORIZATION};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base::Kind;
@@ -26,7 +30,10 @@ use crate::error::{chain, status};
 use crate::{App, anthropic, cohere, dashscope, ollama, openai};
 
 pub(crate) use on_behalf::OnBehalf;
-use rules::Rule;
+use rules::{Found, Rule};
+
+#[cfg(test)]
+pub(crate) use rules::tests::routes;
 
 tokio::task_local! {
     /// Whoever came through the gate with the request that this task answers.
@@ -59,17 +66,25 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         return next.run(request).await;
     };
     let dialect = Dialect::of(request.uri().path(), request.headers());
-    let permission = match rules::of(&path) {
-        Some(Rule::Public | Rule::Signed) => return next.run(request).await,
-        Some(Rule::Use) => Permission::Use,
-        Some(Rule::Look) => Permission::Look,
-        Some(Rule::Manage) => Permission::Manage,
-        None => {
+    let dialect = if is_signed(&path, request.method()) { Dialect::S3Vectors } else { dialect };
+    let rule = match rules::of(request.method(), &path) {
+        Found::Rule(Rule::Public) => return next.run(request).await,
+        // A page of the console does not sign; its session says who it is.
+        Found::Rule(Rule::Signed) if session::is_page(request.headers()) => Rule::Use,
+        Found::Rule(Rule::Signed) => return next.run(request).await,
+        Found::Rule(rule) => rule,
+        Found::OtherMethods(methods) => {
+            let mut refusal = crate::app::wrong_method(&app, request.method(), request.uri(), request.headers());
+            let methods = HeaderValue::from_str(&methods.join(",")).expect("methods are plain");
+            refusal.headers_mut().insert(ALLOW, methods);
+            return refusal;
+        }
+        Found::Nothing => {
             tracing::error!(path, "a route has no rule");
             return dialect.refusal(&app, Kind::Forbidden, "nobody may do this".to_owned());
         }
     };
-    match let_in(directory, request.headers(), dialect, permission).await {
+    match let_in(directory, request.method(), request.headers(), dialect, rule).await {
         Ok(principal) => {
             let principal = Arc::new(principal);
             request.extensions_mut().insert(on_behalf::caller(&principal));
@@ -82,28 +97,60 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
 
 async fn let_in(
     directory: &Directory,
+    method: &Method,
     headers: &HeaderMap,
     dialect: Dialect,
-    permission: Permission,
+    rule: Rule,
 ) -> Result<Principal, (Kind, String)> {
-    let key = key_of(headers).map_err(|message| (Kind::Unauthenticated, message.to_owned()))?;
-    let principal = directory.authenticate(key).await.map_err(|error| match error.kind() {
+    let found = match session::of(headers).filter(|_| session::is_page(headers)) {
+        Some(session) => {
+            session::check_page(session, method, headers).map_err(|why| (Kind::Forbidden, why))?;
+            directory.authenticate_session(session).await
+        }
+        None => {
+            let key = key_of(headers).map_err(|message| (Kind::Unauthenticated, message.to_owned()))?;
+            directory.authenticate(key).await
+        }
+    };
+    let principal = found.map_err(|error| match error.kind() {
         Kind::Unauthenticated => (Kind::Unauthenticated, error.to_string()),
         _ => {
             tracing::error!(error = chain(&error), "a key could not be looked up");
             (Kind::Unavailable, "keys cannot be looked up at the moment".to_owned())
         }
     })?;
-    let key = &principal.key;
-    if !principal.role.may(permission) {
-        let role = principal.role.name();
-        return Err((Kind::Forbidden, format!("the key {key} has the role {role}, which may not do this")));
+    let (key, role) = (&principal.key, principal.role.name());
+    if !may(&principal, rule) {
+        let place = match rule {
+            Rule::Operate | Rule::Money if !principal.runs_place => " of an organisation that does not run this server",
+            _ => "",
+        };
+        return Err((Kind::Forbidden, format!("the key {key} has the role {role}{place}, which may not do this")));
+    }
+    if dialect == Dialect::S3Vectors && !principal.scopes.buckets.is_empty() {
+        return Err((Kind::Forbidden, format!("the key {key} is good for some buckets only: sign with a key pair")));
     }
     if !principal.scopes.allows_dialect(dialect.name()) {
         let name = dialect.name();
         return Err((Kind::Forbidden, format!("the key {key} is not good for the API {name}")));
     }
     Ok(principal)
+}
+
+fn is_signed(path: &str, method: &Method) -> bool {
+    rules::of(method, path) == Found::Rule(Rule::Signed)
+}
+
+fn may(principal: &Principal, rule: Rule) -> bool {
+    let (role, runs_place) = (principal.role, principal.runs_place);
+    match rule {
+        Rule::Public | Rule::Signed => true,
+        Rule::Use => role.may(Permission::Use),
+        Rule::Look => role.may(Permission::Look),
+        Rule::Manage => role.may(Permission::Manage),
+        Rule::Operate => runs_place && role.may(Permission::Manage),
+        Rule::Money => runs_place && role.may(Permission::Money),
+    }
 }
 
 /// The one key of a request.
@@ -136,18 +183,20 @@ fn key_of(headers: &HeaderMap) -> Result<&str, &'static str> {
 
 /// Whose form a refusal takes, and what a key's scope calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
+pub(crate) enum Dialect {
     OpenAi,
     Anthropic,
     Ollama,
     Cohere,
     DashScope,
+    /// Amazon's buckets, from a page of the console.
+    S3Vectors,
     /// Our own routes.
     Admin,
 }
 
 impl Dialect {
-    fn of(path: &str, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
         let speaks_anthropic = headers.contains_key(anthropic::VERSION_HEADER) && path.starts_with("/v1/models");
         if speaks_anthropic || path.starts_with("/v1/messages") || path.starts_with("/apps/anthropic/") {
             Self::Anthropic
@@ -171,18 +220,21 @@ impl Dialect {
             Self::Ollama => "ollama",
             Self::Cohere => "cohere",
             Self::DashScope => "dashscope",
+            Self::S3Vectors => "s3vectors",
             Self::Admin => "admin",
         }
     }
 
-    fn refusal(self, app: &App, kind: Kind, message: String) -> Response {
+    pub(crate) fn refusal(self, app: &App, kind: Kind, message: String) -> Response {
         match self {
             Self::OpenAi => openai::Failure::not_let_in(kind, message).into_response_without_id(),
             Self::Anthropic => anthropic::Failure::not_let_in(kind, message).response(app.request_id()),
             Self::Ollama => ollama::Failure::not_let_in(kind, message).into_response(),
             Self::Cohere => cohere::Failure::not_let_in(kind, message).response(app.request_id()),
             Self::DashScope => dashscope::Failure::not_let_in(kind, message).response(app.request_id()),
-            Self::Admin => (status(kind), Json(json!({"error": {"message": message}}))).into_response(),
+            Self::S3Vectors | Self::Admin => {
+                (status(kind), Json(json!({"error": {"message": message}}))).into_response()
+            }
         }
     }
 }

@@ -145,6 +145,9 @@ impl Owner {
             organisation: grants.organisation.as_str().into(),
             role: Role::parse(&grants.role).ok()?,
             scopes: grants.scopes.clone(),
+            // Lines ask models, which is the same in every organisation.
+            runs_place: false,
+            expires_ms: None,
         }))
     }
 }

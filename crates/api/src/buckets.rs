@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::{Kind, RequestId};
+use chat::{Caller, Priority};
+use meta::Scopes;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use vectors::{Bucket, Catalogue};
+use vectors::{Bucket, BucketName, Catalogue};
 
 use crate::App;
 use crate::policy::{Policy, Verdict, Wish};
@@ -22,8 +24,12 @@ const COMPUTING_MAX: usize = 64;
 /// Puts, gets and queries that wait for their turn; beyond, callers are told to come again.
 const WAITING_MAX: usize = 4096;
 
+/// Whether a bucket may be kept and searched on this machine for a caller; otherwise the settings that say no.
+pub type Border = Arc<dyn Fn(Option<&Caller>, &str) -> Result<(), String> + Send + Sync>;
+
 /// Vector buckets and those who may use them.
 pub struct Buckets {
+    pub(crate) border: Option<Border>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) keys: Arc<dyn KeyPairs>,
     pub(crate) access: Access,
@@ -56,21 +62,57 @@ impl Default for Identity {
     }
 }
 
-/// Who asks: the owner of a key pair, or nobody in particular where everybody is let in.
+/// Who asks; nobody in particular where everybody is let in.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
-    user: Option<String>,
+    known: Option<Known>,
+}
+
+/// The owner of a key pair, or a member who signed in.
+#[derive(Debug, Clone)]
+struct Known {
+    /// The name in policies.
+    user: String,
+    /// The name in logs and accounts.
+    key: Arc<str>,
+    project: Option<Arc<str>>,
+    scopes: Scopes,
 }
 
 impl Asker {
-    pub(crate) const ANYBODY: Self = Self { user: None };
+    pub(crate) const ANYBODY: Self = Self { known: None };
 
-    pub(crate) fn of(pair: &KeyPair) -> Self {
-        Self { user: Some(pair.user.clone()) }
+    /// The owner of a pair, unless it is not good for this dialect.
+    pub(crate) fn of(pair: KeyPair, dialect: &str) -> Result<Self, String> {
+        let KeyPair { secret: _, access_key: key, user, project, scopes } = pair;
+        match scopes.allows_dialect(dialect) {
+            true => Ok(Self { known: Some(Known { user, key, project, scopes }) }),
+            false => Err(format!("the key pair is not good for the API {dialect}")),
+        }
+    }
+
+    /// Whoever came through the gate with a session of the console, if anybody did.
+    pub(crate) fn signed_in() -> Option<Self> {
+        let principal = crate::auth::principal()?;
+        let (key, scopes) = (Arc::clone(&principal.key), principal.scopes.clone());
+        let project = Some(Arc::clone(&principal.project));
+        Some(Self { known: Some(Known { user: key.to_string(), key, project, scopes }) })
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.known.as_ref().map(|known| known.user.as_str())
+    }
+
+    /// The project that is worked for, where there is one.
+    pub(crate) fn caller(&self) -> Option<Caller> {
+        let known = self.known.as_ref()?;
+        let (project, key) = (Arc::clone(known.project.as_ref()?), Arc::clone(&known.key));
+        Some(Caller { project, key, priority: Priority::Normal })
+    }
+
+    /// Whether the key is good for this bucket.
+    pub(crate) fn may_use(&self, bucket: &BucketName) -> bool {
+        self.known.as_ref().is_none_or(|known| known.scopes.allows_bucket(bucket.as_str()))
     }
 }
 
@@ -79,7 +121,21 @@ impl Buckets {
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, keys: Arc<dyn KeyPairs>, access: Access, identity: Identity) -> Self {
         let computing = Arc::new(Semaphore::new(COMPUTING_MAX));
-        Self { catalogue, keys, access, identity, computing, waiting: AtomicUsize::new(0) }
+        Self { border: None, catalogue, keys, access, identity, computing, waiting: AtomicUsize::new(0) }
+    }
+
+    /// The same where settings of residency hold.
+    #[must_use]
+    pub fn with_border(self, border: Border) -> Self {
+        Self { border: Some(border), ..self }
+    }
+
+    /// Refuses what may not be computed or kept here, in words. Whatever is deleted may go.
+    pub(crate) fn confine(&self, asker: &Asker, bucket: &BucketName, operation: &str) -> Result<(), String> {
+        match &self.border {
+            Some(border) if !operation.starts_with("Delete") => border(asker.caller().as_ref(), bucket.as_str()),
+            _ => Ok(()),
+        }
     }
 
     /// Does work that takes more than a moment where it disturbs no other request. `None` if too much waits already.

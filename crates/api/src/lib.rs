@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod accounting;
+mod admin;
 mod answer;
 mod anthropic;
 mod app;
@@ -24,6 +25,7 @@ mod files;
 mod guard;
 mod health;
 mod kept;
+mod limited;
 mod observe;
 mod ollama;
 mod openai;
@@ -40,5 +42,6 @@ mod time;
 
 pub use accounting::Books;
 pub use app::{App, router};
+pub use limited::{Limited, Limits};
 pub use routing::{ExplainRoute, RouteQuestion, Routing};
 pub use shelf::{Looked, Shelf, Show};

@@ -7,8 +7,11 @@ mod canonical;
 pub(crate) mod oss4;
 pub mod sigv4;
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use futures::future::BoxFuture;
+use meta::Scopes;
 
 /// How far the clocks of a client and of this server may differ; the limit of both vendors.
 pub const SKEW_MS_MAX: u64 = 15 * 60 * 1000;
@@ -24,8 +27,14 @@ pub trait KeyPairs: Send + Sync {
 pub struct KeyPair {
     /// What only the owner and this server know.
     pub secret: String,
+    /// Names the pair.
+    pub access_key: Arc<str>,
     /// The owner's name in policies.
     pub user: String,
+    /// The project that it acts for, where there are accounts.
+    pub project: Option<Arc<str>>,
+    /// What it is good for.
+    pub scopes: Scopes,
 }
 
 /// A request as it was signed.

@@ -36,6 +36,8 @@ pub enum Error {
     Overloaded { waiting: usize, limit: usize },
     #[error("{open} requests of this project are open already, {limit} may")]
     ProjectBusy { open: usize, limit: usize },
+    #[error("{reason}")]
+    LimitReached { measure: &'static str, reason: String },
     #[error("{tries} answers were generated, and none has the form that was asked for: {reason}")]
     FormMissed { tries: u32, output_tokens: u32, reason: String },
     #[error("pool {pool}: {reason}")]
@@ -70,7 +72,10 @@ impl Error {
             | Self::UnknownToken { .. } => Kind::Invalid,
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
             Self::Upstream { kind, .. } | Self::NoRoute { kind, .. } => *kind,
-            Self::Overloaded { .. } | Self::ProjectBusy { .. } | Self::OutOfCredit { .. } => Kind::Exhausted,
+            Self::Overloaded { .. }
+            | Self::ProjectBusy { .. }
+            | Self::LimitReached { .. }
+            | Self::OutOfCredit { .. } => Kind::Exhausted,
             Self::ShuttingDown | Self::BooksClosed | Self::FormMissed { .. } | Self::NotLoaded { .. } => {
                 Kind::Unavailable
             }

@@ -6,6 +6,7 @@
 //! * `money`, `calendar`: dollars and days as people write them.
 //! * `account`, `budget`: who holds how much of what, and what may be spent in a day or month.
 //! * `books`: double entry as a pure state machine, `apply(state, operation) -> entries`.
+//! * `limit`: requests and tokens per minute, answers at one time.
 //! * `price`: lists by model, direction, region and day.
 //! * `ledger`: the books in the database: reserve, settle, release, each one transaction that can be told again.
 //! * `audit`: every rule computed again from the entries.
@@ -24,6 +25,7 @@ pub mod calendar;
 mod error;
 mod invoice;
 mod ledger;
+pub mod limit;
 mod metered;
 pub mod money;
 mod price;

@@ -9,7 +9,7 @@
 //! Nothing of an answer leaves before its reservation is on the disk, and nothing beyond what was noted with it: the
 //! note runs ahead of the answer by [`NOTED_AHEAD`] tokens. So the end of the machine leaves nothing unbilled.
 
-mod bound;
+pub(crate) mod bound;
 mod embedded;
 mod open;
 mod stream;

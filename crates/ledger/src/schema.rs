@@ -89,5 +89,11 @@ pub const SCHEMA: Schema = Schema {
     );
     CREATE INDEX programme_trail_of_subject ON programme_trail (subject);
     ",
+        "
+    CREATE TABLE limits (
+        holder TEXT NOT NULL, measure TEXT NOT NULL, amount BIGINT NOT NULL, burst BIGINT NOT NULL,
+        PRIMARY KEY (holder, measure)
+    );
+    ",
     ],
 };

@@ -16,8 +16,12 @@ pub enum Error {
     Exists { what: &'static str, name: String },
     #[error("{field} is {value:?}, allowed: {allowed}")]
     Wrong { field: &'static str, value: String, allowed: String },
+    #[error("{who} may not {what}")]
+    NotAllowed { who: String, what: String },
     #[error("this key is not known here")]
     UnknownKey,
+    #[error("the session has ended: sign in again")]
+    UnknownSession,
     #[error("the key {key} was revoked")]
     Revoked { key: String },
     #[error("the key {key} expired")]
@@ -28,6 +32,8 @@ pub enum Error {
     NewerSchema { component: String, found: i64, known: i64 },
     #[error("the database {place} cannot be used: {why}")]
     Place { place: String, why: String },
+    #[error("a secret was encrypted with another key file, or is damaged")]
+    Sealed,
     #[error("the row of {what} is not what it must be: {why}")]
     Row { what: &'static str, why: String },
     #[error("the database stopped in the middle of a write; it may have been made: {why}")]
@@ -46,11 +52,14 @@ impl Error {
             Self::Missing { .. } => Kind::NotFound,
             Self::Exists { .. } => Kind::Conflict,
             Self::Wrong { .. } => Kind::Invalid,
-            Self::UnknownKey | Self::Revoked { .. } | Self::Expired { .. } | Self::Closed { .. } => {
-                Kind::Unauthenticated
-            }
+            Self::NotAllowed { .. } => Kind::Forbidden,
+            Self::UnknownKey
+            | Self::UnknownSession
+            | Self::Revoked { .. }
+            | Self::Expired { .. }
+            | Self::Closed { .. } => Kind::Unauthenticated,
             Self::NewerSchema { .. } | Self::Place { .. } => Kind::Unavailable,
-            Self::Row { .. } => Kind::Corrupt,
+            Self::Row { .. } | Self::Sealed => Kind::Corrupt,
             Self::Interrupted { .. } | Self::Gone => Kind::Unavailable,
             Self::Database(source) => match source {
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Kind::Unavailable,

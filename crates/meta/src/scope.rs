@@ -29,6 +29,8 @@ pub enum Permission {
     Look,
     /// Change the organisation.
     Manage,
+    /// Move money.
+    Money,
 }
 
 impl Role {
@@ -65,7 +67,31 @@ impl Role {
         match permission {
             Permission::Use => matches!(self, Self::Owner | Self::Admin | Self::Developer),
             Permission::Look => true,
-            Permission::Manage => matches!(self, Self::Owner | Self::Admin),
+            Permission::Manage => self.manages(),
+            Permission::Money => matches!(self, Self::Owner | Self::Billing),
+        }
+    }
+
+    /// Whether it looks after its organisation.
+    #[must_use]
+    pub fn manages(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin)
+    }
+
+    /// Whether it sees more of its organisation than its own project.
+    #[must_use]
+    pub fn sees_all(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin | Self::Billing)
+    }
+
+    /// Whether it may give this role to others, and take it from them: nobody gives what he does not have.
+    #[must_use]
+    pub fn may_grant(self, other: Self) -> bool {
+        match self {
+            Self::Owner => true,
+            Self::Admin => matches!(other, Self::Admin | Self::Developer | Self::Viewer),
+            Self::Developer => matches!(other, Self::Developer | Self::Viewer),
+            Self::Viewer | Self::Billing => false,
         }
     }
 }
@@ -74,13 +100,17 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scopes {
-    /// Dialects by name: `openai`, `anthropic`, `ollama`, `dashscope`, `s3vectors`, `ossvectors`, `admin`.
+    /// Dialects by name, of [`DIALECTS`].
     pub dialects: Vec<String>,
     /// Models by name; a trailing `*` stands for any ending.
     pub models: Vec<String>,
     /// Vector buckets by name; a trailing `*` stands for any ending.
     pub buckets: Vec<String>,
 }
+
+/// Every dialect that a scope may name.
+pub const DIALECTS: [&str; 8] =
+    ["openai", "anthropic", "ollama", "cohere", "dashscope", "s3vectors", "ossvectors", "admin"];
 
 /// Entries of one list of a scope.
 const SCOPE_ENTRIES_MAX: usize = 256;
@@ -106,11 +136,30 @@ impl Scopes {
         allows(&self.buckets, bucket)
     }
 
-    /// Refuses lists that are too long.
+    /// As it is kept.
+    pub(crate) fn written(&self) -> String {
+        serde_json::to_string(self).expect("lists of strings become JSON")
+    }
+
+    /// The first list that reaches further than the other's, by name.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Option<&'static str> {
+        let lists = [
+            ("dialects", &self.dialects, &other.dialects),
+            ("models", &self.models, &other.models),
+            ("buckets", &self.buckets, &other.buckets),
+        ];
+        lists.into_iter().find(|(_, inner, outer)| !is_within(inner, outer)).map(|(field, ..)| field)
+    }
+
+    /// Refuses lists that are too long, and dialects that there are not.
     ///
     /// # Errors
     /// [`Error::Wrong`].
     pub fn check(&self) -> Result<()> {
+        if let Some(dialect) = self.dialects.iter().find(|dialect| !DIALECTS.contains(&dialect.as_str())) {
+            return Err(Error::Wrong { field: "dialects", value: dialect.clone(), allowed: DIALECTS.join(", ") });
+        }
         for (field, list) in [("dialects", &self.dialects), ("models", &self.models), ("buckets", &self.buckets)] {
             let longest = list.iter().map(String::len).max().unwrap_or(0);
             if list.len() > SCOPE_ENTRIES_MAX || longest > SCOPE_ENTRY_BYTES_MAX {
@@ -123,6 +172,18 @@ impl Scopes {
         }
         Ok(())
     }
+}
+
+fn is_within(inner: &[String], outer: &[String]) -> bool {
+    // A pattern fits what lies in another one that ends in a star; a name without one fits itself only.
+    outer.is_empty()
+        || (!inner.is_empty()
+            && inner.iter().all(|entry| {
+                outer.iter().any(|wider| match wider.strip_suffix('*') {
+                    Some(beginning) => entry.starts_with(beginning),
+                    None => entry == wider,
+                })
+            }))
 }
 
 fn allows(list: &[String], name: &str) -> bool {
@@ -143,6 +204,35 @@ mod tests {
         assert_eq!(users, [Role::Owner, Role::Admin, Role::Developer]);
         assert!(Role::Billing.may(Permission::Look) && !Role::Viewer.may(Permission::Manage));
         assert!(Role::parse("root").is_err() && Role::parse("owner").is_ok());
+    }
+
+    #[test]
+    fn nobody_gives_what_he_does_not_have() {
+        for (giver, given) in [(Role::Admin, Role::Owner), (Role::Admin, Role::Billing), (Role::Viewer, Role::Viewer)] {
+            assert!(!giver.may_grant(given), "{giver:?} {given:?}");
+        }
+        assert!(Role::Owner.may_grant(Role::Billing) && Role::Developer.may_grant(Role::Viewer));
+        assert!(!Role::Admin.may(Permission::Money) && Role::Billing.may(Permission::Money));
+    }
+
+    #[test]
+    fn a_scope_lies_in_another_one_or_names_where_it_does_not() {
+        let models = |names: &[&str]| Scopes {
+            models: names.iter().map(|&name| name.to_owned()).collect(),
+            ..Scopes::default()
+        };
+        for (inner, outer, expected) in [
+            (models(&[]), models(&[]), None),
+            (models(&["a"]), models(&[]), None),
+            (models(&[]), models(&["a"]), Some("models")),
+            (models(&["qwen3-x", "qwen3*"]), models(&["qwen*"]), None),
+            (models(&["qwen*"]), models(&["qwen3*"]), Some("models")),
+            (models(&["a*"]), models(&["a"]), Some("models")),
+        ] {
+            assert_eq!(inner.beyond(&outer), expected, "{inner:?} {outer:?}");
+        }
+        let unknown = Scopes { dialects: vec!["latin".to_owned()], ..Scopes::default() };
+        assert!(unknown.check().unwrap_err().to_string().contains("\"latin\""));
     }
 
     #[test]

@@ -303,7 +303,7 @@ fn residency(raw: RawResidency, regions: &[Region], all: &mut Residency, wrong: 
         wrong.push(format!("residency of {level} {name}: {place:?} is neither a region nor a jurisdiction of one"));
     }
     if raw.data_region.is_some() || raw.compute_scope.is_some() {
-        all.set(Bound { level, name, data_region: raw.data_region, compute_scope: raw.compute_scope });
+        all.add(Bound { level, name, data_region: raw.data_region, compute_scope: raw.compute_scope });
     } else if named.len() == 1 {
         wrong.push(format!("residency of {} {name}: neither data_region nor compute_scope is set", level.as_str()));
     }

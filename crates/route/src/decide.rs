@@ -15,7 +15,7 @@ use std::sync::Arc;
 use base::Kind;
 use chat::Caller;
 
-use crate::{Bound, Policy, PoolState, Route};
+use crate::{Bound, Policy, PoolState, Residency, Route};
 
 /// Routes in a chain of fallbacks.
 pub const CHAIN_MAX: usize = 8;
@@ -27,6 +27,8 @@ pub struct Ask<'a> {
     pub model: &'a str,
     /// The settings of residency that hold for it.
     pub bounds: &'a [Arc<Bound>],
+    /// All settings: a fallback, or a model that a route calls by another name, is held to its own as well.
+    pub residency: &'a Residency,
     /// A digest of how its prompt begins, by which prompts that begin alike stay together.
     pub prefix: u64,
     /// Chance.
@@ -186,7 +188,7 @@ pub fn decide(now_ms: u64, ask: &Ask<'_>, fleet: Fleet<'_>) -> Decision {
         let first = decision.verdicts.len();
         for (group, members) in route.groups.iter().enumerate() {
             for target in &members.targets {
-                let outcome = match against(now_ms, ask, fleet, members.weight, target) {
+                let outcome = match against(now_ms, ask, fleet, (&route.model, members.weight), target) {
                     Some(why) => Err(why),
                     None => Ok(Marks::default()),
                 };
@@ -218,9 +220,20 @@ fn chain<'a>(policy: &'a Policy, model: &str) -> Vec<&'a Route> {
     found
 }
 
-fn against(now_ms: u64, ask: &Ask<'_>, fleet: Fleet<'_>, group_weight: u32, target: &crate::Target) -> Option<Against> {
+/// What speaks against a target of a route, in a group of this weight.
+fn against(
+    now_ms: u64,
+    ask: &Ask<'_>,
+    fleet: Fleet<'_>,
+    (route, group_weight): (&str, u32),
+    target: &crate::Target,
+) -> Option<Against> {
     let (pool, state) = (&fleet.policy.pools[target.pool], &fleet.states[target.pool]);
-    let outside: Vec<String> = ask.bounds.iter().filter_map(|bound| bound.admits(&pool.place).err()).collect();
+    let of_models = [route, target.model.as_str()].into_iter().flat_map(|model| ask.residency.of_model(model));
+    let bounds = ask.bounds.iter().chain(of_models);
+    let mut outside: Vec<String> = bounds.filter_map(|bound| bound.admits(&pool.place).err()).collect();
+    outside.sort_unstable();
+    outside.dedup();
     if !outside.is_empty() {
         return Some(Against::Scope(outside));
     }

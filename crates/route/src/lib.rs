@@ -9,6 +9,7 @@
 //! * `breaker`: a pool that fails is left alone for a while.
 //! * `network`: the links between regions, by which a request with many bytes waits longer; the planner computes it.
 //! * `region`, `residency`: where machines stand, and where data may be kept and computed on.
+//! * `confined`: this machine's models and what it keeps, held to the same limits where nothing is routed.
 //! * `testing`: an upstream that misbehaves on demand.
 //!
 //! * `policy`, `config`: who may answer what, as data and as text.
@@ -21,6 +22,7 @@
 
 mod breaker;
 mod config;
+mod confined;
 mod decide;
 mod error;
 mod fault;
@@ -36,6 +38,7 @@ pub mod testing;
 mod upstream;
 
 pub use breaker::{Breaker, BreakerState, FAILURES_IN_A_ROW};
+pub use confined::{Border, Confined};
 pub use decide::{Against, Ask, By, CHAIN_MAX, Choice, Decision, Fleet, Marks, Question, Verdict, decide};
 pub use error::{Error, Result};
 pub use fault::{Fault, Waiting};

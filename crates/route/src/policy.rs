@@ -179,7 +179,9 @@ impl Policy {
         let mut rng = Rng::seeded(seed);
         let (prefix, draw) = (rng.next_u64(), rng.next_u64());
         let (prompt_tokens, output_tokens) = (OUTPUT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS);
-        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
+        let residency = &self.residency;
+        let ask =
+            Ask { model, bounds: &bounds, residency, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
         let states = vec![PoolState::default(); self.pools.len()];
         Some(decide(now_ms, &ask, Fleet { policy: self, states: &states }).explain(self))
     }
@@ -200,6 +202,19 @@ impl Policy {
         self.network =
             Network::new(self.home.as_ref(), &self.regions, left).map_err(|wrong| Error::Policy { wrong })?;
         Ok(self)
+    }
+
+    /// The same on a machine that stands there.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] if its links cannot be laid from there.
+    pub fn at(mut self, home: Option<Region>) -> Result<Self> {
+        if let Some(local) = self.pools.iter_mut().find(|pool| pool.upstream.is_none()) {
+            local.place.computes.clone_from(&home);
+        }
+        let links = self.network.links().to_vec();
+        self.network = Network::new(home.as_ref(), &self.regions, links).map_err(|wrong| Error::Policy { wrong })?;
+        Ok(Self { home, ..self })
     }
 
     /// The route of a name.

@@ -116,15 +116,15 @@ fn inside(setting: &str, allowed: &Places, region: Option<&Region>) -> Result<()
 /// All settings, by what they belong to.
 #[derive(Debug, Clone, Default)]
 pub struct Residency {
-    bounds: HashMap<(Level, String), Arc<Bound>>,
+    bounds: HashMap<(Level, String), Vec<Arc<Bound>>>,
     /// The organisation of each project.
     organisations: HashMap<String, String>,
 }
 
 impl Residency {
-    /// Adds the settings of a thing, or replaces them.
-    pub fn set(&mut self, bound: Bound) {
-        self.bounds.insert((bound.level, bound.name.clone()), Arc::new(bound));
+    /// Adds settings of a thing. If it has some already, from another place, both hold.
+    pub fn add(&mut self, bound: Bound) {
+        self.bounds.entry((bound.level, bound.name.clone())).or_default().push(Arc::new(bound));
     }
 
     /// Says which organisation a project belongs to.
@@ -141,7 +141,7 @@ impl Residency {
     /// All settings, ordered by level and name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Bound>> {
-        let mut all: Vec<_> = self.bounds.values().cloned().collect();
+        let mut all: Vec<_> = self.bounds.values().flatten().cloned().collect();
         all.sort_by(|a, b| (a.level, &a.name).cmp(&(b.level, &b.name)));
         all
     }
@@ -161,8 +161,18 @@ impl Residency {
             (Level::Bucket, bucket),
             (Level::Model, Some(model)),
         ];
-        let found = names.into_iter().filter_map(|(level, name)| self.bounds.get(&(level, name?.to_owned())));
-        found.cloned().collect()
+        let found = names.into_iter().filter_map(|(level, name)| Some(self.of_one(level, name?)));
+        found.flatten().cloned().collect()
+    }
+
+    fn of_one(&self, level: Level, name: &str) -> &[Arc<Bound>] {
+        self.bounds.get(&(level, name.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// The settings of a model.
+    #[must_use]
+    pub fn of_model(&self, model: &str) -> &[Arc<Bound>] {
+        self.of_one(Level::Model, model)
     }
 }
 
@@ -213,7 +223,7 @@ mod tests {
             (Level::Model, "m"),
             (Level::Project, "other"),
         ] {
-            residency.set(Bound { level, name: name.to_owned(), ..bound(None, Some(&["EU"])) });
+            residency.add(Bound { level, name: name.to_owned(), ..bound(None, Some(&["EU"])) });
         }
         assert_eq!(residency.of(Some(&caller), Some("b"), "m").len(), 5);
         assert_eq!(residency.of(Some(&caller), None, "n").len(), 3);

@@ -119,10 +119,12 @@ impl Router {
     pub fn explain(&self, question: &Question<'_>) -> Option<Value> {
         let Question { model, caller, bucket, bytes } = *question;
         let policy = self.shared.policy_of(model)?;
-        let bounds = self.shared.residency().of(caller, bucket, model);
+        let residency = &*self.shared.residency();
+        let bounds = residency.of(caller, bucket, model);
         let (prefix, draw) = (self.shared.draw(), self.shared.draw());
         let (prompt_tokens, output_tokens) = (OUTPUT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS);
-        let ask = Ask { model, bounds: &bounds, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
+        let ask =
+            Ask { model, bounds: &bounds, residency, prefix, draw, prompt_tokens, output_tokens, bytes, tried: &[] };
         let states = locked(&self.shared.states);
         let decision = decide(self.shared.clock.now_ms(), &ask, Fleet { policy: &policy, states: &states });
         Some(decision.explain(&policy))
@@ -230,9 +232,11 @@ impl Shared {
         let unknown = || chat::Error::UnknownModel { model: request.model.clone() };
         let policy = self.policy_of(&request.model).ok_or_else(unknown)?;
         locked(&self.budget).deposit();
-        let bounds = self.residency().of(request.caller.as_ref(), None, &request.model);
+        let residency = self.residency();
+        let bounds = residency.of(request.caller.as_ref(), None, &request.model);
+        let held = Held { bounds: &bounds, residency: &residency };
         let (shared, tried) = (&self, Vec::new());
-        let mut search = Search { shared, policy: &policy, request: &request, bounds: &bounds, tried };
+        let mut search = Search { shared, policy: &policy, request: &request, held, tried };
         let mut running = FuturesUnordered::new();
         let mut last: Option<Failure> = None;
         let mut may_hedge = true;
@@ -272,12 +276,14 @@ impl Shared {
         request.validate()?;
         let unknown = || chat::Error::UnknownModel { model: request.model.clone() };
         let policy = self.policy_of(&request.model).ok_or_else(unknown)?;
-        let bounds = self.residency().of(request.caller.as_ref(), None, &request.model);
+        let residency = self.residency();
+        let bounds = residency.of(request.caller.as_ref(), None, &request.model);
+        let held = Held { bounds: &bounds, residency: &residency };
         let mut tried = Vec::new();
         let mut last = None;
         // Every round looks at a target that was not looked at, or ends.
         loop {
-            let ask = ask(&request, &bounds, &tried, self.draw());
+            let ask = ask(&request, held, &tried, self.draw());
             let now_ms = self.clock.now_ms();
             let decision = decide(now_ms, &ask, Fleet { policy: &policy, states: &locked(&self.states) });
             let Some(choice) = decision.choice.clone() else {
@@ -310,7 +316,7 @@ struct Search<'a> {
     shared: &'a Arc<Shared>,
     policy: &'a Policy,
     request: &'a GenerateRequest,
-    bounds: &'a [Arc<Bound>],
+    held: Held<'a>,
     tried: Vec<(usize, String)>,
 }
 
@@ -324,7 +330,7 @@ impl Search<'_> {
 
     /// Asks the next one.
     fn next(&mut self, how: How) -> chat::Result<BoxFuture<'static, std::result::Result<EventStream, Failure>>> {
-        let ask = ask(self.request, self.bounds, &self.tried, self.shared.draw());
+        let ask = ask(self.request, self.held, &self.tried, self.shared.draw());
         let decision = self.shared.choose(self.policy, &ask);
         let chosen = decision.choice.clone();
         let refusal = chosen.is_none().then(|| refused(&decision));
@@ -346,10 +352,18 @@ fn refused(decision: &Decision) -> chat::Error {
     chat::Error::NoRoute { model: decision.asked.clone(), kind, reason }
 }
 
-fn ask<'a>(request: &'a GenerateRequest, bounds: &'a [Arc<Bound>], tried: &'a [(usize, String)], draw: u64) -> Ask<'a> {
+/// The settings of residency that a request is held to, and all of them for the models it may come to.
+#[derive(Clone, Copy)]
+struct Held<'a> {
+    bounds: &'a [Arc<Bound>],
+    residency: &'a Residency,
+}
+
+fn ask<'a>(request: &'a GenerateRequest, held: Held<'a>, tried: &'a [(usize, String)], draw: u64) -> Ask<'a> {
     Ask {
         model: &request.model,
-        bounds,
+        bounds: held.bounds,
+        residency: held.residency,
         prefix: prefix(request),
         draw,
         prompt_tokens: estimate(request),

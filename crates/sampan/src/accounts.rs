@@ -36,18 +36,20 @@ pub(crate) async fn opened_first(data: &Path, database: Database, clock: &Arc<dy
     Ok(directory)
 }
 
+/// Writes a new file for this user's eyes only, to the disk.
+pub(crate) fn create_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    out.write_all(bytes)?;
+    out.sync_all()
+}
+
 /// Writes an owner's key to its file, and shows it to a person; a log of stderr gets the file's name only.
 pub(crate) fn keep(file: &Path, shown: &ShownKey) -> anyhow::Result<()> {
     // Never into a file that is there: it may be open to others.
     let fresh = file.with_extension("new");
     let _ = std::fs::remove_file(&fresh);
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)
-        .and_then(|mut out| out.write_all(format!("{}\n", shown.text).as_bytes()).and_then(|()| out.sync_all()))
-        .and_then(|()| std::fs::rename(&fresh, file));
+    let written = create_private(&fresh, format!("{}\n", shown.text).as_bytes());
+    let written = written.and_then(|()| std::fs::rename(&fresh, file));
     written.with_context(|| format!("write {}", file.display()))?;
     if std::io::stderr().is_terminal() {
         say(&format!("the owner's key: {}", shown.text));

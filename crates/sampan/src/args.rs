@@ -141,7 +141,7 @@ pub(crate) struct Data {
 
 #[derive(Args)]
 pub(crate) struct Up {
-    /// Address to listen on; port 0 takes a free one. Others than loopback need --keys.
+    /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8420", env = "SAMPAN_LISTEN")]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
@@ -166,12 +166,13 @@ pub(crate) struct Up {
     /// memory is needed.
     #[arg(long, value_name = "TIME", value_parser = keep_alive, default_value = "needed", hide_default_value = true)]
     pub(crate) keep_alive: chat::KeepAlive,
-    /// Ask for a key on every request. The first start makes one and keeps it in DIR/admin.key.
-    #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open")]
-    pub(crate) keys: bool,
-    /// No key is asked for, which is so without --keys.
-    #[arg(long)]
+    /// Ask nobody for a key; on loopback addresses only. Otherwise every request needs one: the first start makes an
+    /// owner's and keeps it in DIR/admin.key.
+    #[arg(long, env = "SAMPAN_OPEN")]
     pub(crate) open: bool,
+    /// Keys are asked for, which is so without it.
+    #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open", hide = true)]
+    pub(crate) keys: bool,
     /// Memory for keys and values of one model, in MiB; default: a quarter of --memory.
     #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
     pub(crate) kv_mib: Option<u64>,

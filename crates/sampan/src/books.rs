@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::{Limited, Limits};
 use base::{Clock, Entropy};
 use chat::{Caller, Priority};
 use ledger::programme::Programmes;
-use ledger::{Ledger, Meter, MeterOptions, Options, PriceList};
+use ledger::{Ledger, Meter, MeterOptions, Metered, Options, PriceList};
 use meta::{Database, Place, Schema};
 
 use crate::accounts;
@@ -23,6 +24,8 @@ pub(crate) use commands::run;
 
 /// How often the books look after themselves.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often limits are read again.
+const LIMITS_READ: Duration = Duration::from_secs(2);
 /// At the end, ends of requests may be booked for so long.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The file in the data folder.
@@ -35,10 +38,19 @@ pub(crate) struct Kept {
     pub(crate) meter: Arc<Meter>,
     pub(crate) programmes: Programmes,
     pub(crate) database: Database,
+    pub(crate) limits: Arc<Limits>,
+}
+
+impl Kept {
+    /// Whatever answers, within limits and with a bill.
+    pub(crate) fn charged<G: ?Sized>(&self, inner: Arc<G>) -> Arc<Limited<Metered<G>>> {
+        let metered = Metered::new(Arc::clone(&self.meter), inner);
+        Arc::new(Limited::new(Arc::clone(&self.limits), Arc::new(metered)))
+    }
 }
 
 /// What is in the database.
-const SCHEMAS: [Schema; 2] = [meta::SCHEMA, ledger::SCHEMA];
+const SCHEMAS: [Schema; 4] = [meta::SCHEMA, ledger::SCHEMA, meta::VAULT_SCHEMA, meta::RESIDENCE_SCHEMA];
 
 /// Opens the database; `database` names another one than the file in the data folder.
 pub(crate) async fn database(data: &Path, database: Option<&str>) -> anyhow::Result<Database> {
@@ -99,11 +111,14 @@ pub(crate) async fn open(data: &Path, options: &BookOptions, clock: &Arc<dyn Clo
     let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
     programmes.first_start().await?;
     tokio::spawn(sweep(ledger.clone(), programmes.clone()));
+    let limits = Limits::new(Arc::clone(clock), options.limits.clone());
+    limits.set(ledger.limits().await?);
+    tokio::spawn(watch_limits(ledger.clone(), Arc::clone(&limits)));
     let nobody = Caller { project: NOBODY.into(), key: NOBODY.into(), priority: Priority::Normal };
     let meter_options =
         MeterOptions { region: options.region.clone(), is_price_required: options.credit, nobody: Some(nobody) };
     let meter = Meter::new(ledger, prices, meter_options, machine::random_seed()?);
-    Ok(Kept { meter, programmes, database })
+    Ok(Kept { meter, programmes, database, limits })
 }
 
 /// Until the process ends.
@@ -117,6 +132,17 @@ async fn sweep(ledger: Ledger, programmes: Programmes) {
         }
         if let Err(error) = programmes.watch().await {
             tracing::warn!(%error, "grants cannot be watched");
+        }
+    }
+}
+
+/// Takes up limits that somebody else has set, until the process ends.
+async fn watch_limits(ledger: Ledger, limits: Arc<Limits>) {
+    loop {
+        tokio::time::sleep(LIMITS_READ).await;
+        match ledger.limits().await {
+            Ok(found) => limits.set(found),
+            Err(error) => tracing::warn!(%error, "limits cannot be read; those of before stay in force"),
         }
     }
 }

@@ -13,6 +13,7 @@ use base::Clock;
 use clap::Args;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use meta::{Scopes, Vault};
 use store::{CacheSettings, Cached, Credentials, Folder, Location, Remote, Service, Store};
 use tokio::sync::oneshot;
 use vectors::{Catalogue, Config, MetadataLimits};
@@ -47,8 +48,8 @@ pub(crate) struct StoreOptions {
 pub(crate) struct VectorOptions {
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json, as
-    /// --keys does.
+    /// Refuse requests to vector buckets that are not signed with the key pair in DIR/vectors/access-key.json, also
+    /// with --open.
     #[arg(long, env = "SAMPAN_VECTORS_SIGNED")]
     pub(crate) vectors_signed: bool,
     /// Bytes of one vector's metadata that filters may use; Amazon's limit is 2048.
@@ -128,12 +129,13 @@ pub(crate) fn serve(
     data: &Path,
     options: &VectorOptions,
     asks_for_keys: bool,
+    vault: Vault,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Served> {
     let folder = folder(data);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let catalogue = Arc::new(catalogue(&folder, &options.store, Arc::clone(clock), limits(options.filterable_bytes)?)?);
-    let keys = Arc::new(OnePair(pair(&folder)?));
+    let keys = Arc::new(AllPairs { own: OnePair(pair(&folder)?), vault });
     let access = if options.vectors_signed || asks_for_keys { Access::Signed } else { Access::Open };
     let compactor = Compactor::start(Arc::clone(&catalogue))?;
     Ok(Served { buckets: Buckets::new(catalogue, keys, access, Identity::default()), compactor })
@@ -166,14 +168,49 @@ fn random(bytes: usize) -> anyhow::Result<String> {
     Ok(drawn.iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
-/// The one pair of a machine without accounts.
+/// The machine's own pair.
 struct OnePair(LocalPair);
 
 impl KeyPairs for OnePair {
     fn find<'a>(&'a self, access_key: &'a str) -> BoxFuture<'a, Option<KeyPair>> {
         let known = access_key == self.0.access_key;
-        let pair = known.then(|| KeyPair { secret: self.0.secret.clone(), user: USER.to_owned() });
+        let pair = known.then(|| KeyPair {
+            secret: self.0.secret.clone(),
+            access_key: access_key.into(),
+            user: USER.to_owned(),
+            project: None,
+            scopes: Scopes::default(),
+        });
         futures::future::ready(pair).boxed()
+    }
+}
+
+/// That one, and those of projects.
+struct AllPairs {
+    own: OnePair,
+    vault: Vault,
+}
+
+impl KeyPairs for AllPairs {
+    fn find<'a>(&'a self, access_key: &'a str) -> BoxFuture<'a, Option<KeyPair>> {
+        async move {
+            if let Some(own) = self.own.find(access_key).await {
+                return Some(own);
+            }
+            let found = self.vault.pair(access_key).await.unwrap_or_else(|error| {
+                tracing::error!(access_key, %error, "a key pair cannot be read");
+                None
+            })?;
+            let [project, name] = &found.names;
+            Some(KeyPair {
+                secret: found.secret,
+                access_key: access_key.into(),
+                user: format!("{project}/{name}"),
+                project: Some(found.project.into()),
+                scopes: found.scopes,
+            })
+        }
+        .boxed()
     }
 }
 

@@ -20,11 +20,13 @@ mod machine;
 mod man;
 mod model;
 mod net;
+mod residency;
 mod route_commands;
 mod see;
 mod shelf;
 mod top;
 mod up;
+mod vault;
 mod vector_commands;
 
 use std::process::ExitCode;

@@ -91,12 +91,14 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<Policy> {
 
 /// This machine's models and the pools of a policy behind one door.
 pub(crate) fn router(
-    file: &Path,
+    policy: Policy,
     local: &Arc<dyn Generate>,
+    sealed: &[(String, String)],
     clock: Arc<dyn base::Clock>,
 ) -> anyhow::Result<Arc<Router>> {
-    let router = Router::start(read(file)?, local, &secret, clock, machine::random_seed()?);
-    Ok(Arc::new(router.with_context(|| format!("start the pools of {}", file.display()))?))
+    let secret = |name: &str| secret(name, sealed);
+    let router = Router::start(policy, local, &secret, clock, machine::random_seed()?);
+    Ok(Arc::new(router.context("start the pools")?))
 }
 
 /// A look at the router for the API.
@@ -124,9 +126,14 @@ fn caller(project: Option<&str>, key: Option<&str>) -> Option<Caller> {
     Some(Caller { project, key, priority: Priority::Normal })
 }
 
-/// The secret of a name: `env:NAME` or `file:PATH`.
-fn secret(name: &str) -> Result<String, String> {
+/// The secret of a name: `env:NAME`, `file:PATH`, or `sealed:NAME` among those that were kept.
+fn secret(name: &str, sealed: &[(String, String)]) -> Result<String, String> {
     match name.split_once(':') {
+        Some(("sealed", name)) => {
+            let found = sealed.iter().find(|(known, _)| known == name);
+            let missing = || format!("`sampan admin secret ls` lists no secret {name:?}");
+            found.map(|(_, secret)| secret.clone()).ok_or_else(missing)
+        }
         Some(("env", variable)) => machine::variable(variable).ok_or_else(|| "the variable is not set".to_owned()),
         Some(("file", path)) => {
             let size = std::fs::metadata(path).map_err(|why| why.to_string())?.len();
@@ -135,7 +142,7 @@ fn secret(name: &str) -> Result<String, String> {
             }
             std::fs::read_to_string(path).map_err(|why| why.to_string())
         }
-        _ => Err("a secret is named env:VARIABLE or file:PATH".to_owned()),
+        _ => Err("a secret is named env:VARIABLE, file:PATH or sealed:NAME".to_owned()),
     }
 }
 

@@ -12,14 +12,17 @@ use base::Clock;
 use chat::{Embed, Generate, Manage};
 use engine::{Engine, Fleet, Machine, Options};
 use kernels::Cpu;
-use ledger::Metered;
+use meta::Vault;
+use route::{Confined, Policy, Router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::accounts;
 use crate::args::Up;
+use crate::books::Kept;
 use crate::machine::{self, SystemClock, say};
+use crate::residency::{self, Borders};
 use crate::shelf::{self, Entry};
 use crate::{model, route_commands};
 
@@ -35,11 +38,8 @@ const FLEET_TICK: Duration = Duration::from_millis(250);
 const BAR_TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
-    if !up.listen.ip().is_loopback() && !up.keys {
-        bail!("--listen {}: only loopback addresses are served without keys\nhint: --keys asks for them", up.listen);
-    }
-    if up.open {
-        tracing::info!("--open: no key is asked for");
+    if up.open && !up.listen.ip().is_loopback() {
+        bail!("--open --listen {}: only loopback addresses are served without keys\nhint: leave --open out", up.listen);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(up))
@@ -62,29 +62,24 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     preload(&fleet, &preloaded).await?;
     let timekeeper = tokio::spawn(keep_time(fleet.clone()));
     let fleet = Arc::new(fleet);
-    let local = Arc::clone(&fleet) as Arc<dyn Generate>;
-    let router = match &up.pools {
-        Some(file) => Some(route_commands::router(file, &local, Arc::clone(&clock))?),
-        None => None,
-    };
-    let generate = router.clone().map_or(local, |router| router as Arc<dyn Generate>);
-    let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
     let data = machine::data_folder(&up.data);
-    let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, up.keys, &clock))?;
+    let kept = crate::books::open(&data, &up.books, &clock).await?;
+    let vault = crate::vault::open(&data, kept.database.clone(), &clock)?;
+    let Answering { generate, embed, router, borders } = answering(up, &fleet, &kept, &vault).await?;
+    let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
+    let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, !up.open, vault, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
-    let kept = crate::books::open(&data, &up.books, &clock).await?;
-    let directory = match up.keys {
-        true => Some(accounts::opened_first(&data, kept.database, &clock).await?),
-        false => None,
+    let directory = match up.open {
+        true => None,
+        false => Some(accounts::opened_first(&data, kept.database.clone(), &clock).await?),
     };
-    let metered = Metered::new(Arc::clone(&kept.meter), generate);
-    let app = App::new(Arc::new(metered), clock, machine::random_seed()?).with_buckets(served.buckets);
-    let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes });
+    let app = App::new(kept.charged(generate), clock, machine::random_seed()?)
+        .with_buckets(served.buckets.with_border(borders.of_buckets()));
+    let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes.clone() });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
-    let embed = Metered::new(Arc::clone(&kept.meter), Arc::clone(&fleet) as Arc<dyn Embed>);
     let app = app
-        .with_embed(Arc::new(embed))
+        .with_embed(kept.charged(embed))
         .with_manage(Arc::clone(&fleet) as Arc<dyn Manage>)
         .with_shelf(model::shelf(&data));
     let app = match &router {
@@ -99,7 +94,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     resume(&app).await?;
 
     machine::print(&format!("http://{address}\n"))?;
-    greet(&address.to_string(), &models, &data, up.keys);
+    greet(&address.to_string(), &models, &data, !up.open);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(async move {
         let mut stopped = stopped;
@@ -142,6 +137,42 @@ async fn drained(mut server: JoinHandle<std::io::Result<()>>, fleet: &Fleet) -> 
         server.abort();
     }
     bail!(why)
+}
+
+/// Whoever answers, and where it may.
+struct Answering {
+    generate: Arc<dyn Generate>,
+    embed: Arc<dyn Embed>,
+    /// Upstream pools, if there are any.
+    router: Option<Arc<Router>>,
+    borders: Borders,
+}
+
+/// This machine's models, with upstream pools beside them if a policy names some, held to where data may be.
+async fn answering(up: &Up, fleet: &Arc<Fleet>, kept: &Kept, vault: &Vault) -> anyhow::Result<Answering> {
+    let local = Arc::clone(fleet) as Arc<dyn Generate>;
+    let clock = kept.meter.ledger().clock();
+    let mut policy = up.pools.as_deref().map(route_commands::read).transpose()?.unwrap_or_else(Policy::local_only);
+    if policy.home.is_none() {
+        policy = policy.at(residency::region(&up.books.region))?;
+    }
+    let borders = Borders::around(policy.home.clone());
+    let configured = policy.residency.clone();
+    let router = match up.pools {
+        Some(_) => {
+            let sealed = vault.secrets().await.context("open the sealed secrets")?;
+            Some(route_commands::router(policy, &local, &sealed, Arc::clone(clock))?)
+        }
+        None => None,
+    };
+    let (database, border) = (kept.database.clone(), borders.models.clone());
+    residency::Watch { database, border, router: router.clone(), configured }.start().await?;
+    let generate: Arc<dyn Generate> = match &router {
+        Some(router) => Arc::clone(router) as _,
+        None => Arc::new(Confined::new(borders.models.clone(), local)),
+    };
+    let embed = Arc::new(Confined::new(borders.models.clone(), Arc::clone(fleet)));
+    Ok(Answering { generate, embed, router, borders })
 }
 
 /// Stored responses: what the API keeps for its callers.
@@ -280,6 +311,8 @@ fn greet(address: &str, models: &[String], data: &Path, asks_for_keys: bool) {
     }
     say(&format!(r#"    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'"#));
     say("");
+    let signing_in = if asks_for_keys { "; it asks for the same key" } else { "" };
+    say(&format!("In a browser: http://{address}/{signing_in}"));
     say(&format!(
         "Vector buckets: boto3.client('s3vectors', endpoint_url='http://{address}', region_name='us-east-1')"
     ));

@@ -55,6 +55,16 @@ pub(super) struct BudgetBody {
     pub(super) dollars: Option<String>,
 }
 
+/// A limit that is set; without an amount it is lifted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitBody {
+    pub(super) holder: String,
+    pub(super) measure: String,
+    pub(super) amount: Option<u64>,
+    pub(super) burst: Option<u64>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApplyBody {

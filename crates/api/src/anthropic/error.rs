@@ -86,7 +86,9 @@ impl Failure {
             return Self { status, kind, message, is_passing: is_passing(error) };
         }
         let (status, name) = match kind {
-            Kind::Exhausted if matches!(error, chat::Error::ProjectBusy { .. }) => (status(kind), "rate_limit_error"),
+            Kind::Exhausted if matches!(error, chat::Error::ProjectBusy { .. } | chat::Error::LimitReached { .. }) => {
+                (status(kind), "rate_limit_error")
+            }
             Kind::Invalid | Kind::Conflict => (status(kind), "invalid_request_error"),
             Kind::Unauthenticated => (status(kind), "authentication_error"),
             Kind::Forbidden => (status(kind), "permission_error"),

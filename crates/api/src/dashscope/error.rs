@@ -51,6 +51,7 @@ impl Failure {
         }
         let code = match (error, kind) {
             (chat::Error::OutOfCredit { .. }, _) => "Throttling.AllocationQuota",
+            (chat::Error::LimitReached { measure: "tokens", .. }, _) => "Throttling.AllocationQuota",
             (chat::Error::UnknownModel { .. }, _) => "ModelNotFound",
             (_, Kind::Invalid | Kind::Conflict) => "InvalidParameter",
             (_, Kind::NotFound) => "NotFound",

@@ -115,6 +115,10 @@ impl Failure {
             // What the vendor answers to an account without credit: 429, of a type of its own.
             (chat::Error::OutOfCredit { .. }, _) => ("insufficient_quota", Some("insufficient_quota")),
             (chat::Error::UnknownModel { model }, _) => return Self::unknown_model(model),
+            // The vendor says in the type what there was too much of.
+            (chat::Error::LimitReached { measure: measure @ ("requests" | "tokens"), .. }, _) => {
+                (*measure, Some("rate_limit_exceeded"))
+            }
             (_, Kind::Invalid | Kind::NotFound | Kind::Conflict) => ("invalid_request_error", None),
             (_, Kind::Unauthenticated) => ("invalid_request_error", Some("invalid_api_key")),
             (_, Kind::Forbidden) => ("permission_error", None),

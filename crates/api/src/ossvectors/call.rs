@@ -20,6 +20,8 @@ use crate::buckets::{Access, Asker, Buckets, is_allowed};
 use crate::policy::Wish;
 use crate::signature::{self, Refusal, decoded_pairs, oss4};
 
+/// What a key pair's scope calls this dialect.
+const SCOPE: &str = "ossvectors";
 /// Bytes of a request.
 const BODY_BYTES_MAX: usize = 20 << 20;
 
@@ -107,7 +109,11 @@ async fn asker(
             let bucket = target.map(|target| format!("{}:{}", target.account, target.bucket));
             let now_ms = app.clock.now_ms();
             claim.check(request, &pair.secret, bucket.as_deref(), now_ms).map_err(refused)?;
-            Ok(Asker::of(&pair))
+            let asker = Asker::of(pair, SCOPE).map_err(Failure::denied)?;
+            match target.filter(|target| !asker.may_use(&target.bucket)) {
+                Some(target) => Err(Failure::denied(format!("the key pair is not good for {}", target.bucket))),
+                None => Ok(asker),
+            }
         }
         (None, Access::Open) => Ok(Asker::ANYBODY),
         (None, Access::Signed) => Err(refused(Refusal::UnknownKey(claim.access_key))),
@@ -216,8 +222,19 @@ impl Call {
         format!("acs:ossvector:{}:{}:{bucket}", identity.region, identity.account)
     }
 
+    /// Whether the sender's pair is good for this bucket.
+    pub(super) fn may_use(&self, bucket: &BucketName) -> bool {
+        self.asker.may_use(bucket)
+    }
+
+    /// Refuses what may not be computed or kept here.
+    pub(super) fn confine(&self, bucket: &BucketName, operation: &str) -> Result<(), Failure> {
+        self.buckets.confine(&self.asker, bucket, operation).map_err(Failure::denied)
+    }
+
     /// A bucket in which the sender may do this.
     pub(super) async fn bucket(&self, name: &BucketName, operation: &str) -> Result<Arc<Bucket>, Failure> {
+        self.confine(name, operation)?;
         let bucket = self.buckets.catalogue.bucket(name).await.map_err(self.failed())?;
         self.allow(&bucket, operation, &self.name_of(name))?;
         Ok(bucket)
@@ -232,6 +249,7 @@ impl Call {
     ) -> Result<(Arc<Bucket>, Arc<IndexEntry>), Failure> {
         let name = name.ok_or_else(|| Failure::invalid("indexName is missing"))?;
         let name = IndexName::parse(name).map_err(|why| Failure::invalid(format!("indexName: {why}")))?;
+        self.confine(bucket, operation)?;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
         self.allow(&bucket, operation, &format!("{}/{name}", self.name_of(&bucket.name)))?;
         let index = self.buckets.catalogue.index(&bucket, &name).await.map_err(self.failed())?;

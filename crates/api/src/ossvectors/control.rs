@@ -66,6 +66,7 @@ pub(super) async fn put_bucket(call: &Call, name: &BucketName) -> Answer {
         resource_group: header(call, "x-oss-resource-group-id"),
         ..BucketSettings::default()
     };
+    call.confine(name, "PutVectorBucket")?;
     call.buckets.catalogue.create_bucket(name, settings).await.map_err(call.failed())?;
     Ok(done())
 }
@@ -101,7 +102,8 @@ pub(super) async fn list_buckets(call: &Call) -> Answer {
         listing.more = listing.found.len() > limit;
         listing.found.truncate(limit);
     }
-    let buckets: Vec<Value> = listing.found.iter().map(|bucket| shown(call, bucket)).collect();
+    let good = listing.found.iter().filter(|bucket| call.may_use(&bucket.name));
+    let buckets: Vec<Value> = good.map(|bucket| shown(call, bucket)).collect();
     let mut result = json!({
         "Prefix": prefix, "Marker": marker, "MaxKeys": limit, "IsTruncated": listing.more, "Buckets": buckets,
     });

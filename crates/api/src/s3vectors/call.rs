@@ -65,13 +65,13 @@ async fn asker(app: &App, buckets: &Buckets, request: &signature::Request<'_>) -
     let Some(claim) = sigv4::read(request).map_err(refused)? else {
         return match buckets.access {
             Access::Open => Ok(Asker::ANYBODY),
-            Access::Signed => Err(Failure::unsigned()),
+            Access::Signed => Asker::signed_in().ok_or_else(Failure::unsigned),
         };
     };
     match (buckets.keys.find(&claim.access_key).await, buckets.access) {
         (Some(pair), _) => {
             claim.check(request, &pair.secret, SERVICE, app.clock.now_ms()).map_err(refused)?;
-            Ok(Asker::of(&pair))
+            Asker::of(pair, SERVICE).map_err(Failure::denied)
         }
         (None, Access::Open) => Ok(Asker::ANYBODY),
         (None, Access::Signed) => Err(refused(Refusal::UnknownKey(claim.access_key))),
@@ -94,6 +94,7 @@ impl Call {
 
     /// A bucket in which the sender may do this.
     pub(super) async fn bucket(&self, name: &BucketName, operation: &str) -> Result<Arc<Bucket>, Failure> {
+        self.scoped(name, operation)?;
         let bucket = self.buckets.catalogue.bucket(name).await.map_err(self.failed())?;
         self.allow(&bucket, operation, &bucket_arn(&self.buckets.identity, name))?;
         Ok(bucket)
@@ -106,6 +107,9 @@ impl Call {
         name: &IndexName,
         operations: &[&str],
     ) -> Result<(Arc<Bucket>, Arc<IndexEntry>), Failure> {
+        for operation in operations {
+            self.scoped(bucket, operation)?;
+        }
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
         if bucket.settings.policy.is_some() {
             let arn = index_arn(&self.buckets.identity, &bucket.name, name);
@@ -115,6 +119,19 @@ impl Call {
         }
         let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
         Ok((bucket, index))
+    }
+
+    /// Whether the sender's pair is good for this bucket, which may not be there.
+    pub(super) fn may_use(&self, bucket: &BucketName) -> bool {
+        self.asker.may_use(bucket)
+    }
+
+    /// Refuses a pair that is not good for this bucket, whether it is there or not, and what may not be done here.
+    pub(super) fn scoped(&self, bucket: &BucketName, operation: &str) -> Result<(), Failure> {
+        if !self.may_use(bucket) {
+            return Err(Failure::denied(format!("the key pair is not good for the vector bucket {bucket}")));
+        }
+        self.buckets.confine(&self.asker, bucket, operation).map_err(Failure::denied)
     }
 
     fn allow(&self, bucket: &Bucket, operation: &str, resource: &str) -> Result<(), Failure> {

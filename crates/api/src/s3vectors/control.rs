@@ -31,6 +31,7 @@ pub(super) async fn create_bucket(call: Call) -> Answer {
     let name = check.required("/vectorBucketName", wire.vector_bucket_name.as_deref());
     check.finish()?;
     let name = resource::bucket_name("/vectorBucketName", name.unwrap_or_default())?;
+    call.scoped(&name, "CreateVectorBucket")?;
     let encryption = from_wire::encryption(wire.encryption_configuration)?;
     let settings = BucketSettings { encryption, tags: from_wire::tags(wire.tags)?, ..BucketSettings::default() };
     let bucket = call.buckets.catalogue.create_bucket(&name, settings).await.map_err(call.failed())?;
@@ -78,7 +79,8 @@ pub(super) async fn list_buckets(call: Call) -> Answer {
     let listing = call.buckets.catalogue.list_buckets(select).await.map_err(call.failed())?;
     let identity = &call.buckets.identity;
     let mut answer = json!({"vectorBuckets": []});
-    let buckets = listing.found.iter().map(|bucket| written(to_wire::bucket_summary(identity, bucket)));
+    let shown = listing.found.iter().filter(|bucket| call.may_use(&bucket.name));
+    let buckets = shown.map(|bucket| written(to_wire::bucket_summary(identity, bucket)));
     answer["vectorBuckets"] = buckets.collect::<Result<_, _>>()?;
     if let Some(last) = listing.found.last().filter(|_| listing.more) {
         answer["nextToken"] = token(last.name.as_str()).into();
@@ -113,6 +115,7 @@ pub(super) async fn delete_policy(call: Call) -> Answer {
     let wire: BucketRequest = call.json()?;
     let (name, arn) = (wire.vector_bucket_name.as_deref(), wire.vector_bucket_arn.as_deref());
     let name = resource::bucket(&call.buckets.identity, name, arn)?;
+    call.scoped(&name, "DeleteVectorBucketPolicy")?;
     let unset = |settings: &mut BucketSettings| {
         settings.policy = None;
         Ok(())

@@ -9,6 +9,7 @@ mod console;
 mod dashscope;
 mod embed;
 mod leaving;
+mod limits;
 mod observe;
 mod ollama;
 mod openai;

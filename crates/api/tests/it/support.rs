@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use api::{App, router};
+use api::{App, Limited, Limits, router};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -18,6 +18,7 @@ use chat::{
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream};
 use http_body_util::BodyExt as _;
+use ledger::limit::Limit;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -60,6 +61,19 @@ impl Server {
         let clock = Arc::new(ManualClock::starting_at(NOW_S * 1000));
         let app = Arc::new(build(App::new(generate, clock, seed)));
         Self { router: router(Arc::clone(&app)), app, scripted }
+    }
+
+    /// One whose models are limited, and its clock.
+    pub(crate) fn limited(scripts: Vec<Script>, limits: &[&str]) -> (Self, Arc<ManualClock>) {
+        let scripted = Arc::new(Watched { inner: Scripted::new(MODEL, scripts), running: Arc::default() });
+        let clock = Arc::new(ManualClock::starting_at(NOW_S * 1000));
+        let limits = limits.iter().map(|text| Limit::parse(text).unwrap()).collect();
+        let limits = Limits::new(Arc::clone(&clock) as _, limits);
+        let generate = Limited::new(Arc::clone(&limits), Arc::clone(&scripted));
+        let embed = Limited::new(limits, Arc::new(Words::new("e", "r")));
+        let app = App::new(Arc::new(generate), Arc::clone(&clock) as _, 1).with_embed(Arc::new(embed));
+        let app = Arc::new(app);
+        (Self { router: router(Arc::clone(&app)), app, scripted }, clock)
     }
 
     /// One with models that embed and rank; the fake tells what it was asked.

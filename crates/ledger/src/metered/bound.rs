@@ -10,7 +10,7 @@ const TOOLS_TOKENS: u64 = 1024;
 const TEMPLATE_TOKENS: u64 = 256;
 
 /// Every token of text is a byte at least. `None`: there are pictures, whose tokens only the model knows.
-pub(super) fn prompt(request: &GenerateRequest) -> Option<u64> {
+pub(crate) fn prompt(request: &GenerateRequest) -> Option<u64> {
     let messages = match &request.prompt {
         Prompt::Tokens(tokens) => return Some(tokens.len() as u64),
         // A tokenizer may put a token of its own before text.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::future::join_all;
+use ledger::limit::{Holder, Limit, Measure};
 use ledger::usage::{By, Filter, records, totals};
 use ledger::{AccountId, Error, Operation, Period, Scope, Unit};
 
@@ -204,4 +205,20 @@ async fn an_audit_sees_what_somebody_changed_behind_its_back() {
         let findings = ledger.audit().await.unwrap().findings;
         assert!(findings.iter().any(|found| found.contains(finding)), "{finding}: {findings:?}");
     }
+}
+
+#[tokio::test]
+async fn limits_stand_with_the_accounts() {
+    let fresh = fresh().await;
+    let ledger = fresh.open("one", None).await;
+    let limit = |text| Limit::parse(text).unwrap();
+    for text in ["key:*=requests:60", "model:m=concurrent:2", "key:*=requests:70:7"] {
+        ledger.set_limit(limit(text)).await.unwrap();
+    }
+    assert_eq!(ledger.limits().await.unwrap(), [limit("key:*=requests:70:7"), limit("model:m=concurrent:2")]);
+    let each = Holder::parse("key:*").unwrap();
+    ledger.lift_limit(&each, Measure::Requests).await.unwrap();
+    let again = ledger.lift_limit(&each, Measure::Requests).await.unwrap_err();
+    assert_eq!(again.to_string(), "limit \"key:* requests\" does not exist");
+    assert_eq!(ledger.limits().await.unwrap().len(), 1);
 }

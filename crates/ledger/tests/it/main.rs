@@ -5,6 +5,7 @@ mod backup;
 mod crash;
 mod ledger;
 mod metered;
+mod processes;
 mod programme;
 mod pure;
 mod support;

@@ -4,4 +4,6 @@
 
 mod database;
 mod identity;
+mod residence;
 mod support;
+mod vault;

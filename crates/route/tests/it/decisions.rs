@@ -105,7 +105,13 @@ impl World {
         let levels = [Level::Organisation, Level::Project, Level::Key, Level::Bucket, Level::Model];
         let bounds = levels.into_iter().filter_map(|level| bound(&mut rng, level)).collect();
         let home = (rng.below(2) == 0).then(|| some_region(&mut rng));
-        let (regions, residency) = (Region::defaults(), route::Residency::default());
+        let (regions, mut residency) = (Region::defaults(), route::Residency::default());
+        // Of what was asked for, what it falls back to, and what those are called where they are computed.
+        for model in ["a", "b", "c", "m", "n"] {
+            if let Some(bound) = bound(&mut rng, Level::Model) {
+                residency.add(Bound { name: model.to_owned(), ..Bound::clone(&bound) });
+            }
+        }
         let (retry, network) = (Retry::default(), Network::default());
         let policy = Policy { version: 1, home, regions, pools, routes, residency, retry, network };
         Self { policy, states, bounds }
@@ -115,6 +121,7 @@ impl World {
         let ask = Ask {
             model: "a",
             bounds: &self.bounds,
+            residency: &self.policy.residency,
             prefix: draw.wrapping_mul(31),
             draw,
             prompt_tokens: 100,
@@ -126,7 +133,7 @@ impl World {
     }
 
     /// Written down once more, as plainly as it can be: whether a target may have the request.
-    fn is_open(&self, pool: usize, model: &str, tried: &[(usize, String)]) -> bool {
+    fn is_open(&self, route: &str, pool: usize, model: &str, tried: &[(usize, String)]) -> bool {
         let (place, state) = (&self.policy.pools[pool].place, &self.states[pool]);
         let allowed = |places: &Option<Vec<String>>, region: Option<&Region>| match (places, region) {
             (None, _) => true,
@@ -135,7 +142,8 @@ impl World {
                 places.iter().any(|place| *place == region.name || region.jurisdictions.contains(place))
             }
         };
-        let inside = self.bounds.iter().all(|bound| {
+        let of_models = [route, model].into_iter().flat_map(|model| self.policy.residency.of_model(model));
+        let inside = self.bounds.iter().chain(of_models).all(|bound| {
             let data = match &place.keeps {
                 Keeps::Nothing => true,
                 Keeps::In(region) => allowed(&bound.data_region, Some(region)),
@@ -151,7 +159,7 @@ impl World {
     fn open(&self, route: &str, tried: &[(usize, String)]) -> usize {
         let groups = self.policy.route(route).unwrap().groups.iter().filter(|group| group.weight > 0);
         let targets = groups.flat_map(|group| &group.targets).filter(|target| target.weight > 0);
-        targets.filter(|target| self.is_open(target.pool, &target.model, tried)).count()
+        targets.filter(|target| self.is_open(route, target.pool, &target.model, tried)).count()
     }
 }
 
@@ -168,7 +176,7 @@ proptest! {
                 let decision = world.decide(draw, &tried);
                 prop_assert_eq!(&decision, &world.decide(draw, &tried), "the same question has the same answer");
                 let Some(choice) = decision.choice.clone() else { break };
-                let is_open = world.is_open(choice.pool, &choice.model, &tried);
+                let is_open = world.is_open(&choice.route, choice.pool, &choice.model, &tried);
                 prop_assert!(is_open, "{:?}", decision.explain(&world.policy));
                 for bound in &world.bounds {
                     prop_assert!(bound.admits(&world.policy.pools[choice.pool].place).is_ok());
@@ -200,6 +208,7 @@ fn fleet(weights: &[u32], grouped: bool) -> World {
         .collect();
     world.states = vec![PoolState::default(); weights.len()];
     world.bounds = Vec::new();
+    world.policy.residency = route::Residency::default();
     let target = |pool: usize, weight: u32| Target { pool, model: "m".to_owned(), weight };
     let groups = if grouped {
         let one =
@@ -322,4 +331,47 @@ fn refusals_explain_themselves() {
     assert_eq!(explained["targets"][1]["against"]["what"], "full");
     assert_eq!(explained["refusal"]["kind"], "exhausted");
     assert!(matches!(decision.verdicts[0].outcome, Err(Against::Busy { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_machine_computes_and_keeps_is_inside_of_every_setting(seed: u64) {
+        let mut rng = Rng::seeded(seed);
+        let place = pool(&mut rng, 0).place;
+        let border = route::Border::around(place.clone());
+        let caller = chat::Caller { project: "p".into(), key: "k".into(), priority: chat::Priority::Normal };
+        prop_assert!(border.admits(Some(&caller), Some("bucket"), "m").is_ok(), "nothing is limited yet");
+        let mut residency = route::Residency::default();
+        residency.set_organisation("p", "o");
+        let mut set = Vec::new();
+        // Some are of this request, some of others, some are said twice.
+        for _ in 0..rng.below(8) {
+            let (level, own) = [
+                (Level::Organisation, "o"), (Level::Project, "p"), (Level::Key, "k"), (Level::Bucket, "bucket"),
+                (Level::Model, "m"),
+            ][rng.below(5) as usize];
+            let is_own = rng.below(3) > 0;
+            let Some(bound) = bound(&mut rng, level) else { continue };
+            let name = if is_own { own } else { "other" }.to_owned();
+            let bound = Bound { name, ..Bound::clone(&bound) };
+            residency.add(bound.clone());
+            if is_own { set.push(bound); }
+        }
+        border.set(residency);
+        let outside: Vec<String> = set.iter().filter_map(|bound| bound.admits(&place).err()).collect();
+        match border.admits(Some(&caller), Some("bucket"), "m") {
+            Ok(()) => prop_assert!(outside.is_empty(), "{outside:?}"),
+            Err(why) => {
+                prop_assert!(!outside.is_empty());
+                // Every setting that says no is named.
+                for reason in &outside { prop_assert!(why.contains(reason), "{why} lacks {reason}"); }
+            }
+        }
+        // Whoever has no account is held to buckets and models only.
+        let nobody = set.iter().filter(|bound| matches!(bound.level, Level::Bucket | Level::Model));
+        let is_inside = nobody.clone().all(|bound| bound.admits(&place).is_ok());
+        prop_assert_eq!(border.admits(None, Some("bucket"), "m").is_ok(), is_inside);
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use ledger::limit::Limit;
 
 use crate::args::Data;
 
@@ -18,9 +19,17 @@ pub(crate) struct BookOptions {
     /// everything is counted and only budgets refuse.
     #[arg(long, env = "SAMPAN_CREDIT")]
     pub(crate) credit: bool,
-    /// Where this machine computes, for prices and records.
+    /// Limit what comes in a minute or at one time: HOLDER=MEASURE:AMOUNT[:BURST], for example `key:*=requests:60`,
+    /// `project:ID=tokens:100000` or `model:NAME=concurrent:4`. May be repeated; `sampan admin limit` comes before.
+    #[arg(long = "limit", value_name = "LIMIT", value_parser = limit)]
+    pub(crate) limits: Vec<Limit>,
+    /// Where this machine stands, for prices, records and residency (docs/routing.md#where).
     #[arg(long, value_name = "NAME", env = "SAMPAN_REGION", default_value = "")]
     pub(crate) region: String,
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    Limit::parse(text).map_err(|error| error.to_string())
 }
 
 /// Where the database is.
@@ -62,10 +71,31 @@ impl AdminData {
 pub(crate) enum AdminCommand {
     #[command(flatten)]
     Identity(crate::admin::IdentityCommand),
+    #[command(flatten)]
+    Vault(crate::vault::VaultCommand),
+    /// Where data may be kept and computed on.
+    Residency {
+        #[command(subcommand)]
+        command: crate::residency::ResidencyCommand,
+    },
     /// Accounts, deposits, refunds, credit lines and budgets.
     Ledger {
         #[command(subcommand)]
         command: LedgerCommand,
+    },
+    /// List limits of requests and tokens per minute, and of answers at one time.
+    Limits,
+    /// Set a limit. Servers that run take it up within seconds.
+    Limit {
+        /// `key:ID`, `project:NAME` or `model:NAME`; `*` as the name stands for each that has no limit of its own.
+        holder: String,
+        /// `requests` or `tokens` (per minute), or `concurrent` (answers at one time).
+        measure: String,
+        /// A number or `none`.
+        amount: String,
+        /// So many may come at once after a pause. Default: a minute's worth.
+        #[arg(long)]
+        burst: Option<u64>,
     },
     /// What was used: by request, hour, day or in all.
     Usage(Usage),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use base::{Clock, Entropy as _};
 use ledger::calendar::{parse_day, show_time};
+use ledger::limit::{Holder, Limit, Measure};
 use ledger::money::{dollars, parse_dollars};
 use ledger::programme::Programmes;
 use ledger::usage::{By, Filter, Total, csv_of_records, csv_of_totals, records, totals};
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use super::args::{Admin, AdminCommand, Amount, LedgerCommand, Usage, UsageBy};
 use super::catalyst;
+use crate::accounts;
 use crate::machine::{self, SystemClock, SystemEntropy, print};
 use crate::model::table;
 
@@ -50,13 +52,29 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
         if let AdminCommand::Backup { file } = &admin.command {
             database.back_up(file).await.with_context(|| format!("write the backup {}", file.display()))?;
             machine::say(&format!("wrote {}", file.display()));
+            crate::vault::remind(&data);
             return Ok(());
+        }
+        if let AdminCommand::Residency { command } = &admin.command {
+            // Whoever comes before the first server finds an organisation and a project.
+            accounts::opened_first(&data, database.clone(), &clock).await?;
+            return crate::residency::run(admin.json, &database, command).await;
+        }
+        if let AdminCommand::Vault(command) = &admin.command {
+            // Whoever comes before the first server finds a project.
+            accounts::opened_first(&data, database.clone(), &clock).await?;
+            let vault = crate::vault::open(&data, database, &clock)?;
+            return crate::vault::run(admin.json, &vault, &*clock, command).await;
         }
         let ledger = super::ledger(database, &clock, Options::default());
         let programmes = Programmes::new(ledger.clone(), Arc::new(SystemEntropy));
         let desk = Desk { ledger, programmes, directory, is_json: admin.json };
         match &admin.command {
             AdminCommand::Ledger { command } => ledger_command(&desk, command).await,
+            AdminCommand::Limits => limits(&desk).await,
+            AdminCommand::Limit { holder, measure, amount, burst } => {
+                set_limit(&desk, holder, measure, amount, *burst).await
+            }
             AdminCommand::Usage(wanted) => usage(&desk, wanted).await,
             AdminCommand::Invoice { project, month } => {
                 let project = desk.project(project).await?;
@@ -64,6 +82,8 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
             }
             AdminCommand::Audit => audit(&desk).await,
             AdminCommand::Identity(_)
+            | AdminCommand::Vault(_)
+            | AdminCommand::Residency { .. }
             | AdminCommand::Prices { .. }
             | AdminCommand::Backup { .. }
             | AdminCommand::Restore { .. } => Ok(()),
@@ -79,9 +99,11 @@ impl Desk {
     /// The id of a project that is named by its name or id. One that is in no directory is taken as it is: without
     /// accounts there is none.
     pub(super) async fn project(&self, name: &str) -> anyhow::Result<String> {
-        let projects = self.directory.projects().await?;
-        let named = projects.into_iter().find(|project| project.name == name || project.id == name);
-        Ok(named.map_or_else(|| name.to_owned(), |project| project.id))
+        match self.directory.find_project(name).await {
+            Ok(project) => Ok(project.id),
+            Err(meta::Error::Missing { .. }) => Ok(name.to_owned()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The same if one is named.
@@ -206,6 +228,36 @@ async fn budgets(desk: &Desk) -> anyhow::Result<()> {
         shown.add_row([budget.scope.to_string(), period, dollars(budget.limit_micro), dollars(*spent)]);
     }
     print(&format!("{shown}\n"))
+}
+
+async fn limits(desk: &Desk) -> anyhow::Result<()> {
+    let limits = desk.ledger.limits().await?;
+    if desk.is_json {
+        let row = |limit: &Limit| {
+            let (holder, measure) = (limit.holder.as_str(), limit.measure.name());
+            json!({"holder": holder, "measure": measure, "amount": limit.amount, "burst": limit.burst})
+        };
+        return Desk::print_json(&json!(limits.iter().map(row).collect::<Vec<_>>()));
+    }
+    let mut shown = table(&["HOLDER", "MEASURE", "AMOUNT", "BURST"]);
+    for limit in &limits {
+        let numbers = [limit.amount, limit.burst].map(|number| number.to_string());
+        shown.add_row([limit.holder.to_string(), limit.measure.name().to_owned()].into_iter().chain(numbers));
+    }
+    print(&format!("{shown}\n"))
+}
+
+async fn set_limit(desk: &Desk, holder: &str, measure: &str, amount: &str, burst: Option<u64>) -> anyhow::Result<()> {
+    let (holder, measure) = (Holder::parse(holder)?, Measure::parse(measure)?);
+    let holder = match holder.as_str().strip_prefix("project:") {
+        Some(project) => Holder::project(&desk.project(project).await?),
+        None => holder,
+    };
+    if amount == "none" {
+        return Ok(desk.ledger.lift_limit(&holder, measure).await?);
+    }
+    let amount = amount.parse().with_context(|| format!("the amount is {amount:?}, allowed: a number or none"))?;
+    Ok(desk.ledger.set_limit(Limit::new(holder, measure, amount, burst)?).await?)
 }
 
 async fn usage(desk: &Desk, wanted: &Usage) -> anyhow::Result<()> {

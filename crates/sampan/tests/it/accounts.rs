@@ -1,4 +1,4 @@
-//! `sampan up --keys`, and `sampan admin` beside it.
+//! `sampan up` with keys, and `sampan admin` beside it.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -8,7 +8,7 @@ use crate::program::{Server, json, refusal, run, sampan, stdout};
 
 fn started(data: &std::path::Path, log: &std::path::Path) -> Server {
     let mut command = sampan(data);
-    command.args(["--log", "trace", "up", "--keys", "--listen", "127.0.0.1:0", "--kv-mib", "64"]);
+    command.args(["--log", "trace", "up", "--listen", "127.0.0.1:0", "--kv-mib", "64"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(log).unwrap());
     Server::of(command)
 }
@@ -27,6 +27,11 @@ fn keys_are_made_asked_for_and_revoked() {
         let mode = std::fs::metadata(data.path().join(secret)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
+    let (status, signed_in) = server.ask("POST", "/console/session", &format!(r#"{{"key": "{owner}"}}"#));
+    assert_eq!(status, 200, "{signed_in}");
+    let session = signed_in.split("sampan_session=").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    let with_cookie = server.ask_with(&format!("cookie: sampan_session={session}\r\n"), "GET", "/v1/models", "");
+    assert_eq!(with_cookie.0, 200);
     // Vector buckets ask for a signature.
     assert_eq!(server.ask("POST", "/ListVectorBuckets", "{}").0, 403);
     assert!(run(data.path(), &["admin", "project", "new", "robots"]).status.success());
@@ -45,7 +50,7 @@ fn keys_are_made_asked_for_and_revoked() {
     let logged = std::fs::read_to_string(&log).unwrap();
     let pair = std::fs::read_to_string(data.path().join("vectors/access-key.json")).unwrap();
     let pair: Value = serde_json::from_str(&pair).unwrap();
-    for secret in [&*owner, key, &*further, pair["secret"].as_str().unwrap()] {
+    for secret in [&*owner, key, &*further, &*session, pair["secret"].as_str().unwrap()] {
         assert!(!logged.contains(secret), "a secret stands in the log");
     }
     assert!(logged.contains("admin.key"), "{logged}");
@@ -81,4 +86,193 @@ fn what_cannot_be_done_is_named() {
     refused(&["admin", "key", "revoke", "key_0"], "\"key_0\"");
     refused(&["admin", "--database", "mysql://x/y", "key", "ls"], "mysql");
     refused(&["up", "--keys", "--open"], "--open");
+    refused(&["admin", "project", "new", "p", "--organisation", "none"], "\"none\"");
+    refused(&["admin", "project", "close", "none"], "\"none\"");
+    refused(&["admin", "member", "new", "Ann", "--email", "ann"], "\"ann\"");
+    refused(&["admin", "member", "remove", "mem_0"], "\"mem_0\"");
+    refused(&["admin", "key", "new", "k", "--dialects", "latin"], "\"latin\"");
+}
+
+#[test]
+fn organisations_and_members_are_looked_after_in_the_terminal() {
+    let data = tempfile::tempdir().unwrap();
+    let rows = |list: &str| -> Vec<Value> {
+        let listed = stdout(data.path(), &["admin", list, "ls", "--json"]);
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let other = json(data.path(), &["admin", "organisation", "new", "other", "--json"]);
+    assert!(run(data.path(), &["admin", "project", "new", "default", "--organisation", "other"]).status.success());
+    assert_eq!((rows("organisation").len(), rows("project").len()), (2, 2));
+    let ambiguous = refusal(data.path(), &["admin", "key", "new", "k"]);
+    assert!(ambiguous.contains("proj_"), "two organisations have a project of this name: {ambiguous}");
+    let new = ["admin", "member", "new", "Ann", "--email", "ann@example.org", "--organisation", "other", "--json"];
+    let ann = json(data.path(), &new);
+    let id = ann["id"].as_str().unwrap();
+    assert!(run(data.path(), &["admin", "member", "role", id, "billing"]).status.success());
+    let members = rows("member");
+    let found = members.iter().find(|member| member["id"] == id).unwrap();
+    assert_eq!((&found["role"], &found["organisation"]), (&"billing".into(), &other["id"]));
+    assert!(run(data.path(), &["admin", "member", "remove", id]).status.success());
+    assert_eq!(rows("member").len(), 1);
+    assert!(run(data.path(), &["admin", "organisation", "close", "other"]).status.success());
+    assert!(stdout(data.path(), &["admin", "organisation", "ls"]).contains("closed"));
+}
+
+#[test]
+fn limits_are_set_while_it_runs() {
+    let data = tempfile::tempdir().unwrap();
+    let limit = ["--limit", "model:*=requests:1"];
+    let mut command = sampan(data.path());
+    command
+        .args(["up", "--open", "--listen", "127.0.0.1:0", "--kv-mib", "64"])
+        .args(limit)
+        .stdout(std::process::Stdio::piped());
+    let server = Server::of(command);
+    let body = r#"{"model": "sampan-nano", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}"#;
+    let ask = || server.ask("POST", "/v1/chat/completions", body);
+    assert_eq!(ask().0, 200);
+    let (status, refused) = ask();
+    assert!(status == 429 && refused.contains("limit 1, used 1"), "{refused}");
+    // What stands with the accounts comes before the command line.
+    assert!(run(data.path(), &["admin", "limit", "model:*", "requests", "1000"]).status.success());
+    let listed = json(data.path(), &["admin", "limits", "--json"]);
+    assert_eq!(listed[0]["amount"], 1000);
+    while ask().0 == 429 {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask().0, 200);
+    for bad in [["model:*", "wishes", "1"], ["user:x", "requests", "1"], ["model:*", "requests", "0"]] {
+        assert!(!run(data.path(), &[&["admin", "limit"], bad.as_slice()].concat()).status.success());
+    }
+    assert!(refusal(data.path(), &["admin", "limit", "key:*", "tokens", "none"]).contains("does not exist"));
+}
+
+#[test]
+fn key_pairs_of_projects_sign_within_their_scope_until_they_are_revoked() {
+    let data = tempfile::tempdir().unwrap();
+    let log = data.path().join("log");
+    let server = started(data.path(), &log);
+    let url = format!("http://{}", server.address);
+    assert!(run(data.path(), &["admin", "project", "new", "robots"]).status.success());
+    let new = ["admin", "key-pair", "new", "arm", "--project", "robots", "--buckets", "films*", "--json"];
+    let pair = json(data.path(), &new);
+    let (access_key, secret) = (pair["access_key"].as_str().unwrap(), pair["secret"].as_str().unwrap());
+    let signed = |arguments: &[&str]| {
+        let access = ["vectors", "--server", &url, "--access-key", access_key, "--secret", secret, "--json"];
+        run(data.path(), &[&access, arguments].concat())
+    };
+    // What the machine's own pair made is not this pair's.
+    assert!(run(data.path(), &["vectors", "--server", &url, "bucket", "create", "others"]).status.success());
+    assert!(signed(&["bucket", "create", "films-2026"]).status.success());
+    assert!(signed(&["index", "create", "films-2026/plots", "--dimension", "2"]).status.success());
+    let listed = String::from_utf8(signed(&["bucket", "ls"]).stdout).unwrap();
+    assert!(listed.contains("films-2026") && !listed.contains("others"), "{listed}");
+    for outside in [["bucket", "create", "books"], ["index", "ls", "others"], ["bucket", "rm", "others"]] {
+        let refused = String::from_utf8(signed(&outside).stderr).unwrap();
+        assert!(refused.contains("not good for the vector bucket"), "{refused}");
+    }
+    // Made for the other API only.
+    let other = ["admin", "key-pair", "new", "leg", "--dialects", "ossvectors", "--json"];
+    let other = json(data.path(), &other);
+    let other = [other["access_key"].as_str().unwrap(), "--secret", other["secret"].as_str().unwrap()];
+    let arguments = [&["vectors", "--server", &url, "--access-key"], other.as_slice(), &["bucket", "ls"]].concat();
+    assert!(refusal(data.path(), &arguments).contains("not good for the API"));
+    assert!(run(data.path(), &["admin", "key-pair", "revoke", access_key]).status.success());
+    assert!(!signed(&["bucket", "ls"]).status.success());
+    let states = json(data.path(), &["admin", "key-pair", "ls", "--json"]);
+    assert_eq!((&states[0]["state"], &states[1]["state"]), (&"revoked".into(), &"good".into()));
+    let mode = std::fs::metadata(data.path().join("sealing.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let key = std::fs::read_to_string(data.path().join("sealing.key")).unwrap();
+    let backup = data.path().join("backup.db");
+    let said = run(data.path(), &["admin", "backup", backup.to_str().unwrap()]);
+    assert!(String::from_utf8(said.stderr).unwrap().contains("sealing.key, is not in it"));
+    let (logged, kept) = (std::fs::read_to_string(&log).unwrap(), std::fs::read(&backup).unwrap());
+    for hidden in [secret, key.trim()] {
+        assert!(!logged.contains(hidden) && !kept.windows(hidden.len()).any(|bytes| bytes == hidden.as_bytes()));
+    }
+}
+
+#[test]
+fn secrets_of_pools_are_kept_sealed() {
+    let data = tempfile::tempdir().unwrap();
+    let put = |name: &str, secret: &str| {
+        let file = data.path().join("secret");
+        std::fs::write(&file, secret).unwrap();
+        let input = std::fs::File::open(&file).unwrap();
+        sampan(data.path()).args(["admin", "secret", "put", name]).stdin(input).status().unwrap().success()
+    };
+    assert!(put("cloud", "sk-cloud-0123456789\n") && !put("cloud", "other") && !put("empty", "\n"));
+    assert_eq!(stdout(data.path(), &["admin", "secret", "ls"]), "cloud\n");
+    let pool = |secret: &str| {
+        let file = data.path().join("pools.toml");
+        let text = format!(
+            "[[pool]]\nname = \"cloud\"\nform = \"openai\"\nurl = \"http://127.0.0.1:9/v1\"\nsecret = \"{secret}\"\n\
+             [[pool.model]]\nname = \"far\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let file = pool("sealed:cloud");
+    drop(Server::start(data.path(), &["--pools".as_ref(), file.as_os_str()]));
+    let file = pool("sealed:nothing");
+    let arguments = ["up", "--listen", "127.0.0.1:0", "--pools", file.to_str().unwrap()];
+    assert!(refusal(data.path(), &arguments).contains("lists no secret \"nothing\""));
+    // With another key nothing opens, and whoever needs a secret is told.
+    std::fs::write(data.path().join("sealing.key"), format!("{}\n", "0".repeat(64))).unwrap();
+    assert!(refusal(data.path(), &arguments).contains("another key file"));
+    std::fs::write(data.path().join("sealing.key"), "short").unwrap();
+    assert!(refusal(data.path(), &arguments).contains("64 hexadecimal digits"));
+    assert!(run(data.path(), &["admin", "secret", "rm", "cloud"]).status.code().is_some_and(|code| code != 0));
+}
+
+#[test]
+fn residency_stands_with_the_accounts_and_holds_for_models_and_buckets() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = sampan(data.path());
+    command.args(["up", "--keys", "--region", "frankfurt", "--listen", "127.0.0.1:0", "--kv-mib", "64"]);
+    command.stdout(std::process::Stdio::piped());
+    let server = Server::of(command);
+    assert!(run(data.path(), &["admin", "project", "new", "robots"]).status.success());
+    let made = json(data.path(), &["admin", "key", "new", "arm", "--project", "robots", "--json"]);
+    let key = format!("authorization: Bearer {}\r\n", made["key"].as_str().unwrap());
+    let ask = |path: &str, body: &str| server.ask_with(&key, "POST", path, body);
+    let chat = r#"{"model": "sampan-nano", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}"#;
+    let embed = r#"{"model": "sampan-nano-embed", "input": "a"}"#;
+    let set = |arguments: &[&str]| {
+        assert!(run(data.path(), &[&["admin", "residency", "set"], arguments].concat()).status.success());
+    };
+    // Frankfurt is inside.
+    set(&["project", "robots", "--data-region", "EU", "--compute-scope", "DE,US"]);
+    assert_eq!((ask("/v1/chat/completions", chat).0, ask("/v1/embeddings", embed).0), (200, 200));
+    set(&["organisation", "default", "--compute-scope", "US"]);
+    let refused = |path: &str, body: &str| loop {
+        // It is taken up within seconds.
+        match ask(path, body) {
+            (200, _) => std::thread::yield_now(),
+            (status, told) => break (status, told),
+        }
+    };
+    for (path, body) in [("/v1/chat/completions", chat), ("/v1/embeddings", embed)] {
+        let (status, told) = refused(path, body);
+        assert!(status == 403 && told.contains("compute_scope is US; frankfurt (DE, EU) is outside"), "{told}");
+    }
+    let bucket = |arguments: &[&str]| {
+        let url = format!("http://{}", server.address);
+        run(data.path(), &[&["vectors", "--server", &url, "bucket"], arguments].concat())
+    };
+    assert!(bucket(&["create", "films"]).status.success(), "the machine's own pair is of no project");
+    set(&["bucket", "films", "--data-region", "tokyo"]);
+    let told = loop {
+        let output =
+            run(data.path(), &["vectors", "--server", &format!("http://{}", server.address), "index", "ls", "films"]);
+        if !output.status.success() {
+            break String::from_utf8(output.stderr).unwrap();
+        }
+    };
+    assert!(told.contains("bucket films: data_region is tokyo; frankfurt (DE, EU) is outside"), "{told}");
+    assert!(bucket(&["rm", "films"]).status.success(), "what may not be kept may go");
+    let listed = json(data.path(), &["admin", "residency", "ls", "--json"]);
+    assert_eq!((listed[0]["level"].as_str(), listed[1]["data_region"][0].as_str()), (Some("organisation"), Some("EU")));
+    assert!(refusal(data.path(), &["admin", "residency", "set", "project", "nobody"]).contains("does not exist"));
 }

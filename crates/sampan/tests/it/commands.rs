@@ -98,7 +98,7 @@ fn refusals_name_the_thing_and_the_value() {
     refused(&["model", "show", "no-such"], "\"no-such\" is neither a path nor a model here");
     refused(&["model", "logits", "--model", "sampan-nano", "--tokens", "1,99999"], "token 99999");
     refused(&["bench", "--model", "sampan-nano", "--batch", "0"], "--batch 0");
-    refused(&["up", "--listen", "0.0.0.0:0"], "0.0.0.0:0");
+    refused(&["up", "--open", "--listen", "0.0.0.0:0"], "0.0.0.0:0");
     refused(&["up", "--kv-mib", "0", "--listen", "127.0.0.1:0"], "0 bytes for keys and values");
     let folder = data.path().join("empty");
     std::fs::create_dir(&folder).unwrap();

@@ -50,7 +50,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(data: &Path, arguments: &[&OsStr]) -> Self {
         let mut command = sampan(data);
-        command.args(["up", "--listen", "127.0.0.1:0", "--kv-mib", "64"]).args(arguments).stderr(Stdio::null());
+        command
+            .args(["up", "--open", "--listen", "127.0.0.1:0", "--kv-mib", "64"])
+            .args(arguments)
+            .stderr(Stdio::null());
         Self::of(command)
     }
 

@@ -95,7 +95,7 @@ fn a_second_kill_cuts_answers_off_and_says_so() {
 fn a_taken_port_is_told_before_anything_is_loaded() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
-    let said = refusal(data.path(), &["up", "--listen", &server.address]);
+    let said = refusal(data.path(), &["up", "--open", "--listen", &server.address]);
     assert!(said.contains(&server.address) && said.contains("hint: "), "{said}");
 }
 
@@ -116,7 +116,7 @@ fn logs_do_not_hold_what_was_said() {
     let data = tempfile::tempdir().unwrap();
     let log = data.path().join("log");
     let mut command = sampan(data.path());
-    command.args(["--log", "trace", "up", "--listen", "127.0.0.1:0", "--kv-mib", "64"]);
+    command.args(["--log", "trace", "up", "--open", "--listen", "127.0.0.1:0", "--kv-mib", "64"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
     let server = Server::of(command);
     let ask =
