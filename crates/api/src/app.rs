@@ -15,7 +15,7 @@ use crate::accounting::Books;
 use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::{self, Buckets};
-use crate::observe::{Observed, Observer};
+use crate::observe::{Listener, Observed, Observer};
 use crate::{
     Routing, Shelf, accounting, admin, anthropic, auth, cohere, console, dashscope, guard, health, limited, observe,
     ollama, openai, ossvectors, planner, residents, routing, s3vectors, shelf,
@@ -92,6 +92,13 @@ impl App {
     #[must_use]
     pub fn with_manage(self, manage: Arc<dyn Manage>) -> Self {
         Self { manage: Some(Arc::new(OnBehalf(manage))), ..self }
+    }
+
+    /// The same with somebody who is told of every generation that is over.
+    #[must_use]
+    pub fn with_listener(self, listener: Listener) -> Self {
+        self.observer.tell(listener);
+        self
     }
 
     /// The same with secrets that nobody can guess.

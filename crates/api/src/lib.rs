@@ -43,5 +43,6 @@ mod time;
 pub use accounting::Books;
 pub use app::{App, router};
 pub use limited::{Limited, Limits};
+pub use observe::{Listener, Over};
 pub use routing::{ExplainRoute, RouteQuestion, Routing};
 pub use shelf::{Looked, Shelf, Show};

@@ -15,7 +15,7 @@ mod figures;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -42,7 +42,43 @@ const BEHIND_MAX: usize = 256;
 tokio::task_local! {
     /// The route that this task answers.
     static ROUTE: Arc<str>;
+    /// The trace and the span that it belongs to, as the caller said.
+    static PARENT: Option<(u128, u64)>;
 }
+
+/// A generation that is over. Times count from its arrival.
+#[derive(Debug, Clone)]
+pub struct Over {
+    /// The id of its request.
+    pub id: String,
+    /// The route that it came by, or `batch`.
+    pub route: String,
+    /// The model that was asked for.
+    pub model: String,
+    /// On whose behalf, where keys are asked for.
+    pub project: Option<String>,
+    /// When it arrived, milliseconds since the Unix epoch.
+    pub arrived_at_ms: u64,
+    /// When the first piece of the answer was there.
+    pub first_token_us: Option<u64>,
+    /// When it was over.
+    pub over_us: u64,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Those of them that were in the cache.
+    pub cached_tokens: u32,
+    /// Tokens of the answer.
+    pub output_tokens: u32,
+    /// `finished`, `refused`, `failed` or `left`.
+    pub outcome: String,
+    /// Why it was refused or failed: the kind of the error.
+    pub reason: Option<String>,
+    /// The trace and the span that it belongs to, if the caller named them.
+    pub parent: Option<(u128, u64)>,
+}
+
+/// Somebody who is told of every generation that is over. It must not wait for anything.
+pub type Listener = Arc<dyn Fn(Over) + Send + Sync>;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -92,6 +128,7 @@ pub(crate) struct Observer {
     figures: Figures,
     last: Mutex<VecDeque<Arc<Mutex<Seen>>>>,
     over: broadcast::Sender<String>,
+    listener: OnceLock<Listener>,
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,7 +139,14 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Observer {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let (figures, over) = (Figures::new(), broadcast::Sender::new(BEHIND_MAX));
-        Arc::new(Self { clock, figures, last: Mutex::default(), over })
+        Arc::new(Self { clock, figures, last: Mutex::default(), over, listener: OnceLock::new() })
+    }
+
+    /// From now on somebody is told of every generation that is over; the first one who wants it.
+    pub(crate) fn tell(&self, listener: Listener) {
+        if self.listener.set(listener).is_err() {
+            tracing::warn!("somebody is told of every generation already");
+        }
     }
 
     fn arrived(self: &Arc<Self>, request: &GenerateRequest) -> Watch {
@@ -129,7 +173,8 @@ impl Observer {
             last.pop_front();
         }
         drop(last);
-        Watch { observer: Arc::clone(self), seen, began_us: self.clock.monotonic_us(), is_counted: false }
+        let parent = PARENT.try_with(|parent| *parent).ok().flatten();
+        Watch { observer: Arc::clone(self), seen, began_us: self.clock.monotonic_us(), is_counted: false, parent }
     }
 }
 
@@ -140,6 +185,7 @@ struct Watch {
     began_us: u64,
     /// It is among the running ones.
     is_counted: bool,
+    parent: Option<(u128, u64)>,
 }
 
 impl Watch {
@@ -209,9 +255,32 @@ impl Watch {
         let outcome = serde_json::to_value(state).ok();
         let outcome = outcome.as_ref().and_then(Value::as_str).unwrap_or_default();
         figures.over(&seen.route, model, seen.reason.as_deref().unwrap_or(outcome), now_us);
+        if let Some(listener) = self.observer.listener.get() {
+            listener(self.told(&seen, now_us, outcome));
+        }
         let text = serde_json::to_string(&*seen).expect("numbers and text become JSON");
         // Nobody needs to listen.
         let _ = self.observer.over.send(text);
+    }
+}
+
+impl Watch {
+    fn told(&self, seen: &Seen, over_us: u64, outcome: &str) -> Over {
+        Over {
+            id: seen.id.clone(),
+            route: seen.route.clone(),
+            model: seen.model.clone(),
+            project: seen.project.clone(),
+            arrived_at_ms: seen.arrived_at_ms,
+            first_token_us: seen.first_token_us,
+            over_us,
+            prompt_tokens: seen.prompt_tokens,
+            cached_tokens: seen.cached_tokens,
+            output_tokens: seen.output_tokens,
+            outcome: outcome.to_owned(),
+            reason: seen.reason.clone(),
+            parent: self.parent,
+        }
     }
 }
 
@@ -277,9 +346,23 @@ impl Stream for Watched {
 pub(crate) async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let route: Arc<str> = Arc::from(path);
-    let response = ROUTE.scope(Arc::clone(&route), next.run(request)).await;
+    let parent = request.headers().get("traceparent").and_then(|value| parent_of(value.to_str().ok()?));
+    let response = ROUTE.scope(Arc::clone(&route), PARENT.scope(parent, next.run(request))).await;
     app.observer.figures.answered(&route, response.status().as_u16());
     response
+}
+
+/// `00-TRACE-SPAN-FLAGS`: <https://www.w3.org/TR/trace-context/>. What is malformed counts as absent, as is said there.
+fn parent_of(header: &str) -> Option<(u128, u64)> {
+    let mut fields = header.split('-');
+    let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let lengths = [version, trace, span, flags].map(str::len);
+    if lengths != [2, 32, 16, 2] || ![version, trace, span, flags].into_iter().all(is_hex) || version == "ff" {
+        return None;
+    }
+    let (trace, span) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
+    (trace != 0 && span != 0).then_some((trace, span))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -309,4 +392,27 @@ async fn tail(State(app): State<Arc<App>>) -> Response {
         }
     });
     sse::response(events, sse::COMMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parent_of;
+
+    #[test]
+    fn a_parent_is_read_as_it_is_specified() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(parent_of(good), Some((0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7)));
+        for bad in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(parent_of(bad), None, "{bad}");
+        }
+    }
 }

@@ -173,6 +173,9 @@ pub(crate) struct Up {
     /// Keys are asked for, which is so without it.
     #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open", hide = true)]
     pub(crate) keys: bool,
+    /// Send a span of every generation to this collector of OpenTelemetry: OTLP over HTTP, http://HOST:PORT.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub(crate) otlp: Option<String>,
     /// Memory for keys and values of one model, in MiB; default: a quarter of --memory.
     #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
     pub(crate) kv_mib: Option<u64>,

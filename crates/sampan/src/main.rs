@@ -25,6 +25,7 @@ mod route_commands;
 mod see;
 mod shelf;
 mod top;
+mod traces;
 mod up;
 mod vault;
 mod vector_commands;

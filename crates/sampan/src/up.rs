@@ -24,6 +24,7 @@ use crate::books::Kept;
 use crate::machine::{self, SystemClock, say};
 use crate::residency::{self, Borders};
 use crate::shelf::{self, Entry};
+use crate::traces::Traces;
 use crate::{model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
@@ -82,6 +83,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .with_embed(kept.charged(embed))
         .with_manage(Arc::clone(&fleet) as Arc<dyn Manage>)
         .with_shelf(model::shelf(&data));
+    let (app, traces) = traced(up, app)?;
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
@@ -96,11 +98,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &data, !up.open);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(async move {
-        let mut stopped = stopped;
-        // An error means that the sender is gone, which only happens at the end.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    });
+    let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(told(stopped));
     let mut server = tokio::spawn(async move { server.await });
     tokio::select! {
         biased;
@@ -113,7 +111,20 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     stop.send_replace(true);
     let ended = drained(server, &fleet).await;
     crate::books::close(&kept.meter).await;
+    tokio::task::block_in_place(|| traces.into_iter().for_each(Traces::close));
     ended
+}
+
+async fn told(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // An error means that the sender is gone, which only happens at the end.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// The app whose requests become spans, where there is a collector.
+fn traced(up: &Up, app: App) -> anyhow::Result<(App, Option<Traces>)> {
+    let Some(collector) = &up.otlp else { return Ok((app, None)) };
+    let traces = Traces::start(collector)?;
+    Ok((app.with_listener(traces.listener()), Some(traces)))
 }
 
 async fn resume(app: &Arc<App>) -> anyhow::Result<()> {

@@ -9,5 +9,6 @@ mod net;
 mod program;
 mod route;
 mod serving;
+mod traces;
 mod transfer;
 mod vectors;
