@@ -5,10 +5,10 @@
 //! of 1 per minute leaks one per microsecond, so nothing is ever rounded.
 //!
 //! Tokens are known when an answer is over. A request comes in with what it is expected to use; afterwards its bucket
-//! is corrected. What was too much is given back only as far as it cannot have leaked meanwhile (otherwise a request that
-//! expects much, uses nothing and takes long would make room twice); what was too little is owed, and holds up those
-//! who come next. The crate `governor` keeps the same algorithm, but cannot correct, nor ask several limits at once
-//! and charge either all or none.
+//! is corrected. What was too much is given back only as far as it cannot have leaked meanwhile (otherwise a request
+//! that expects much, uses nothing and takes long would make room twice); what was too little is owed, and holds up
+//! those who come next. The crate `governor` keeps the same algorithm, but cannot correct, nor ask several limits at
+//! once and charge either all or none.
 
 use std::collections::HashMap;
 
