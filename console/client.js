@@ -86,6 +86,12 @@ export async function signOut() {
   await ask(SESSION, { method: "DELETE" });
 }
 
+/** Where else people sign in, if anywhere. @returns {Promise<string | null>} */
+export async function elsewhere() {
+  const response = await fetch(SESSION, { headers: { accept: "application/json" } });
+  return response.status === 401 ? (await response.json()).elsewhere ?? null : null;
+}
+
 /** @param {Session} found */
 function kept(found) {
   page = found.page ?? "";

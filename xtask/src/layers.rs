@@ -6,7 +6,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// The layers, lowest first. A crate that is not named here may not exist.
 pub const LAYERS: [&[&str]; 6] = [
     &["base", "kernels"],
-    &["store", "meta", "chat", "netplan", "hub"],
+    &["store", "meta", "chat", "netplan", "hub", "oidc"],
     &["models", "vectors", "ledger", "jobs", "physical"],
     &["engine", "route", "video", "agents", "fabric", "train"],
     &["api"],

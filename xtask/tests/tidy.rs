@@ -102,6 +102,43 @@ fn money_has_no_fractions() {
     assert_none("fractions in the ledger", &found);
 }
 
+/// An `==` stops at the first byte that differs, and so tells how many were right to whoever measures.
+#[test]
+fn secrets_are_compared_in_one_time_whatever_they_are() {
+    let words = ["secret", "hash", "nonce", "verifier", "signature", "password", "digest"];
+    let (mut found, mut constant) = (Vec::new(), Vec::new());
+    for source in tree::sources(&["rs"]).unwrap() {
+        let is_gate = ["crates/meta/src", "crates/api/src/auth", "crates/api/src/signature", "crates/oidc/src"]
+            .iter()
+            .any(|part| source.path.starts_with(part) || source.path.with_extension("").starts_with(part));
+        if !is_gate || source.path.ends_with("testing.rs") || source.path.ends_with("tests.rs") {
+            continue;
+        }
+        let (code, _) = source.text.split_once("#[cfg(test)]").unwrap_or((&source.text, ""));
+        constant.extend(
+            ["ct_eq(", "verify_slice("].iter().filter(|call| code.contains(**call)).map(|_| source.path.clone()),
+        );
+        for (index, line) in code.lines().enumerate() {
+            let is_name = |character: char| character.is_alphanumeric() || "_.()".contains(character);
+            for (at, _) in line.match_indices("==").chain(line.match_indices("!=")) {
+                let before = line[..at].trim_end().rsplit(|character| !is_name(character)).next().unwrap_or_default();
+                let after = line[at + 2..].trim_start().trim_start_matches(['&', '*']);
+                let after = after.split(|character| !is_name(character)).next().unwrap_or_default();
+                // How long a secret is, everybody may know.
+                let is_length = [before, after].iter().any(|operand| operand.ends_with("len()"));
+                if !is_length && words.iter().any(|word| before.contains(word) || after.contains(word)) {
+                    found.push(format!("{}:{}: {}", source.path.display(), index + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert_none("secrets that are compared byte by byte", &found);
+    for place in ["secret.rs", "identity.rs", "identity/sessions.rs", "oidc/src/token.rs", "oidc/src/provider.rs"] {
+        assert!(constant.iter().any(|path| path.ends_with(place)), "{place} compares in constant time: {constant:?}");
+    }
+    assert!(constant.iter().any(|path| path.starts_with("crates/api/src/signature")), "{constant:?}");
+}
+
 #[test]
 fn every_fixture_folder_says_where_it_came_from() {
     let folder = root().join("fixtures");

@@ -98,11 +98,16 @@ function invoices(names) {
   let project = names[0] ?? "";
   let month = months[0] ?? "";
   const link = h("a", { class: "button first", target: "_blank", rel: "noopener" }, icon("file"), t("usage.invoice.open"));
-  const point = () => link.setAttribute("href", `/admin/v1/invoices/${encodeURIComponent(project)}/${month}`);
+  const pdf = h("a", { class: "button", target: "_blank", rel: "noopener" }, icon("download"), t("usage.invoice.pdf"));
+  const point = () => {
+    const page = `/admin/v1/invoices/${encodeURIComponent(project)}/${month}`;
+    link.setAttribute("href", page);
+    pdf.setAttribute("href", `${page}?format=pdf`);
+  };
   point();
   const form = h("div", { class: "planner" },
     field(t("usage.project"), choice(names.map((value) => ({ value, label: value })), project, (value) => { project = value; point(); })),
-    field(t("usage.month"), choice(months.map((value) => ({ value, label: value })), month, (value) => { month = value; point(); })), link);
+    field(t("usage.month"), choice(months.map((value) => ({ value, label: value })), month, (value) => { month = value; point(); })), link, pdf);
   return card(t("usage.invoices"), [], form);
 }
 

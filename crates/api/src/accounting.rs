@@ -2,6 +2,7 @@
 //!
 //! Whoever runs the place or its money sees everything; the others see their own project.
 
+mod pdf;
 mod programmes;
 mod types;
 
@@ -18,7 +19,10 @@ use ledger::calendar::parse_day;
 use ledger::limit::{Holder, Limit, Measure};
 use ledger::money::parse_dollars;
 use ledger::programme::Programmes;
-use ledger::usage::{By, Filter, RECORDS_MAX, csv_of_records, csv_of_totals, records, totals};
+use ledger::usage::{
+    By, Filter, RECORDS_MAX, Record, Total, csv_of_records, csv_of_totals, parquet_of_records, parquet_of_totals,
+    records, totals,
+};
 use ledger::{Meter, Operation, Period, Scope, Transaction};
 use serde_json::{Value, json};
 
@@ -26,7 +30,8 @@ use crate::App;
 use crate::auth::principal;
 use crate::error::{chain, status};
 
-use types::{AccountsQuery, Booking, BudgetBody, Kindred, LimitBody, UsageQuery};
+pub use pdf::pdf_of_invoice;
+use types::{AccountsQuery, Booking, BudgetBody, InvoiceQuery, Kindred, LimitBody, UsageQuery};
 
 /// The books, as the API shows them.
 pub struct Books {
@@ -128,10 +133,11 @@ async fn used(app: &App, query: UsageQuery) -> Answer<Response> {
         key: query.key,
         model: query.model,
     };
-    let is_csv = match query.format.as_deref() {
-        None | Some("json") => false,
-        Some("csv") => true,
-        Some(other) => return Err(wrong("format", other, "json or csv")),
+    let form = match query.format.as_deref() {
+        None | Some("json") => Form::Json,
+        Some("csv") => Form::Csv,
+        Some("parquet") => Form::Parquet,
+        Some(other) => return Err(wrong("format", other, "json, csv or parquet")),
     };
     let by = match query.by.as_deref() {
         None | Some("day") => By::Day,
@@ -140,19 +146,45 @@ async fn used(app: &App, query: UsageQuery) -> Answer<Response> {
         Some("request") => {
             let limit = query.limit.unwrap_or(RECORDS_DEFAULT).clamp(1, RECORDS_MAX);
             let after = query.after_ms.map(|at_ms| (at_ms, query.after.as_deref().unwrap_or("")));
-            let found = records(database, &filter, after, limit).await?;
-            return Ok(if is_csv { csv(csv_of_records(&found)) } else { Json(json!({"data": found})).into_response() });
+            return form.of_records(&records(database, &filter, after, limit).await?);
         }
         Some(other) => return Err(wrong("by", other, "request, hour, day or all")),
     };
-    let found = totals(database, &filter, by).await?;
-    Ok(if is_csv { csv(csv_of_totals(&found)) } else { Json(json!({"data": found})).into_response() })
+    form.of_totals(&totals(database, &filter, by).await?)
 }
 
-fn csv(text: String) -> Response {
-    let headers =
-        [("content-type", "text/csv; charset=utf-8"), ("content-disposition", "attachment; filename=\"usage.csv\"")];
-    (headers, text).into_response()
+/// What usage is answered as.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Csv,
+    Parquet,
+}
+
+impl Form {
+    fn of_records(self, found: &[Record]) -> Answer<Response> {
+        Ok(match self {
+            Self::Json => Json(json!({"data": found})).into_response(),
+            Self::Csv => attached("text/csv; charset=utf-8", "usage.csv", csv_of_records(found)),
+            Self::Parquet => attached(PARQUET, "usage.parquet", parquet_of_records(found)?),
+        })
+    }
+
+    fn of_totals(self, found: &[Total]) -> Answer<Response> {
+        Ok(match self {
+            Self::Json => Json(json!({"data": found})).into_response(),
+            Self::Csv => attached("text/csv; charset=utf-8", "usage.csv", csv_of_totals(found)),
+            Self::Parquet => attached(PARQUET, "usage.parquet", parquet_of_totals(found)?),
+        })
+    }
+}
+
+/// As it is registered with IANA.
+const PARQUET: &str = "application/vnd.apache.parquet";
+
+fn attached(kind: &str, name: &str, body: impl IntoResponse) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
+    ([("content-type", kind), ("content-disposition", &disposition)], body).into_response()
 }
 
 fn wrong(field: &str, value: &str, allowed: &str) -> Refusal {
@@ -263,10 +295,19 @@ async fn prices(app: State<Arc<App>>) -> Answer {
     Ok(Json(json!({"version": list.version(), "data": shown})))
 }
 
-async fn invoice(app: State<Arc<App>>, Path((project, month)): Path<(String, String)>) -> Answer<Response> {
+async fn invoice(
+    app: State<Arc<App>>,
+    Path((project, month)): Path<(String, String)>,
+    query: Result<Query<InvoiceQuery>, QueryRejection>,
+) -> Answer<Response> {
+    let Query(query) = query?;
     if confined().is_some_and(|own| own != project) {
         return Err(Refusal(status(Kind::Forbidden), "this key sees its own project only".to_owned()));
     }
-    let page = books(&app)?.meter.ledger().invoice(&project, parse_day("month", &month)?).await?;
-    Ok(([("content-type", "text/html; charset=utf-8")], page).into_response())
+    let invoice = books(&app)?.meter.ledger().invoice(&project, parse_day("month", &month)?).await?;
+    match query.format.as_deref() {
+        None | Some("html") => Ok(([("content-type", "text/html; charset=utf-8")], invoice.html()).into_response()),
+        Some("pdf") => Ok(([("content-type", "application/pdf")], pdf_of_invoice(&invoice)).into_response()),
+        Some(other) => Err(wrong("format", other, "html or pdf")),
+    }
 }

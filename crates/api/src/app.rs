@@ -9,6 +9,7 @@ use axum::routing::get;
 use base::{Clock, Entropy, RequestId, Rng, SeededEntropy};
 use chat::{Embed, Generate, Manage, ModelCard};
 use meta::Directory;
+use oidc::Provider;
 use store::Store;
 
 use crate::accounting::Books;
@@ -32,6 +33,10 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Who may come in; `None`: everybody on this machine.
     pub(crate) directory: Option<Directory>,
+    /// Where else people sign in to the console.
+    pub(crate) sign_in: Option<Arc<Provider>>,
+    /// The address that people know this server by.
+    pub(crate) public_url: Option<String>,
     /// Who embeds and ranks, if anybody does.
     pub(crate) embed: Option<Arc<dyn Embed>>,
     /// What was used and what it cost, if anybody counts.
@@ -72,6 +77,8 @@ impl App {
             observer,
             clock,
             directory: None,
+            sign_in: None,
+            public_url: None,
             embed: None,
             books: None,
             buckets: None,
@@ -153,6 +160,19 @@ impl App {
         Self { directory: Some(directory), ..self }
     }
 
+    /// The same for people who know this server by this address: `https://…` marks cookies, so that no browser sends
+    /// them in the clear.
+    #[must_use]
+    pub fn with_public_url(self, url: String) -> Self {
+        Self { public_url: Some(url), ..self }
+    }
+
+    /// The same with a provider where members sign in to the console.
+    #[must_use]
+    pub fn with_sign_in(self, provider: Provider) -> Self {
+        Self { sign_in: Some(Arc::new(provider)), ..self }
+    }
+
     /// The same with books to look at. Whoever charges requests stands around the models that were handed in.
     #[must_use]
     pub fn with_books(self, books: Books) -> Self {
@@ -183,6 +203,11 @@ impl App {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst)
+    }
+
+    /// What nobody may guess comes from here.
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        &*self.entropy
     }
 
     /// 128 bits that nobody guesses, in hexadecimal.
@@ -223,6 +248,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(buckets::counts::routes())
         .merge(admin::routes())
         .merge(auth::session::routes())
+        .merge(auth::elsewhere::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), auth::gate))

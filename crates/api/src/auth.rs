@@ -8,6 +8,7 @@
 //! Whatever a handler asks of a model is asked on behalf of whoever came through the gate: [`OnBehalf`] stands around
 //! the models and puts the caller on every request, so that no handler can forget it.
 
+pub(crate) mod elsewhere;
 mod on_behalf;
 mod rules;
 pub(crate) mod session;

@@ -40,7 +40,7 @@ pub mod signature;
 mod sse;
 mod time;
 
-pub use accounting::Books;
+pub use accounting::{Books, pdf_of_invoice};
 pub use app::{App, router};
 pub use limited::{Limited, Limits};
 pub use observe::{Listener, Over};

@@ -153,9 +153,18 @@ impl<E: Embed + ?Sized> Embed for Limited<E> {
         self.inner.reranking_models()
     }
 
+    fn embeds(&self, model: &str) -> Result<()> {
+        self.inner.embeds(model)
+    }
+
+    fn ranks(&self, model: &str) -> Result<()> {
+        self.inner.ranks(model)
+    }
+
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings>> {
         async move {
             request.validate()?;
+            self.inner.embeds(&request.model)?;
             let input = |input: &EmbedInput| match input {
                 EmbedInput::Text(text) => text.len() as u64 / TOKEN_BYTES,
                 EmbedInput::Tokens(tokens) => tokens.len() as u64,
@@ -172,6 +181,7 @@ impl<E: Embed + ?Sized> Embed for Limited<E> {
     fn rerank(&self, request: RerankRequest) -> BoxFuture<'_, Result<Relevance>> {
         async move {
             request.validate()?;
+            self.inner.ranks(&request.model)?;
             let pair = |document: &String| (document.len() + request.query.len()) as u64 / TOKEN_BYTES;
             let tokens = request.documents.iter().map(pair).sum();
             let pass = self.limits.enter(request.caller.as_ref(), &request.model, tokens)?;

@@ -117,6 +117,23 @@ pub trait Embed: Send + Sync {
     /// The models that [`Embed::rerank`] takes.
     fn reranking_models(&self) -> Vec<ModelCard>;
 
+    /// Refuses a name that nothing embeds by, without any work: whoever counts or charges asks before they do. Who does
+    /// not know lets [`Self::embed`] say so.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    fn embeds(&self, _model: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same for [`Self::rerank`].
+    ///
+    /// # Errors
+    /// As [`Self::rerank`].
+    fn ranks(&self, _model: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Embeds texts. Refuses before any work what is out of range.
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings>>;
 

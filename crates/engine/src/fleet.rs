@@ -475,6 +475,14 @@ impl Embed for Fleet {
         self.cards_of(Role::Ranks)
     }
 
+    fn embeds(&self, model: &str) -> chat::Result<()> {
+        self.shared.find(model, Some(Role::Embeds)).map(|_| ())
+    }
+
+    fn ranks(&self, model: &str) -> chat::Result<()> {
+        self.shared.find(model, Some(Role::Ranks)).map(|_| ())
+    }
+
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, chat::Result<Embeddings>> {
         async move {
             request.validate()?;

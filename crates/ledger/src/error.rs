@@ -32,6 +32,8 @@ pub enum Error {
     NotEligible { programme: String, reasons: Vec<String> },
     #[error("the price list: {why}")]
     Prices { why: String },
+    #[error("write usage as Parquet")]
+    Export(#[from] parquet::errors::ParquetError),
     #[error("the row of {what} is not what it must be: {why}")]
     Row { what: &'static str, why: String },
     #[error(transparent)]
@@ -51,6 +53,7 @@ impl Error {
                 Kind::Conflict
             }
             Self::Row { .. } => Kind::Corrupt,
+            Self::Export(_) => Kind::Internal,
             Self::Database(source) => source.kind(),
         }
     }

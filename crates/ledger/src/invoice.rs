@@ -13,17 +13,37 @@ const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;max-width:60em;marg
      table{border-collapse:collapse;width:100%}th,td{padding:.4em .6em;border-bottom:1px solid #ccc;text-align:left}\
      .n{text-align:right;font-variant-numeric:tabular-nums}tfoot td{font-weight:600;border-top:2px solid #111}";
 
+/// What a project used in a month, and what of it was paid.
+#[derive(Debug, Clone)]
+pub struct Invoice {
+    /// The project.
+    pub project: String,
+    /// When the month begins.
+    pub from_ms: u64,
+    /// When the next one does.
+    pub to_ms: u64,
+    /// When it was written.
+    pub written_ms: u64,
+    /// A line for each model, region and activity.
+    pub lines: Vec<Total>,
+    /// Micro-dollars that were paid in money.
+    pub paid_micro: i64,
+    /// Tokens that grants paid.
+    pub paid_tokens: i64,
+}
+
 impl Ledger {
-    /// The invoice of a project for the month of this time, as HTML.
+    /// The invoice of a project for the month of this time.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn invoice(&self, project: &str, at_ms: u64) -> Result<String> {
+    pub async fn invoice(&self, project: &str, at_ms: u64) -> Result<Invoice> {
         let (from_ms, to_ms) = (month_start(at_ms), next_month(at_ms));
         let filter = Filter { from_ms, to_ms: Some(to_ms), project: Some(project.to_owned()), ..Filter::default() };
         let lines = totals(&self.database, &filter, By::All).await?;
-        let paid = paid(self, project, from_ms, to_ms).await?;
-        Ok(page(project, from_ms, to_ms, self.clock.now_ms(), &lines, paid))
+        let (paid_micro, paid_tokens) = paid(self, project, from_ms, to_ms).await?;
+        let (project, written_ms) = (project.to_owned(), self.clock.now_ms());
+        Ok(Invoice { project, from_ms, to_ms, written_ms, lines, paid_micro, paid_tokens })
     }
 }
 
@@ -37,39 +57,51 @@ async fn paid(ledger: &Ledger, project: &str, from_ms: u64, to_ms: u64) -> Resul
     Ok((meta::Row::try_get(&row, 0)?, meta::Row::try_get(&row, 1)?))
 }
 
-fn page(project: &str, from_ms: u64, to_ms: u64, now_ms: u64, lines: &[Total], paid: (i64, i64)) -> String {
-    let (month, last) = (show_month(from_ms), show_day(to_ms - 1));
-    let project = escaped(project);
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Invoice {month}</title><style>{STYLE}</style>\
-         <h1>Invoice {month}</h1><p>Project <b>{project}</b>, {} to {last} (UTC). Written {}.</p>\
-         <table><thead><tr><th>Model<th>Region<th>What<th class=n>Requests<th class=n>Tokens in<th class=n>cached\
-         <th class=n>Tokens out<th class=n>Other units<th class=n>Dollars<tbody>",
-        show_day(from_ms),
-        show_time(now_ms),
-    );
-    let mut sum_micro = 0;
-    for line in lines {
-        sum_micro += line.price_micro;
-        let (model, region, activity) = (escaped(&line.model), escaped(&line.region), escaped(&line.activity));
-        write!(page, "<tr><td>{model}<td>{region}<td>{activity}").expect("a string takes everything");
-        let counts = [line.requests, line.tokens_in, line.tokens_cached, line.tokens_out, line.units];
-        for count in counts {
-            write!(page, "<td class=n>{count}").expect("a string takes everything");
-        }
-        write!(page, "<td class=n>{}", dollars(line.price_micro)).expect("a string takes everything");
+impl Invoice {
+    /// Micro-dollars of all lines.
+    #[must_use]
+    pub fn sum_micro(&self) -> i64 {
+        self.lines.iter().map(|line| line.price_micro).sum()
     }
-    let (micro, tokens) = paid;
-    writeln!(
-        page,
-        "<tfoot><tr><td colspan=8>Sum<td class=n>{}</table>\
-         <p>Paid in money: {} dollars, in granted tokens: {}.</p></html>",
-        dollars(sum_micro),
-        dollars(micro),
-        Unit::Token.show(tokens),
-    )
-    .expect("a string takes everything");
-    page
+
+    /// What was paid, in words.
+    #[must_use]
+    pub fn payment(&self) -> String {
+        let tokens = Unit::Token.show(self.paid_tokens);
+        format!("Paid in money: {} dollars, in granted tokens: {tokens}.", dollars(self.paid_micro))
+    }
+
+    /// As a page to print.
+    ///
+    /// # Panics
+    /// Never: a string takes everything.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let (month, last) = (show_month(self.from_ms), show_day(self.to_ms - 1));
+        let project = escaped(&self.project);
+        let mut page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Invoice {month}</title>\
+             <style>{STYLE}</style><h1>Invoice {month}</h1>\
+             <p>Project <b>{project}</b>, {} to {last} (UTC). Written {}.</p>\
+             <table><thead><tr><th>Model<th>Region<th>What<th class=n>Requests<th class=n>Tokens in<th class=n>cached\
+             <th class=n>Tokens out<th class=n>Other units<th class=n>Dollars<tbody>",
+            show_day(self.from_ms),
+            show_time(self.written_ms),
+        );
+        for line in &self.lines {
+            let (model, region, activity) = (escaped(&line.model), escaped(&line.region), escaped(&line.activity));
+            write!(page, "<tr><td>{model}<td>{region}<td>{activity}").expect("a string takes everything");
+            let counts = [line.requests, line.tokens_in, line.tokens_cached, line.tokens_out, line.units];
+            for count in counts {
+                write!(page, "<td class=n>{count}").expect("a string takes everything");
+            }
+            write!(page, "<td class=n>{}", dollars(line.price_micro)).expect("a string takes everything");
+        }
+        let (sum, payment) = (dollars(self.sum_micro()), self.payment());
+        writeln!(page, "<tfoot><tr><td colspan=8>Sum<td class=n>{sum}</table><p>{payment}</p></html>")
+            .expect("a string takes everything");
+        page
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -88,7 +120,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::page;
+    use super::Invoice;
     use crate::calendar::parse_day;
     use crate::usage::Total;
 
@@ -109,8 +141,10 @@ mod tests {
             price_micro,
         };
         let day = |text| parse_day("day", text).unwrap();
-        let lines = [line("<script>", 1_500_000), line("other", 250_000)];
-        let page = page("p&q", day("2026-11-01"), day("2026-12-01"), day("2026-12-02"), &lines, (1_000_000, 5));
+        let lines = vec![line("<script>", 1_500_000), line("other", 250_000)];
+        let [from_ms, to_ms, written_ms] = [day("2026-11-01"), day("2026-12-01"), day("2026-12-02")];
+        let (project, paid_micro, paid_tokens) = ("p&q".to_owned(), 1_000_000, 5);
+        let page = Invoice { project, from_ms, to_ms, written_ms, lines, paid_micro, paid_tokens }.html();
         assert!(page.contains("Invoice 2026-11") && page.contains("2026-11-30") && page.contains("<td class=n>1.75<"));
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script") && page.contains("p&amp;q"));
         assert!(page.contains("1.00 dollars, in granted tokens: 5 tokens"));

@@ -39,6 +39,7 @@ pub use audit::Audit;
 pub use books::{Books, Change, Charge, OVERRUN_PERCENT, Operation, Part, Reservation, Reserve, State, Used};
 pub use budget::{Budget, Period, Scope, Window};
 pub use error::{Error, Result};
+pub use invoice::Invoice;
 pub use ledger::{DEAD_AFTER_MS, Ledger, Options, Swept, Transaction, Wanted};
 pub use metered::{Meter, MeterOptions, Metered, NOTED_AHEAD};
 pub use price::{Direction, Price, PriceList, Quantities, Tariff};

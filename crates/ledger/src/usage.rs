@@ -1,5 +1,6 @@
 //! What was used: one record a request, summed up by hours. Never what was said.
 
+mod columns;
 mod export;
 mod query;
 
@@ -13,6 +14,7 @@ use crate::money::TOKENS_MAX;
 use crate::price::{Direction, Quantities, Tariff};
 use crate::{Error, rows::Kept};
 
+pub use columns::{parquet_of_records, parquet_of_totals};
 pub use export::{csv_of_records, csv_of_totals};
 pub use query::{By, Filter, RECORDS_MAX, Record, Total, records, totals};
 

@@ -102,6 +102,14 @@ impl<E: Embed + ?Sized> Embed for Confined<E> {
         self.inner.reranking_models()
     }
 
+    fn embeds(&self, model: &str) -> Result<()> {
+        self.inner.embeds(model)
+    }
+
+    fn ranks(&self, model: &str) -> Result<()> {
+        self.inner.ranks(model)
+    }
+
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings>> {
         match self.border.check(request.caller.as_ref(), &request.model) {
             Ok(()) => self.inner.embed(request),

@@ -186,6 +186,8 @@ pub(crate) struct Up {
     #[arg(long, value_enum, default_value = "fast")]
     pub(crate) precision: Precision,
     #[command(flatten)]
+    pub(crate) sign_in: crate::sign_in::SignIn,
+    #[command(flatten)]
     pub(crate) books: crate::books::args::BookOptions,
     #[command(flatten)]
     pub(crate) vectors: crate::buckets::VectorOptions,

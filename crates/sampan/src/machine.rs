@@ -143,7 +143,12 @@ pub(crate) fn say(line: &str) {
 
 /// Data for whoever reads stdout. A reader that went away (`sampan … | head`) is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print`], of what is no text.
+pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("write to stdout"),
     }

@@ -24,6 +24,7 @@ mod residency;
 mod route_commands;
 mod see;
 mod shelf;
+mod sign_in;
 mod top;
 mod traces;
 mod up;

@@ -127,7 +127,7 @@ fn caller(project: Option<&str>, key: Option<&str>) -> Option<Caller> {
 }
 
 /// The secret of a name: `env:NAME`, `file:PATH`, or `sealed:NAME` among those that were kept.
-fn secret(name: &str, sealed: &[(String, String)]) -> Result<String, String> {
+pub(crate) fn secret(name: &str, sealed: &[(String, String)]) -> Result<String, String> {
     match name.split_once(':') {
         Some(("sealed", name)) => {
             let found = sealed.iter().find(|(known, _)| known == name);

@@ -42,6 +42,9 @@ pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
     if up.open && !up.listen.ip().is_loopback() {
         bail!("--open --listen {}: only loopback addresses are served without keys\nhint: leave --open out", up.listen);
     }
+    if up.open && up.sign_in.is_elsewhere() {
+        bail!("--open asks nobody who they are: --oidc-issuer is nothing with it\nhint: leave --open out");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(up))
 }
@@ -68,13 +71,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let vault = crate::vault::open(&data, kept.database.clone(), &clock)?;
     let Answering { generate, embed, router, borders } = answering(up, &fleet, &kept, &vault).await?;
     let models: Vec<String> = generate.models().into_iter().map(|card| card.id).collect();
+    let secrets = vault.clone();
     let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, !up.open, vault, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
-    let directory = match up.open {
-        true => None,
-        false => Some(accounts::opened_first(&data, kept.database.clone(), &clock).await?),
-    };
     let app = App::new(kept.charged(generate), clock, machine::random_seed()?)
         .with_buckets(served.buckets.with_border(borders.of_buckets()));
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes.clone() });
@@ -88,10 +88,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
     };
-    let app = match directory {
-        Some(directory) => app.with_accounts(directory),
-        None => app,
-    };
+    let app = guarded(up, app, &data, &kept, &secrets).await?;
     let app = Arc::new(app.with_objects(objects(&data)?));
     resume(&app).await?;
 
@@ -125,6 +122,16 @@ fn traced(up: &Up, app: App) -> anyhow::Result<(App, Option<Traces>)> {
     let Some(collector) = &up.otlp else { return Ok((app, None)) };
     let traces = Traces::start(collector)?;
     Ok((app.with_listener(traces.listener()), Some(traces)))
+}
+
+/// The app with whoever may come in, and where they sign in.
+async fn guarded(up: &Up, app: App, data: &Path, kept: &Kept, vault: &Vault) -> anyhow::Result<App> {
+    let clock = kept.meter.ledger().clock();
+    let app = match up.open {
+        true => app,
+        false => app.with_accounts(accounts::opened_first(data, kept.database.clone(), clock).await?),
+    };
+    up.sign_in.of(app, vault, clock).await
 }
 
 async fn resume(app: &Arc<App>) -> anyhow::Result<()> {

@@ -55,6 +55,13 @@ pub(super) struct BudgetBody {
     pub(super) dollars: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InvoiceQuery {
+    /// `html` or `pdf`.
+    pub(super) format: Option<String>,
+}
+
 /// A limit that is set; without an amount it is lifted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -83,7 +83,7 @@ const ROUTES: &[Described] = &[
     row(Get, "/admin/v1/limits", "Limits of requests, tokens and answers at one time"),
     row(Post, "/admin/v1/limits/set", "Limit requests, tokens or answers of a project, key or model").taking("Any"),
     row(Get, "/admin/v1/prices", "The price list"),
-    row(Get, "/admin/v1/invoices/{project}/{month}", "A month's invoice, as HTML"),
+    row(Get, "/admin/v1/invoices/{project}/{month}", "A month's invoice, as HTML or PDF").asking(&["format"]),
     row(Get, "/admin/v1/programmes", "Programmes that give credit"),
     row(Post, "/admin/v1/programmes/define", "Define a programme").taking("Any"),
     row(Post, "/admin/v1/programmes/apply", "Apply to a programme").taking("Any"),

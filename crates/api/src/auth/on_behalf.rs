@@ -67,6 +67,14 @@ impl<E: Embed + ?Sized> Embed for OnBehalf<E> {
         shown(self.0.reranking_models())
     }
 
+    fn embeds(&self, model: &str) -> Result<()> {
+        self.0.embeds(model)
+    }
+
+    fn ranks(&self, model: &str) -> Result<()> {
+        self.0.ranks(model)
+    }
+
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings>> {
         match granted(&request.model, request.caller.clone()) {
             Ok(caller) => self.0.embed(EmbedRequest { caller, ..request }),

@@ -36,6 +36,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/console/session", Public),
     ("POST", "/console/session", Public),
     ("DELETE", "/console/session", Public),
+    ("GET", "/console/sign-in", Public),
+    ("GET", "/console/sign-in/back", Public),
     // Our own.
     ("GET", "/metrics", Look),
     ("GET", "/admin/v1/requests", Operate),

@@ -6,6 +6,8 @@
 //! | `GET /console/session` | the same for whoever has the cookie |
 //! | `DELETE /console/session` | ends the session |
 //!
+//! Who may sign in elsewhere does so by `elsewhere`, and holds the same cookie.
+//!
 //! A browser sends a cookie whoever made the page ask. So the cookie is `SameSite=Strict`, a request with it must come
 //! from a page of the host that it is sent to, and one that may change something carries the page's token
 //! (`x-sampan-page`), which only a page of ours has read. A foreign name that was made to point here (DNS rebinding)
@@ -21,7 +23,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use base::Kind;
-use meta::{Principal, is_same_secret, page_token};
+use meta::{Principal, Session, is_same_secret, page_token};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,8 +47,13 @@ struct SignIn {
 
 /// The session of a request's cookie.
 pub(super) fn of(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, NAME)
+}
+
+/// The value of a cookie.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|all| all.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == NAME).map(|(_, value)| value)
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// Whether it is a page that asks: it has a session, and no other credentials.
@@ -93,9 +100,9 @@ async fn begin(State(app): State<Arc<App>>, headers: HeaderMap, body: Result<Jso
     };
     match directory.sign_in(key.trim()).await {
         Ok((principal, session)) => {
-            let answer = Json(shown(&principal, &session.shown.text)).into_response();
-            let left_s = session.expires_ms.saturating_sub(app.clock.now_ms()) / 1000;
-            with_cookie(answer, &format!("{}; Max-Age={left_s}", session.shown.text))
+            let mut answer = Json(shown(&principal, &session.shown.text)).into_response();
+            answer.headers_mut().append(SET_COOKIE, begun(&app, &headers, &session));
+            uncached(answer)
         }
         Err(error) => failed(&error),
     }
@@ -105,7 +112,10 @@ async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     let Some(directory) = &app.directory else { return Json(json!({"keys": false})).into_response() };
     let headers = request.headers();
     let Some(session) = of(headers) else {
-        return refusal(StatusCode::UNAUTHORIZED, "nobody has signed in");
+        let error = json!({"message": "nobody has signed in"});
+        let offered = app.sign_in.as_ref().map(|_| super::elsewhere::PATH);
+        let body = Json(json!({"error": error, "elsewhere": offered}));
+        return uncached((StatusCode::UNAUTHORIZED, body).into_response());
     };
     if let Err(why) = check_origin(headers) {
         return refusal(StatusCode::FORBIDDEN, &why);
@@ -127,7 +137,9 @@ async fn end(State(app): State<Arc<App>>, request: Request) -> Response {
             return failed(&error);
         }
     }
-    with_cookie(StatusCode::NO_CONTENT.into_response(), "; Max-Age=0")
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    answer.headers_mut().append(SET_COOKIE, baked(NAME, "", "/", "Strict", 0, is_encrypted(&app, headers)));
+    uncached(answer)
 }
 
 /// Who signed in, and what his pages must say.
@@ -139,14 +151,31 @@ fn shown(principal: &Principal, session: &str) -> Value {
     })
 }
 
-pub(crate) fn with_cookie(mut response: Response, value: &str) -> Response {
-    let cookie = format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict");
-    let cookie = HeaderValue::from_str(&cookie).expect("secrets are hexadecimal");
-    response.headers_mut().insert(SET_COOKIE, cookie);
-    uncached(response)
+/// The cookie of a session that was begun.
+pub(super) fn begun(app: &App, headers: &HeaderMap, session: &Session) -> HeaderValue {
+    let left_s = session.expires_ms.saturating_sub(app.clock.now_ms()) / 1000;
+    baked(NAME, &session.shown.text, "/", "Strict", left_s, is_encrypted(app, headers))
 }
 
-fn uncached(mut response: Response) -> Response {
+/// A cookie that no script can read. `site` says which pages of others may have it sent along.
+pub(super) fn baked(name: &str, value: &str, path: &str, site: &str, left_s: u64, is_encrypted: bool) -> HeaderValue {
+    let secure = if is_encrypted { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; Path={path}; HttpOnly; SameSite={site}; Max-Age={left_s}{secure}");
+    HeaderValue::from_str(&cookie).expect("secrets are letters, digits and dots")
+}
+
+/// Whether the browser's way here is encrypted, as far as it is known: by the address that people know us by, by the
+/// page that asks, or by the proxy in front of us. A browser keeps a cookie that is marked so from any other way.
+pub(super) fn is_encrypted(app: &App, headers: &HeaderMap) -> bool {
+    let is = |name: &str, start: &[u8]| {
+        headers.get(name).is_some_and(|value| value.as_bytes().get(..start.len()) == Some(start))
+    };
+    app.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+        || is("origin", b"https://")
+        || is("x-forwarded-proto", b"https")
+}
+
+pub(super) fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

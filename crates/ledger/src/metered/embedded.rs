@@ -67,10 +67,20 @@ impl<E: Embed + ?Sized> Embed for Metered<E> {
         self.inner.reranking_models()
     }
 
+    fn embeds(&self, model: &str) -> chat::Result<()> {
+        self.inner.embeds(model)
+    }
+
+    fn ranks(&self, model: &str) -> chat::Result<()> {
+        self.inner.ranks(model)
+    }
+
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, chat::Result<Embeddings>> {
         let Some(caller) = self.meter.payer(request.caller.as_ref()) else { return self.inner.embed(request) };
         async move {
             request.validate()?;
+            // What is no such model has no price for it, which is not what the caller has to know.
+            self.inner.embeds(&request.model)?;
             let instruction = request.instruction.as_ref().map_or(0, String::len) as u64;
             let input = |input: &EmbedInput| match input {
                 EmbedInput::Text(text) => text.len() as u64,
@@ -88,6 +98,7 @@ impl<E: Embed + ?Sized> Embed for Metered<E> {
         let Some(caller) = self.meter.payer(request.caller.as_ref()) else { return self.inner.rerank(request) };
         async move {
             request.validate()?;
+            self.inner.ranks(&request.model)?;
             let pair = (request.query.len() + request.instruction.as_ref().map_or(0, String::len)) as u64;
             let document = |document: &String| document.len() as u64 + pair + PAIR_TOKENS;
             let tokens_most = request.documents.iter().map(document).sum();

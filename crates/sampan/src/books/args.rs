@@ -99,12 +99,15 @@ pub(crate) enum AdminCommand {
     },
     /// What was used: by request, hour, day or in all.
     Usage(Usage),
-    /// The invoice of a project for a month (2026-11), as HTML.
+    /// The invoice of a project for a month (2026-11), as HTML or PDF.
     Invoice {
         /// Its name or id.
         project: String,
         /// As 2026-11.
         month: String,
+        /// Write it to this file as PDF.
+        #[arg(long, value_name = "FILE")]
+        pdf: Option<PathBuf>,
     },
     /// Compute every rule of the books again.
     Audit,
@@ -179,6 +182,15 @@ pub(crate) struct Amount {
     pub(crate) memo: String,
 }
 
+/// What usage is written as.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UsageFormat {
+    Table,
+    Json,
+    Csv,
+    Parquet,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum UsageBy {
     Request,
@@ -207,12 +219,28 @@ pub(crate) struct Usage {
     /// One model's.
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// For table programs.
-    #[arg(long)]
+    /// For table programs; the same as --format csv.
+    #[arg(long, conflicts_with = "format")]
     pub(crate) csv: bool,
+    /// Default: a table, or JSON with --json. Parquet is written to the standard output, which must be a file or a
+    /// pipe.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<UsageFormat>,
     /// The most records.
     #[arg(long, default_value_t = 1000)]
     pub(crate) limit: i64,
+}
+
+impl Usage {
+    /// What it is written as.
+    pub(crate) fn form(&self, is_json: bool) -> UsageFormat {
+        match self.format {
+            Some(format) => format,
+            None if self.csv => UsageFormat::Csv,
+            None if is_json => UsageFormat::Json,
+            None => UsageFormat::Table,
+        }
+    }
 }
 
 #[derive(Subcommand)]

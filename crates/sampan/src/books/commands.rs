@@ -1,5 +1,6 @@
 //! `sampan admin` on the database itself, beside a server that may be running.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -8,12 +9,14 @@ use ledger::calendar::{parse_day, show_time};
 use ledger::limit::{Holder, Limit, Measure};
 use ledger::money::{dollars, parse_dollars};
 use ledger::programme::Programmes;
-use ledger::usage::{By, Filter, Total, csv_of_records, csv_of_totals, records, totals};
+use ledger::usage::{
+    By, Filter, Record, Total, csv_of_records, csv_of_totals, parquet_of_records, parquet_of_totals, records, totals,
+};
 use ledger::{Ledger, Operation, Options, Period, PriceList, Scope, Transaction};
 use meta::Directory;
 use serde_json::json;
 
-use super::args::{Admin, AdminCommand, Amount, LedgerCommand, Usage, UsageBy};
+use super::args::{Admin, AdminCommand, Amount, LedgerCommand, Usage, UsageBy, UsageFormat};
 use super::catalyst;
 use crate::accounts;
 use crate::machine::{self, SystemClock, SystemEntropy, print};
@@ -76,9 +79,14 @@ pub(crate) fn run(admin: &Admin) -> anyhow::Result<()> {
                 set_limit(&desk, holder, measure, amount, *burst).await
             }
             AdminCommand::Usage(wanted) => usage(&desk, wanted).await,
-            AdminCommand::Invoice { project, month } => {
+            AdminCommand::Invoice { project, month, pdf } => {
                 let project = desk.project(project).await?;
-                print(&desk.ledger.invoice(&project, parse_day("month", month)?).await?)
+                let invoice = desk.ledger.invoice(&project, parse_day("month", month)?).await?;
+                match pdf {
+                    None => print(&invoice.html()),
+                    Some(file) => std::fs::write(file, api::pdf_of_invoice(&invoice))
+                        .with_context(|| format!("write {}", file.display())),
+                }
             }
             AdminCommand::Audit => audit(&desk).await,
             AdminCommand::Identity(_)
@@ -276,30 +284,40 @@ async fn usage(desk: &Desk, wanted: &Usage) -> anyhow::Result<()> {
         UsageBy::All => By::All,
         UsageBy::Request => {
             let found = records(database, &filter, None, wanted.limit).await?;
-            if wanted.csv {
-                return print(&csv_of_records(&found));
-            }
-            if desk.is_json {
-                return Desk::print_json(&json!(found));
-            }
-            let mut shown = table(&["AT", "PROJECT", "KEY", "MODEL", "IN", "CACHED", "OUT", "DOLLARS", "MS", "END"]);
-            for record in found {
-                let counts = [record.tokens_in, record.tokens_cached, record.tokens_out].map(|count| count.to_string());
-                let names = [show_time(record.at_ms as u64), record.project, record.key, record.model];
-                let ends = [dollars(record.price_micro), record.latency_ms.to_string(), record.outcome];
-                shown.add_row(names.into_iter().chain(counts).chain(ends));
-            }
-            return print(&format!("{shown}\n"));
+            return match wanted.form(desk.is_json) {
+                UsageFormat::Csv => print(&csv_of_records(&found)),
+                UsageFormat::Json => Desk::print_json(&json!(found)),
+                UsageFormat::Parquet => print_parquet(&parquet_of_records(&found)?),
+                UsageFormat::Table => print(&format!("{}\n", table_of_records(found))),
+            };
         }
     };
     let found = totals(database, &filter, by).await?;
-    if wanted.csv {
-        return print(&csv_of_totals(&found));
+    match wanted.form(desk.is_json) {
+        UsageFormat::Csv => print(&csv_of_totals(&found)),
+        UsageFormat::Json => Desk::print_json(&json!(found)),
+        UsageFormat::Parquet => print_parquet(&parquet_of_totals(&found)?),
+        UsageFormat::Table => print(&format!("{}\n", table_of_totals(found))),
     }
-    if desk.is_json {
-        return Desk::print_json(&json!(found));
+}
+
+/// Bytes are nothing for a person's screen.
+fn print_parquet(file: &[u8]) -> anyhow::Result<()> {
+    if std::io::stdout().is_terminal() {
+        bail!("Parquet is not written to a terminal\nhint: sampan admin usage --format parquet > usage.parquet");
     }
-    print(&format!("{}\n", table_of_totals(found)))
+    machine::print_bytes(file)
+}
+
+fn table_of_records(records: Vec<Record>) -> comfy_table::Table {
+    let mut shown = table(&["AT", "PROJECT", "KEY", "MODEL", "IN", "CACHED", "OUT", "DOLLARS", "MS", "END"]);
+    for record in records {
+        let counts = [record.tokens_in, record.tokens_cached, record.tokens_out].map(|count| count.to_string());
+        let names = [show_time(record.at_ms as u64), record.project, record.key, record.model];
+        let ends = [dollars(record.price_micro), record.latency_ms.to_string(), record.outcome];
+        shown.add_row(names.into_iter().chain(counts).chain(ends));
+    }
+    shown
 }
 
 fn table_of_totals(totals: Vec<Total>) -> comfy_table::Table {
