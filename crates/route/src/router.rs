@@ -153,13 +153,20 @@ fn check(shared: &Arc<Shared>, pool: usize) -> Option<AbortHandle> {
     // The router aborts the task; it must not keep what the router shares alive.
     let shared = Arc::downgrade(shared);
     let task = tokio::spawn(async move {
+        let mut was_well = true;
         // Ends when the router is gone.
         while let Some(shared) = shared.upgrade() {
             if let Member::Upstream(upstream) = &shared.members[pool] {
                 let outcome = upstream.check(CHECK_LIMIT.min(every)).await;
-                if let Err(fault) = &outcome {
-                    tracing::warn!(pool = upstream.name(), error = %fault, "a pool's check failed");
+                // What goes on is not news: a pool that stays away would fill the log.
+                match &outcome {
+                    Err(fault) if was_well => {
+                        tracing::warn!(pool = upstream.name(), error = %fault, "a pool's check failed");
+                    }
+                    Ok(()) if !was_well => tracing::info!(pool = upstream.name(), "a pool answers its checks again"),
+                    _ => {}
                 }
+                was_well = outcome.is_ok();
                 locked(&shared.states)[pool].checked(outcome.map_err(|fault| fault.to_string()));
             }
             drop(shared);

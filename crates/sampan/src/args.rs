@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Start the platform: serve models on http://127.0.0.1:8420.
-    Up(Up),
+    Up(Box<Up>),
     /// Talk to a model in the terminal.
     Chat(Chat),
     /// Ask about a picture, and get what the answer points at in the picture's own pixels.

@@ -17,7 +17,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, Editor};
 
 use crate::args::Chat;
-use crate::machine::{self, SystemClock, print, say};
+use crate::machine::{self, SystemClock, harmless, print, say};
 use crate::{built_in, shelf, up};
 
 const HELP: &str = "\
@@ -254,9 +254,9 @@ impl Talk<'_> {
             match &event {
                 Event::Text(text) => {
                     said.push_str(text);
-                    print(&format!("{}{text}", self.plain()))?;
+                    print(&format!("{}{}", self.plain(), harmless(text)))?;
                 }
-                Event::Reasoning(text) => print(&format!("{}{text}", self.dim()))?,
+                Event::Reasoning(text) => print(&format!("{}{}", self.dim(), harmless(text)))?,
                 Event::Warning(text) => say(&format!("warning: {text}")),
                 Event::Finished(finish) => {
                     print(&format!("{}\n", self.plain()))?;

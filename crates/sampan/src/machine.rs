@@ -1,7 +1,8 @@
 //! The machine: the one place that reads clocks, randomness, the environment and the size of the memory.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -141,6 +142,32 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// What a model wrote. A terminal shows the signs that would steer it; a file gets them as they are.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    if std::io::stdout().is_terminal() { pictured(text) } else { Cow::Borrowed(text) }
+}
+
+fn pictured(text: &str) -> Cow<'_, str> {
+    match text.chars().any(steers) {
+        true => Cow::Owned(text.chars().map(|sign| if steers(sign) { picture(sign) } else { sign }).collect()),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Whether a terminal obeys this sign rather than showing it.
+fn steers(sign: char) -> bool {
+    sign.is_control() && !matches!(sign, '\n' | '\t')
+}
+
+/// Unicode's picture of a control character.
+fn picture(sign: char) -> char {
+    match u32::from(sign) {
+        code @ 0..0x20 => char::from_u32(0x2400 + code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '\u{2421}',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
 /// Data for whoever reads stdout. A reader that went away (`sampan … | head`) is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_bytes(text.as_bytes())
@@ -151,5 +178,16 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("write to stdout"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pictured;
+
+    #[test]
+    fn a_terminal_is_not_steered_by_a_model() {
+        assert_eq!(pictured("\u{1b}]0;title\u{7}\u{9b}2J\u{7f}"), "\u{241b}]0;title\u{2407}\u{fffd}2J\u{2421}");
+        assert_eq!(pictured("lines\n\tand 中文 🙂"), "lines\n\tand 中文 🙂");
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Data, Processor};
 use crate::conversation::attached;
-use crate::machine::{self, SystemClock, print, say};
+use crate::machine::{self, SystemClock, harmless, print, say};
 use crate::{shelf, up};
 
 #[derive(Args)]
@@ -65,7 +65,7 @@ pub(crate) fn run(see: &See) -> anyhow::Result<()> {
         let told = json!({"answer": text, "width": size[0], "height": size[1], "places": places});
         return print(&format!("{}\n", serde_json::to_string_pretty(&told)?));
     }
-    print(&format!("{text}\n"))?;
+    print(&format!("{}\n", harmless(&text)))?;
     for place in &places {
         say(&format!("{}: {}", place.label.as_deref().unwrap_or("-"), said(&place.shape)));
     }
