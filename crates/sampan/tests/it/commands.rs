@@ -163,3 +163,41 @@ fn a_look_at_a_server_is_json_for_scripts() {
     assert!(said.contains("ask http://127.0.0.1:1"), "{said}");
     assert!(refusal(data.path(), &["top", "--server", &url]).contains("stdout is no terminal"));
 }
+
+#[test]
+fn a_picture_is_looked_at_and_drawn() {
+    let data = tempfile::tempdir().unwrap();
+    let model = fixture("tiny/qwen3_vl");
+    let (image, svg) = (model.join("image0.png"), data.path().join("out.svg"));
+    let [model, image, drawn] = [&model, &image, &svg].map(|path| path.to_str().unwrap().to_owned());
+    let arguments =
+        ["see", &image, "find the cup", "--model", &model, "--max-tokens", "8", "--boxes", &drawn, "--json"];
+    let told = json(data.path(), &arguments);
+    // The tiny model knows no cups: what matters is that it looked, and that nothing was made up.
+    assert!(told["answer"].is_string() && told["places"].as_array().unwrap().is_empty(), "{told}");
+    assert!(told["width"].as_u64().unwrap() > 0);
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("href=\"data:image/png;base64,"));
+    let blind = refusal(data.path(), &["see", &image, "find the cup", "--model", "sampan-nano"]);
+    assert!(blind.contains("reads text only"), "{blind}");
+    let none = refusal(data.path(), &["see", "/nowhere.png", "find the cup", "--model", &model]);
+    assert!(none.contains("/nowhere.png"), "{none}");
+}
+
+#[test]
+fn a_plan_says_what_fits_and_what_is_missing() {
+    let data = tempfile::tempdir().unwrap();
+    let plan = |arguments: &[&str]| json(data.path(), &[&["model", "plan"][..], arguments, &["--json"]].concat());
+    let fits = plan(&["qwen3-8b", "--memory", "12", "--bandwidth", "40"]);
+    assert_eq!((&fits["fits"]["weights"], &fits["fits"]["keys"]), (&"Q8_0".into(), &"bf16".into()));
+    assert!(fits["rows"][0]["short_bytes"].as_u64().unwrap() > 1_000_000_000, "{fits}");
+    let none = plan(&["1t-moe-guessed", "--memory", "64", "--concurrency", "8", "--context", "131072"]);
+    assert!(none["fits"].is_null() && !none["notes"].as_array().unwrap().is_empty(), "{none}");
+    let own = plan(&[fixture("tiny/qwen3_dense").to_str().unwrap(), "--memory", "2"]);
+    assert_eq!(own["fits"]["weights"], "as it is");
+    for (arguments, expected) in [
+        (["model", "plan", "qwen9", "--memory", "2"], "qwen9"),
+        (["model", "plan", "qwen3-8b", "--memory", "0"], "--memory"),
+    ] {
+        assert!(refusal(data.path(), &arguments).contains(expected), "{arguments:?}");
+    }
+}
