@@ -53,4 +53,4 @@ pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;
 pub use request::{Caller, Format, GenerateRequest, Priority, Prompt, Sampling, StopRules, Thinking, limits};
 pub use template::{RenderOptions, Template, ToolFormat};
-pub use tokenizer::{GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer};
+pub use tokenizer::{GgufLists, GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer};

@@ -6,6 +6,7 @@
 //! of trust that is decided for every stretch of text ([`Specials`]), and not once for a tokenizer.
 
 mod bytes;
+mod exchange;
 mod file;
 mod gguf;
 mod table;
@@ -17,6 +18,7 @@ use tokenizers::{DecoderWrapper, Model as _, NormalizerWrapper, PostProcessorWra
 
 use crate::{Error, Rendered, Result};
 
+pub use exchange::GgufLists;
 pub use gguf::GgufVocabulary;
 use table::TokenTable;
 

@@ -46,4 +46,5 @@ mod worker;
 pub use engine::{Engine, Occupancy, Options};
 pub use error::{Error, Result};
 pub use fleet::{Entry, Fleet, Machine};
+pub use prompt::tokenizer_of;
 pub use source::{Role, Source};

@@ -125,7 +125,11 @@ impl TextSide {
     }
 }
 
-fn tokenizer_of(source: TokenizerSource) -> Result<Tokenizer> {
+/// The tokenizer that a checkpoint brings.
+///
+/// # Errors
+/// If it is none that is encoded exactly.
+pub fn tokenizer_of(source: TokenizerSource) -> Result<Tokenizer> {
     match source {
         TokenizerSource::Json(bytes) => Tokenizer::from_json(&bytes),
         TokenizerSource::Gguf { pre, tokens, kinds, merges } => {

@@ -28,6 +28,12 @@ pub enum Error {
         /// Elements in a block of the format.
         block: usize,
     },
+    /// A format that is read and not written.
+    #[error("nothing is written as {format:?}")]
+    NoEncoder {
+        /// The format.
+        format: Format,
+    },
     /// A number of bytes or elements that does not belong to the shape.
     #[error("{what} is {found} long, {expected} expected")]
     Length {

@@ -68,5 +68,5 @@ pub use matmul::{Gathered, Role, Rows, matmul, matmul_add, matmul_gathered, matm
 pub use matrix::{Matrix, Precision};
 pub use memory::give_back_memory;
 pub use ops::{HeadNorm, Rope, add, head_norm_rope, rms_norm, scale_add, softmax, swiglu};
-pub use quant::dequantize;
+pub use quant::{dequantize, quantize};
 pub use scratch::Scratch;

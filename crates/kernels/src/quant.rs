@@ -1,14 +1,17 @@
-//! From the blocks of a file to numbers. The layouts are those of GGUF (ggml-quants), and so is every rounding: each
-//! product and sum below is one f32 operation, in the order of the reference.
+//! From the blocks of a file to numbers, and back ([`encode`]). The layouts are those of GGUF (ggml-quants), and so is
+//! every rounding on the way to numbers: each product and sum is one f32 operation, in the order of the reference.
 
 pub(crate) mod blocks;
 pub(crate) mod code_books;
+mod encode;
+mod fit;
 mod grids;
 pub(crate) mod super_blocks;
 
 use half::{bf16, f16};
 
 use crate::{Error, Format, Result};
+pub use encode::quantize;
 
 /// The f32 values of whole blocks, exactly as the reference computes them.
 ///

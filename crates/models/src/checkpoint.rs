@@ -10,7 +10,7 @@ use crate::weights::Weights;
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
 
 /// `LLAMA_POOLING_TYPE_LAST` of llama.cpp.
-const GGUF_POOLING_LAST: u64 = 3;
+pub(crate) const GGUF_POOLING_LAST: u64 = 3;
 
 /// An opened model: shape, tensors and text assets. The numbers are still in the files.
 #[derive(Debug)]

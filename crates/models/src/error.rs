@@ -30,6 +30,12 @@ pub enum Error {
     UnsupportedType { name: String, found: String },
     #[error("tensor {name} holds a number that is not finite, in row {row}")]
     NotFinite { name: String, row: usize },
+    #[error("tensor {name} holds a number, in row {row}, that is beyond the range of {format:?}")]
+    Beyond { name: String, row: usize, format: kernels::Format },
+    #[error("{path} is there already")]
+    Exists { path: PathBuf },
+    #[error("write {path}")]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("pack tensor {name}")]
     Pack { name: String, source: kernels::Error },
     #[error("the picture cannot be used: {why}")]
@@ -44,9 +50,11 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
-            Self::Read { .. } => Kind::Unavailable,
+            Self::Read { .. } | Self::Write { .. } => Kind::Unavailable,
+            Self::Exists { .. } => Kind::Conflict,
             Self::NotAModel { .. } => Kind::NotFound,
             Self::UnsupportedConfig { .. } | Self::UnsupportedType { .. } | Self::Picture { .. } => Kind::Invalid,
+            Self::Beyond { .. } => Kind::Invalid,
             Self::CorruptFile { .. }
             | Self::MissingField { .. }
             | Self::MissingTensor { .. }

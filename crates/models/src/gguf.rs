@@ -1,4 +1,4 @@
-//! GGUF files, versions 2 and 3, little-endian.
+//! GGUF files, versions 2 and 3, little-endian; [`write`] makes them.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Everything is little-endian; a *string* is a
 //! `u64` length and that many bytes.
@@ -16,8 +16,9 @@
 //!
 //! Every count is checked against the bytes that are left before anything is allocated for it.
 
-mod names;
+pub(crate) mod names;
 mod reader;
+pub(crate) mod write;
 
 use std::collections::BTreeMap;
 
@@ -242,35 +243,41 @@ fn place(file_name: &str, file: &FileBytes, infos: &[TensorInfo], data_start: u6
 }
 
 /// The formats by their number in `ggml.h`.
+const CODES: [(u32, Format); 25] = [
+    (0, Format::F32),
+    (1, Format::F16),
+    (2, Format::Q4_0),
+    (3, Format::Q4_1),
+    (6, Format::Q5_0),
+    (7, Format::Q5_1),
+    (8, Format::Q8_0),
+    (10, Format::Q2K),
+    (11, Format::Q3K),
+    (12, Format::Q4K),
+    (13, Format::Q5K),
+    (14, Format::Q6K),
+    (16, Format::Iq2Xxs),
+    (17, Format::Iq2Xs),
+    (18, Format::Iq3Xxs),
+    (19, Format::Iq1S),
+    (20, Format::Iq4Nl),
+    (21, Format::Iq3S),
+    (22, Format::Iq2S),
+    (23, Format::Iq4Xs),
+    (29, Format::Iq1M),
+    (30, Format::Bf16),
+    (34, Format::Tq1_0),
+    (35, Format::Tq2_0),
+    (39, Format::Mxfp4),
+];
+
 fn format_of(type_code: u32) -> Option<Format> {
-    Some(match type_code {
-        0 => Format::F32,
-        1 => Format::F16,
-        2 => Format::Q4_0,
-        3 => Format::Q4_1,
-        6 => Format::Q5_0,
-        7 => Format::Q5_1,
-        8 => Format::Q8_0,
-        10 => Format::Q2K,
-        11 => Format::Q3K,
-        12 => Format::Q4K,
-        13 => Format::Q5K,
-        14 => Format::Q6K,
-        16 => Format::Iq2Xxs,
-        17 => Format::Iq2Xs,
-        18 => Format::Iq3Xxs,
-        19 => Format::Iq1S,
-        20 => Format::Iq4Nl,
-        21 => Format::Iq3S,
-        22 => Format::Iq2S,
-        23 => Format::Iq4Xs,
-        29 => Format::Iq1M,
-        30 => Format::Bf16,
-        34 => Format::Tq1_0,
-        35 => Format::Tq2_0,
-        39 => Format::Mxfp4,
-        _ => return None,
-    })
+    CODES.iter().find(|(code, _)| *code == type_code).map(|(_, format)| *format)
+}
+
+fn code_of(format: Format) -> u32 {
+    let known = CODES.iter().find(|(_, known)| *known == format);
+    known.expect("every format is one of GGUF's").0
 }
 
 #[cfg(test)]

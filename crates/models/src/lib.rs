@@ -9,6 +9,9 @@
 //! 3. **[`Qwen3`]** holds the packed weights and computes logits; **[`Vision`]** turns pictures into what stands in the
 //!    places of tokens, **[`bert::Bert`]** texts into vectors.
 //!
+//! **[`convert`]** writes a checkpoint in another form or format, **[`observe`]** says which errors count in it, and
+//! **[`divergence`]** how far one model's predictions lie from another's.
+//!
 //! The weight format is a variant inside `kernels::Matrix`, not a second model source: one `qwen3.rs` reads every
 //! format. Nothing here knows what a request, a sampler or a scheduler is.
 
@@ -17,6 +20,8 @@
 pub mod bert;
 mod checkpoint;
 pub mod config;
+pub mod convert;
+pub mod divergence;
 pub mod embedding;
 mod encoder;
 mod error;
@@ -24,6 +29,7 @@ mod finite;
 pub mod gguf;
 mod loader;
 mod mmap;
+pub mod observe;
 pub mod picture;
 mod quantised;
 pub mod qwen3;

@@ -29,12 +29,9 @@ impl<'a> Loader<'a> {
         self.checked(name, &[size])?.to_f32()
     }
 
-    /// The matrix `stem.weight`, in numbers, in blocks, or quantised with its scales beside it.
+    /// The matrix `stem.weight`, as [`stored`].
     pub(crate) fn tensor(&self, stem: &str, rows: usize, cols: usize) -> Result<Tensor> {
-        match quantised::find(self.weights, self.quantisation.as_ref(), stem, rows, cols)? {
-            Some(tensor) => Ok(tensor),
-            None => self.checked(&format!("{stem}.weight"), &[rows, cols]),
-        }
+        stored_in(self.weights, self.quantisation.as_ref(), stem, rows, cols)
     }
 
     pub(crate) fn matrix(&self, stem: &str, rows: usize, cols: usize) -> Result<Matrix> {
@@ -52,6 +49,24 @@ impl<'a> Loader<'a> {
         // Otherwise file and packed copy both count as the process's memory, twice the weights.
         tensor.release();
         Ok(packed)
+    }
+}
+
+/// The matrix `stem.weight`, in numbers, in blocks, or quantised with its scales beside it; its numbers are finite.
+pub(crate) fn stored(checkpoint: &Checkpoint, stem: &str, rows: usize, cols: usize) -> Result<Tensor> {
+    stored_in(&checkpoint.weights, checkpoint.config.quantisation.as_ref(), stem, rows, cols)
+}
+
+fn stored_in(
+    weights: &Weights,
+    quantisation: Option<&Quantisation>,
+    stem: &str,
+    rows: usize,
+    cols: usize,
+) -> Result<Tensor> {
+    match quantised::find(weights, quantisation, stem, rows, cols)? {
+        Some(tensor) => Ok(tensor),
+        None => finite(weights.get(&format!("{stem}.weight"))?.expect_shape(&[rows, cols])?),
     }
 }
 

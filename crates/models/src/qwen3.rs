@@ -17,6 +17,7 @@ mod load;
 use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span};
 
 use crate::config::Config;
+use crate::observe::{Importance, Site};
 use crate::rope::Frequencies;
 use crate::vision::Features;
 use crate::weights::Tensor;
@@ -178,6 +179,20 @@ pub struct Workspace {
     delta_net: delta_net::Buffers,
     feed_forward: feed_forward::Buffers,
     scratch: Scratch,
+    /// Sees what matrices are multiplied with, if somebody asked.
+    observed: Option<Importance>,
+}
+
+impl Workspace {
+    /// From now on every step of a dense or MoE model adds to what was observed.
+    pub fn observe(&mut self) {
+        self.observed.get_or_insert_default();
+    }
+
+    /// What was observed; no step adds to it any more.
+    pub fn observed(&mut self) -> Option<Importance> {
+        self.observed.take()
+    }
 }
 
 impl Qwen3 {
@@ -254,13 +269,24 @@ impl Qwen3 {
                 }
                 _ => panic!("the cache was made for another model"),
             }
+            if let (Some(observed), Mixer::Attention(attention)) = (&mut w.observed, &layer.mixer) {
+                let attended = (attention.o.columns(), w.attention.attended());
+                observed.add(index, Site::Mixer, None, self.config.hidden, &w.normed);
+                observed.add(index, Site::Attended, None, attended.0, attended.1);
+            }
             kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
             let rows = Rows::mixed(&w.normed, &w.roles);
             layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch);
+            if let Some(observed) = &mut w.observed {
+                layer.feed_forward.observe(index, &w.normed, &w.feed_forward, observed);
+            }
             self.insert(batch, w, |features| features.deep.get(index), kernels::add);
         }
         self.choose_rows(batch, w);
         kernels::rms_norm(cpu, &w.chosen, &self.final_norm, self.config.norm_eps, &mut w.normed);
+        if let Some(observed) = &mut w.observed {
+            observed.add(0, Site::Head, None, self.config.hidden, &w.normed);
+        }
         &w.normed
     }
 

@@ -194,6 +194,15 @@ pub(crate) fn from_gguf(metadata: &Metadata) -> Result<TextAssets> {
         merges: metadata.strings("tokenizer.ggml.merges").unwrap_or_default(),
         tokens,
     };
-    let generation = GenerationDefaults { eos, ..GenerationDefaults::default() };
+    let sampling = |key: &str| metadata.float(&format!("general.sampling.{key}")).map(|number| number as f32);
+    let top_k = metadata.unsigned("general.sampling.top_k").and_then(|top_k| u32::try_from(top_k).ok());
+    let generation = GenerationDefaults {
+        eos,
+        temperature: sampling("temp"),
+        top_k,
+        top_p: sampling("top_p"),
+        min_p: sampling("min_p"),
+        repetition_penalty: sampling("penalty_repeat"),
+    };
     Ok(TextAssets { tokenizer: Some(tokenizer), chat_template, generation })
 }

@@ -91,6 +91,10 @@ pub(crate) enum ModelCommand {
     Logits(Logits),
     /// Say what fits on a machine: which format, how much context, how many at once, and why not.
     Plan(crate::model::plan::Plan),
+    /// Write a model in another form: a Hugging Face folder as GGUF, a GGUF file as a folder.
+    Convert(crate::model::convert::Convert),
+    /// Write a model in fewer bits as GGUF, and measure what that does to it.
+    Quantize(crate::model::quantize::Quantize),
 }
 
 /// How weights and activations are multiplied.

@@ -69,6 +69,8 @@ fn run(arguments: Arguments, settings: Option<&anyhow::Error>) -> anyhow::Result
         Command::Model { command: ModelCommand::Show(show) } => model::show(&show),
         Command::Model { command: ModelCommand::Logits(logits) } => logits::run(&logits),
         Command::Model { command: ModelCommand::Plan(plan) } => model::plan::run(&plan),
+        Command::Model { command: ModelCommand::Convert(convert) } => model::convert::run(&convert),
+        Command::Model { command: ModelCommand::Quantize(quantize) } => model::quantize::run(&quantize),
         Command::See(see) => see::run(&see),
         Command::Top(top) => top::run(&top),
         Command::Bench(bench) => bench::run(&bench),

@@ -1,6 +1,9 @@
 //! `sampan ls` and `sampan model show`.
 
+pub(crate) mod convert;
 pub(crate) mod plan;
+pub(crate) mod quantize;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -23,6 +23,9 @@ const QWEN35_PATTERN: &str = concat!(
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
 
+/// `tokenizer.ggml.pre` and the pattern that it names.
+pub(super) const PATTERNS: [(&str, &str); 2] = [("qwen2", QWEN2_PATTERN), ("qwen35", QWEN35_PATTERN)];
+
 /// What the file says of its tokenizer.
 #[derive(Debug, Clone)]
 pub struct GgufVocabulary<'file> {
@@ -70,18 +73,15 @@ pub(super) fn build(vocabulary: GgufVocabulary<'_>) -> Result<Tokenizer> {
 }
 
 pub(super) fn pre_tokenizer(pre: &str) -> Result<PreTokenizerWrapper> {
-    let pattern = match pre {
-        "qwen2" => QWEN2_PATTERN,
-        "qwen35" => QWEN35_PATTERN,
-        other => return Err(unsupported("tokenizer.ggml.pre", other)),
-    };
-    let split = Split::new(SplitPattern::Regex(pattern.to_owned()), SplitDelimiterBehavior::Isolated, false);
+    let pattern = PATTERNS.iter().find(|(name, _)| *name == pre);
+    let (_, pattern) = pattern.ok_or_else(|| unsupported("tokenizer.ggml.pre", pre))?;
+    let split = Split::new(SplitPattern::Regex((*pattern).to_owned()), SplitDelimiterBehavior::Isolated, false);
     Ok(PreTokenizerWrapper::Sequence(Sequence::new(vec![
         PreTokenizerWrapper::Split(split.map_err(broken)?),
         PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)),
     ])))
 }
 
-fn unsupported(field: &str, value: &str) -> Error {
+pub(super) fn unsupported(field: &str, value: &str) -> Error {
     Error::Unsupported { what: format!("{field} {value:?}"), why: "only Qwen's byte-level BPE is".to_owned() }
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
-use super::{GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer, bytes, gguf};
+use super::{GgufLists, GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer, bytes, gguf};
 use crate::{Detokenizer, Error};
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -245,4 +245,31 @@ fn broken_files_are_errors() {
     Tokenizer::from_json(b"").unwrap_err();
     Tokenizer::from_json(b"{}").unwrap_err();
     Tokenizer::from_json(&fixture("tokenizer.json")[..100_000]).unwrap_err();
+}
+
+#[test]
+fn lists_of_gguf_and_back_are_the_same_tokenizer() {
+    let lists = GgufLists::from_json(&fixture("tokenizer.json")).unwrap();
+    assert_eq!((lists.pre.as_str(), lists.tokens.len(), lists.merges.len()), ("qwen2", 151_669, 151_387));
+    let kinds = lists.kinds.iter().map(|kind| kind.cast_signed()).collect();
+    let (tokens, merges) = (lists.tokens.clone(), lists.merges.clone());
+    let of_lists = GgufVocabulary { model: "gpt2", pre: &lists.pre, tokens, kinds, merges };
+    check_goldens(&Tokenizer::from_gguf(of_lists).unwrap());
+    let json = lists.to_json(None).unwrap();
+    check_goldens(&Tokenizer::from_json(&json).unwrap());
+    assert_eq!(GgufLists::from_json(&json).unwrap(), lists);
+    let ending = Tokenizer::from_json(&lists.to_json(Some("<|endoftext|>")).unwrap()).unwrap();
+    assert_eq!(ending.ending(), [151_643]);
+}
+
+#[test]
+fn what_gguf_has_no_word_for_is_refused() {
+    let mut file = parsed("tokenizer.json");
+    file["normalizer"] = json!({"type": "NFKC"});
+    let refused = GgufLists::from_json(&serde_json::to_vec(&file).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("normalizer"), "{refused}");
+    let lists = GgufLists { pre: "llama-bpe".to_owned(), tokens: vec![], kinds: vec![], merges: vec![] };
+    assert!(lists.to_json(None).unwrap_err().to_string().contains("llama-bpe"));
+    let lists = GgufLists { pre: "qwen2".to_owned(), tokens: vec!["a".to_owned()], kinds: vec![], merges: vec![] };
+    assert!(lists.to_json(None).unwrap_err().to_string().contains("1 tokens, but 0"));
 }

@@ -31,6 +31,13 @@ pub(super) struct Buffers {
     attended: Vec<f32>, // [n, nq * hd]
 }
 
+impl Buffers {
+    /// What the last step's output projection was multiplied with, `[n, nq * hd]`.
+    pub(super) fn attended(&self) -> &[f32] {
+        &self.attended
+    }
+}
+
 impl Attention {
     pub(super) fn size_bytes(&self) -> usize {
         let gate = self.gate.as_ref().map_or(0, Matrix::size_bytes);

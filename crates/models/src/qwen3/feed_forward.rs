@@ -2,6 +2,8 @@
 
 use kernels::{Cpu, Gathered, Matrix, Role, Rows, Scratch};
 
+use crate::observe::{Importance, Site};
+
 /// `down(silu(gate(x)) · up(x))`.
 pub(super) struct Network {
     pub(super) gate: Matrix, // [I, H]
@@ -65,6 +67,26 @@ impl FeedForward {
                 let experts = mixture.experts.iter().map(Network::size_bytes).sum::<usize>();
                 mixture.router.size_bytes() + shared + experts
             }
+        }
+    }
+
+    /// Adds what the matrices were multiplied with in the step just done; not for a shared expert, whose step is the
+    /// last and hides the others'.
+    pub(super) fn observe(&self, layer: usize, normed: &[f32], b: &Buffers, observed: &mut Importance) {
+        match self {
+            Self::Dense(network) => {
+                observed.add(layer, Site::FeedForward, None, network.gate.columns(), normed);
+                observed.add(layer, Site::Inner, None, network.down.columns(), &b.gate);
+            }
+            Self::Mixture(mixture) if mixture.shared.is_none() => {
+                let (h, i) = (mixture.router.columns(), mixture.experts[0].down.columns());
+                for (choice, inner) in b.choices.iter().zip(b.gate.chunks_exact(i)) {
+                    let (expert, row) = (Some(choice.expert as usize), choice.row as usize * h);
+                    observed.add(layer, Site::FeedForward, expert, h, &normed[row..row + h]);
+                    observed.add(layer, Site::Inner, expert, i, inner);
+                }
+            }
+            Self::Mixture(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bert;
+mod convert;
 mod embedding;
 mod goldens;
 mod mutant;

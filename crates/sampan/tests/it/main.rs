@@ -5,6 +5,7 @@ mod accounts;
 mod batches;
 mod chat;
 mod commands;
+mod convert;
 mod net;
 mod program;
 mod pull;
