@@ -118,6 +118,32 @@ mod tests {
     }
 
     #[test]
+    fn positions_beyond_32_768_turn_as_in_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/yarn_far/golden.safetensors");
+        let file = std::fs::read(path).unwrap();
+        let golden = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let floats = |name: &str| -> Vec<f32> {
+            let view = golden.tensor(name).unwrap();
+            view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+        };
+        let yarn =
+            Yarn { factor: 4.0, original_context: 32_768.0, beta_fast: 32.0, beta_slow: 1.0, attention_factor: None };
+        let found = Frequencies::new(&Rope { theta: 1e6, yarn: Some(yarn), dims: 32, sections: None });
+        let off = |a: f32, b: f32| ((a - b) / b).abs();
+        let expected = floats("inverse_frequencies");
+        assert!(found.inverse.iter().zip(&expected).all(|(&a, &b)| off(a, b) < 2e-7), "{expected:?}");
+        assert!(off(found.scale, floats("scale")[0]) < 1e-6, "{}", found.scale);
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        found.extend(131_071..131_072, &mut cos, &mut sin);
+        // The angle is rounded to f32 there as here: half a unit of 131,071 is 0.004.
+        for (i, &inverse) in expected.iter().enumerate() {
+            let angle = 131_071.0 * f64::from(inverse);
+            assert!((f64::from(cos[i] / found.scale) - angle.cos()).abs() < 0.017, "cosine {i}");
+            assert!((f64::from(sin[i] / found.scale) - angle.sin()).abs() < 0.017, "sine {i}");
+        }
+    }
+
+    #[test]
     fn frequencies_equal_the_reference() {
         check("qwen3_dense", &Rope { theta: 1e6, yarn: None, dims: 32, sections: None });
         let yarn =

@@ -6,6 +6,7 @@ mod bad_input;
 mod bert;
 mod convert;
 mod embedding;
+mod far;
 mod goldens;
 mod mutant;
 mod mutations;

@@ -56,10 +56,15 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn open(path: &str, precision: Precision, isa: Option<Isa>) -> Self {
+        Self::with_room(path, precision, isa, 512)
+    }
+
+    /// With a cache for so many tokens.
+    pub(crate) fn with_room(path: &str, precision: Precision, isa: Option<Isa>, tokens: usize) -> Self {
         let cpu = Cpu::new(CpuOptions { isa, threads: NonZeroUsize::new(2).unwrap(), is_pinned: false }).unwrap();
         let checkpoint = Checkpoint::open(&fixtures().join(path)).unwrap();
         let model = Qwen3::load(&cpu, &checkpoint, precision, |_, _| {}).unwrap();
-        let count = 512_usize.div_ceil(KV_BLOCK_TOKENS) as u32;
+        let count = tokens.div_ceil(KV_BLOCK_TOKENS) as u32;
         let format = if precision == Precision::Exact { KvFormat::F32 } else { KvFormat::Bf16 };
         let kv = KvPool::new(model.config(), format, count).unwrap();
         // In an order that no code can take for granted.
