@@ -5,7 +5,10 @@ prompt is counted and the same answer comes back. That both are right is the bus
 """
 
 import base64
+import functools
+import http.server
 import pathlib
+import threading
 
 import anthropic
 import dashscope
@@ -33,9 +36,25 @@ def address(index=0):
     return f"data:image/png;base64,{encoded(index)}"
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
 @pytest.fixture(scope="module")
-def seeing(start_server):
-    running = start_server("--model", str(FIXTURES / "tiny/qwen3_vl"), "--precision", "exact", "--kv-format", "f32")
+def origin():
+    """A server of pictures on this machine."""
+    handler = functools.partial(Quiet, directory=FIXTURES / "tiny/qwen3_vl")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as pictures:
+        threading.Thread(target=pictures.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{pictures.server_port}"
+        pictures.shutdown()
+
+
+@pytest.fixture(scope="module")
+def seeing(start_server, origin):
+    model = ["--model", str(FIXTURES / "tiny/qwen3_vl"), "--precision", "exact", "--kv-format", "f32"]
+    running = start_server(*model, "--picture-origin", origin)
     yield running
     running.stop()
 
@@ -65,6 +84,23 @@ def expected(gpt):
 def test_the_picture_matters(gpt, expected):
     other = ask(gpt, picture(address(2))).choices[0].message.content
     assert other != expected
+
+
+def test_by_its_address_it_is_the_same(gpt, seeing, origin, expected):
+    assert ask(gpt, picture(f"{origin}/image0.png")).choices[0].message.content == expected
+    claude = anthropic.Anthropic(base_url=seeing.url, api_key="none", max_retries=0, timeout=120)
+    source = {"type": "url", "url": f"{origin}/image0.png"}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": QUESTION}]
+    request = {"model": MODEL, "messages": [{"role": "user", "content": content}]}
+    answer = claude.messages.create(**request, max_tokens=LENGTH, extra_body={"temperature": 0})
+    assert "".join(block.text for block in answer.content if block.type == "text") == expected
+    assert claude.messages.count_tokens(**request).input_tokens == PROMPT_TOKENS
+
+
+@pytest.mark.parametrize(("path", "words"), [("golden.json", "no picture"), ("missing.png", "404")])
+def test_what_an_origin_has_not_is_refused(gpt, origin, path, words):
+    with pytest.raises(openai.BadRequestError, match=words):
+        ask(gpt, picture(f"{origin}/{path}"))
 
 
 def test_openai_streams_the_same(gpt, expected):
@@ -115,8 +151,10 @@ def test_frames_are_a_video(gpt):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://example.org/cat.png", "not fetched"),
-        ("file:///etc/passwd", "not fetched"),
+        ("https://10.0.0.1/cat.png", "no public address"),
+        ("https://localhost/cat.png", "no public address"),
+        ("http://example.org/cat.png", "only https"),
+        ("file:///etc/passwd", "only https"),
         ("data:image/png;base64,AAAA", "neither PNG"),
         ("data:image/png,AAAA", ";base64,"),
     ],

@@ -36,7 +36,7 @@ impl ImageSource {
         };
         let refused = |why: String| Error::Unsupported { what: format!("a picture at {:?}", shortened(url)), why };
         let Some(data) = url.strip_prefix("data:") else {
-            return Err(refused("pictures are not fetched here; send it as a data: address".to_owned()));
+            return Err(refused("nobody fetched it; send it as a data: address".to_owned()));
         };
         let Some((_, text)) = data.split_once(";base64,") else {
             return Err(refused("a data: address must say ;base64,".to_owned()));
@@ -102,8 +102,8 @@ mod tests {
         for (url, word) in [
             ("data:image/png,hi", ";base64"),
             ("data:image/png;base64,???", "not base64"),
-            ("https://example.org/a.png", "not fetched"),
-            ("file:///etc/passwd", "not fetched"),
+            ("https://example.org/a.png", "nobody fetched"),
+            ("file:///etc/passwd", "nobody fetched"),
         ] {
             let error = bytes(url).unwrap_err();
             assert!(error.contains(word) && error.contains(&url[..9]), "{error}");

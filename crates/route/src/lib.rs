@@ -10,6 +10,7 @@
 //! * `network`: the links between regions, by which a request with many bytes waits longer; the planner computes it.
 //! * `region`, `residency`: where machines stand, and where data may be kept and computed on.
 //! * `confined`: this machine's models and what it keeps, held to the same limits where nothing is routed.
+//! * `pictures`: what requests name by its address, fetched for this machine's models.
 //! * `testing`: an upstream that misbehaves on demand.
 //!
 //! * `policy`, `config`: who may answer what, as data and as text.
@@ -28,6 +29,7 @@ mod error;
 mod fault;
 mod limits;
 mod network;
+mod pictures;
 mod policy;
 mod region;
 mod residency;
@@ -44,6 +46,7 @@ pub use error::{Error, Result};
 pub use fault::{Fault, Waiting};
 pub use limits::TimeLimits;
 pub use network::{Link, Network, Reach};
+pub use pictures::{Fetching, Pictures};
 pub use policy::{Group, LOCAL, Offer, Policy, Pool, Retry, Route, Score, Target};
 pub use region::{CARBON_G_PER_KWH_UNKNOWN, Region};
 pub use residency::{Bound, Keeps, Level, Place, Places, Residency};

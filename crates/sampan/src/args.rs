@@ -177,6 +177,10 @@ pub(crate) struct Up {
     /// Keys are asked for, which is so without it.
     #[arg(long, env = "SAMPAN_KEYS", conflicts_with = "open", hide = true)]
     pub(crate) keys: bool,
+    /// Fetch pictures from this server too, wherever it stands: `http://10.0.0.5:9000`. May be repeated. Without it
+    /// only https on public addresses is fetched.
+    #[arg(long = "picture-origin", value_name = "ORIGIN")]
+    pub(crate) picture_origins: Vec<String>,
     /// Send a span of every generation to this collector of OpenTelemetry: OTLP over HTTP, http://HOST:PORT.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp: Option<String>,

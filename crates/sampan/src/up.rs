@@ -13,7 +13,7 @@ use chat::{Embed, Generate, Manage};
 use engine::{Engine, Fleet, Machine, Options};
 use kernels::Cpu;
 use meta::Vault;
-use route::{Confined, Policy, Router};
+use route::{Confined, Fetching, Pictures, Policy, Router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -168,7 +168,8 @@ struct Answering {
 
 /// This machine's models, with upstream pools beside them if a policy names some, held to where data may be.
 async fn answering(up: &Up, fleet: &Arc<Fleet>, kept: &Kept, vault: &Vault) -> anyhow::Result<Answering> {
-    let local = Arc::clone(fleet) as Arc<dyn Generate>;
+    let pictures = Pictures::new(&up.picture_origins).map_err(anyhow::Error::msg).context("--picture-origin")?;
+    let local = Arc::new(Fetching::new(Arc::new(pictures), Arc::clone(fleet))) as Arc<dyn Generate>;
     let clock = kept.meter.ledger().clock();
     let mut policy = up.pools.as_deref().map(route_commands::read).transpose()?.unwrap_or_else(Policy::local_only);
     if policy.home.is_none() {

@@ -206,7 +206,7 @@ async fn what_cannot_be_seen_is_refused_in_words() {
     for (messages, word) in [
         (of(b""), "neither PNG"),
         (of(&fixture("tiny/qwen3_vl/image0.png")[..1000]), "picture"),
-        (vec![user(vec![Part::Image(ImageSource::Url("https://example.org/a.png".to_owned()))])], "not fetched"),
+        (vec![user(vec![Part::Image(ImageSource::Url("https://example.org/a.png".to_owned()))])], "nobody fetched"),
         (vec![user(vec![Part::Image(ImageSource::Url("data:image/png;base64,%".to_owned()))])], "not base64"),
         (file(Video::File(ImageSource::Bytes(fixture("tiny/qwen3_vl/image0.png").into()))), "frame"),
         (file(Video::Frames { frames: Vec::new(), per_second: None }), "frames is 0"),
