@@ -24,6 +24,9 @@ const COMPUTING_MAX: usize = 64;
 /// Puts, gets and queries that wait for their turn; beyond, callers are told to come again.
 const WAITING_MAX: usize = 4096;
 
+/// Readers that follow indexes; beyond, they are told to come again.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+
 /// Whether a bucket may be kept and searched on this machine for a caller; otherwise the settings that say no.
 pub type Border = Arc<dyn Fn(Option<&Caller>, &str) -> Result<(), String> + Send + Sync>;
 
@@ -36,6 +39,7 @@ pub struct Buckets {
     pub(crate) identity: Identity,
     computing: Arc<Semaphore>,
     waiting: AtomicUsize,
+    subscriptions: Arc<AtomicUsize>,
 }
 
 /// Who is let in.
@@ -121,7 +125,16 @@ impl Buckets {
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, keys: Arc<dyn KeyPairs>, access: Access, identity: Identity) -> Self {
         let computing = Arc::new(Semaphore::new(COMPUTING_MAX));
-        Self { border: None, catalogue, keys, access, identity, computing, waiting: AtomicUsize::new(0) }
+        Self {
+            border: None,
+            catalogue,
+            keys,
+            access,
+            identity,
+            computing,
+            waiting: AtomicUsize::new(0),
+            subscriptions: Arc::default(),
+        }
     }
 
     /// The same where settings of residency hold.
@@ -170,6 +183,23 @@ impl<'a> Waiting<'a> {
 }
 
 impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One of those who follow an index, until dropped.
+pub(crate) struct Subscription(Arc<AtomicUsize>);
+
+impl Subscription {
+    /// `None` if there are too many already.
+    pub(crate) fn begin(buckets: &Buckets) -> Option<Self> {
+        let one = Self(Arc::clone(&buckets.subscriptions));
+        (one.0.fetch_add(1, Ordering::SeqCst) < SUBSCRIPTIONS_MAX).then_some(one)
+    }
+}
+
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

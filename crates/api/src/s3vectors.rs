@@ -1,13 +1,14 @@
 //! Amazon S3 Vectors (botocore's model `s3vectors`, 2025-07-15): all operations at their paths.
 //!
 //! The mode `CLASSIC` is refused by name. Beyond the vendor's form, vectors may be written in base64, as
-//! text, or behind the JSON in binary (`docs/vectors.md`).
+//! text, or behind the JSON in binary, and an index can be followed (`docs/vectors.md`).
 
 mod call;
 mod control;
 mod error;
 mod from_wire;
 mod resource;
+mod subscribe;
 mod tags;
 mod texts;
 mod to_wire;
@@ -49,6 +50,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/DeleteVectors", post(vector_calls::delete))
         .route("/ListVectors", post(vector_calls::list))
         .route("/QueryVectors", post(vector_calls::query))
+        .route("/PutTimeToLive", post(control::put_time_to_live))
+        .route("/SubscribeVectors", post(subscribe::subscribe))
         .route("/tags/{*arn}", get(tags::list).post(tags::put).delete(tags::remove))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(app), named))

@@ -26,6 +26,12 @@ pub(crate) fn named(name: &str, json: &str) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
 }
 
+/// One event with a name and the id by which its reader goes on after it.
+pub(crate) fn numbered(id: &str, name: &str, json: &str) -> Bytes {
+    debug_assert!(!json.contains('\n') && !id.contains('\n'), "an event is one line");
+    Bytes::from(format!("id: {id}\nevent: {name}\ndata: {json}\n\n"))
+}
+
 /// A streaming response of these events, with `alive` where nothing happens for a while.
 pub(crate) fn response(events: impl Stream<Item = Bytes> + Send + 'static, alive: &'static [u8]) -> Response {
     streaming("text/event-stream; charset=utf-8", kept_alive(events, alive))

@@ -127,7 +127,8 @@ async fn create_index(catalogue: &Catalogue, create: &CreateIndex) -> anyhow::Re
         metric: create.metric.of_engine(),
         not_filterable: create.not_filterable.clone(),
     };
-    let settings = IndexSettings { texts: create.text_fields()?, ..IndexSettings::default() };
+    let (texts, time_to_live) = (create.text_fields()?, create.time_to_live.clone());
+    let settings = IndexSettings { texts, time_to_live, ..IndexSettings::default() };
     catalogue.create_index(&bucket, &index, shape, settings).await?;
     say(&format!("created {}", create.index));
     Ok(())

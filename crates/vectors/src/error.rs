@@ -18,6 +18,12 @@ pub enum Error {
         /// Its name.
         what: String,
     },
+    /// It was there once and was removed since.
+    #[error("{what} is not kept any more")]
+    Gone {
+        /// What.
+        what: String,
+    },
     /// There is such a bucket or index already, or it is not empty.
     #[error("{what} {why}")]
     Conflict {
@@ -81,7 +87,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid { .. } => Kind::Invalid,
-            Self::NotFound { .. } => Kind::NotFound,
+            Self::NotFound { .. } | Self::Gone { .. } => Kind::NotFound,
             Self::Conflict { .. } => Kind::Conflict,
             Self::Busy { .. } | Self::Quota { .. } => Kind::Exhausted,
             Self::Unknown | Self::Contended { .. } => Kind::Unavailable,

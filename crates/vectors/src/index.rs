@@ -14,9 +14,11 @@
 
 mod apply;
 mod build;
+mod changes;
 mod collect;
 mod commit;
 mod compact;
+mod expiry;
 mod list;
 mod read;
 mod scratch;
@@ -24,14 +26,17 @@ mod search;
 mod texts;
 mod verify;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use base::Rng;
 use bytes::Bytes;
 use store::{Name, Store};
+use tokio::sync::watch;
 
+pub use changes::{Changes, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
 pub use compact::Compaction;
+use compact::LIVING_PER_ROWS;
 pub use list::{PAGE_KEYS_MAX, Page, Position, Span};
 pub use search::{Match, Query, Want};
 pub use texts::{Scored, TextQuery};
@@ -90,6 +95,13 @@ pub struct Index {
     applier: tokio::sync::Mutex<commit::Applier>,
     waiting: Mutex<Vec<commit::Request>>,
     text_fields: Mutex<TextFields>,
+    expiry: Mutex<Option<expiry::Expiry>>,
+    /// The number of the next log entry, for those who wait for it.
+    news: watch::Sender<u64>,
+    /// When somebody who waits looked for what others wrote.
+    looked_us: AtomicU64,
+    /// Rows put, keys deleted, queries.
+    counters: [AtomicU64; 3],
 }
 
 impl Index {
@@ -146,7 +158,7 @@ impl Index {
                 state => break state?,
             }
         };
-        if state.live_rows() >= LARGE_ROWS {
+        if state.view().rows() >= LARGE_ROWS {
             kernels::give_back_memory();
         }
         Ok(Self {
@@ -158,6 +170,10 @@ impl Index {
             builds: AtomicU64::new(0),
             rotation: Arc::new(Rotation::new(state.manifest.shape.dimension as usize)),
             scratch: scratch::Pool::default(),
+            expiry: Mutex::default(),
+            news: watch::Sender::new(state.next),
+            looked_us: AtomicU64::new(0),
+            counters: Default::default(),
             state: RwLock::new(state),
             applier: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
@@ -193,9 +209,10 @@ impl Index {
     /// Counts of what this process has seen so far; it does not ask the store.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let rows = self.view().rows();
         let state = self.state();
         Stats {
-            rows: state.live_rows(),
+            rows,
             tail_rows: state.tail.rows(),
             segments: state.segments.len() as u32,
             manifest: state.manifest.number,
@@ -204,16 +221,35 @@ impl Index {
         }
     }
 
+    /// What happened to the index since this process opened it.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        let [puts, deletes, queries] = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted { puts: count(puts), deletes: count(deletes), queries: count(queries) }
+    }
+
     fn state(&self) -> RwLockReadGuard<'_, State> {
         // A panic while the lock was held would be our bug; what was there is still consistent, entry by entry.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What this process did with an index since it opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Rows that came, whoever wrote them.
+    pub puts: u64,
+    /// Keys that were deleted, whoever did.
+    pub deletes: u64,
+    /// Queries that were asked here.
+    pub queries: u64,
+}
+
 /// Counts of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Rows that are alive.
+    /// Rows that are alive and not over.
     pub rows: u64,
     /// Rows in memory, dead ones too.
     pub tail_rows: u32,

@@ -2,6 +2,7 @@
 //!
 //! * [`Index`]: put, delete, get, list, query, compact. Reads are strongly consistent, writes are durable when they
 //!   answer, and any number of processes may open one index.
+//! * [`Changes`], [`Standing`]: the log as a feed, and queries that wait for vectors to come.
 //! * [`Filter`]: the filter language of Amazon S3 Vectors.
 //! * [`Catalogue`]: which buckets and indexes there are, and those that are open.
 //! * [`Shape`], [`Row`], [`Key`], [`Metadata`]: what an index holds.
@@ -43,6 +44,7 @@ pub use catalogue::{
 };
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
+pub use index::{Changes, Counted, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
 pub use index::{Damaged, Scored, TextQuery, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};

@@ -108,14 +108,16 @@ impl State {
         self.since.push(entry);
     }
 
-    /// How many rows are alive.
-    pub(crate) fn live_rows(&self) -> u64 {
-        let in_segments: u64 = self.segments.iter().map(|live| u64::from(live.rows())).sum();
-        in_segments + self.tail.live() as u64
-    }
-
     pub(crate) fn view(&self) -> View {
         View { segments: self.segments.clone(), tail: self.tail.view() }
+    }
+}
+
+impl View {
+    /// How many rows are alive.
+    pub(crate) fn rows(&self) -> u64 {
+        let in_segments: u64 = self.segments.iter().map(|live| u64::from(live.rows())).sum();
+        in_segments + self.tail.rows_alive()
     }
 }
 

@@ -126,11 +126,6 @@ impl Tail {
         u32::try_from(self.view.chunks.len() * CHUNK_ROWS + self.view.open.len()).expect("its size is limited")
     }
 
-    /// How many rows are alive.
-    pub(crate) fn live(&self) -> usize {
-        self.by_key.len()
-    }
-
     /// What readers see from now on.
     pub(crate) fn view(&self) -> TailView {
         self.view.clone()
@@ -138,6 +133,20 @@ impl Tail {
 }
 
 impl TailView {
+    /// How many rows are alive.
+    pub(crate) fn rows_alive(&self) -> u64 {
+        (self.chunks.len() * CHUNK_ROWS + self.open.len()) as u64 - self.dead.len()
+    }
+
+    /// Takes rows for dead.
+    pub(crate) fn bury(&mut self, is_over: impl Fn(&Row) -> bool) {
+        let all = self.chunks.iter().flat_map(|chunk| &chunk.rows).chain(&self.open);
+        let over: Vec<u32> = all.zip(0_u32..).filter(|(row, _)| is_over(row)).map(|(_, place)| place).collect();
+        if !over.is_empty() {
+            Arc::make_mut(&mut self.dead).extend(over);
+        }
+    }
+
     /// The rows that are alive, oldest first.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Row>> {
         let all = self.chunks.iter().flat_map(|chunk| &chunk.rows).chain(&self.open);
@@ -209,10 +218,13 @@ mod tests {
         let before = tail.view();
         tail.remove(&row(7, 0.0).key);
         tail.remove(&row(7, 0.0).key);
-        assert_eq!((tail.rows(), tail.live(), before.live().count(), tail.view().live().count()), (900, 299, 300, 299));
+        assert_eq!((tail.rows(), before.live().count(), tail.view().live().count()), (900, 300, 299));
         assert!(tail.get(&row(7, 0.0).key).is_none());
         assert_eq!(tail.get(&row(299, 0.0).key).unwrap(), &row(299, 2.0));
         assert!(before.live().all(|row| row.vector[0] > 1.5));
+        let mut view = tail.view();
+        view.bury(|row| row.key.as_str().len() < 3);
+        assert_eq!((view.rows_alive(), tail.view().rows_alive()), (200, 299));
     }
 
     #[test]

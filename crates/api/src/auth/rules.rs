@@ -156,6 +156,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/DeleteVectors", Signed),
     ("POST", "/ListVectors", Signed),
     ("POST", "/QueryVectors", Signed),
+    ("POST", "/SubscribeVectors", Signed),
+    ("POST", "/PutTimeToLive", Signed),
     ("GET", "/tags/{*arn}", Signed),
     ("POST", "/tags/{*arn}", Signed),
     ("DELETE", "/tags/{*arn}", Signed),

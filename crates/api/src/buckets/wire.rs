@@ -7,7 +7,7 @@ use serde_json::Value;
 use vectors::{IndexEntry, Key, Metadata, MetadataLimits, Position, Row};
 
 /// The numbers of a vector. Exactly one field is there.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct WireData {
     float32: Option<Vec<Number>>,
     /// Ours: little-endian `f32`s in base64.

@@ -155,8 +155,12 @@ pub(super) async fn create_index(call: Call) -> Answer {
     }
     let shape = from_wire::shape(&wire)?;
     let encryption = from_wire::encryption(wire.encryption_configuration.clone())?;
-    let settings =
-        IndexSettings { encryption, texts: from_wire::text_fields(&wire)?, tags: from_wire::tags(wire.tags.clone())? };
+    let settings = IndexSettings {
+        encryption,
+        texts: from_wire::text_fields(&wire)?,
+        time_to_live: wire.time_to_live.clone().map(|it| it.metadata_key),
+        tags: from_wire::tags(wire.tags.clone())?,
+    };
     let bucket = call.bucket(&bucket, "CreateIndex").await?;
     let catalogue = &call.buckets.catalogue;
     let entry = catalogue.create_index(&bucket, &name, shape, settings).await.map_err(call.failed())?;
@@ -211,6 +215,18 @@ pub(super) async fn list_indexes(call: Call) -> Answer {
 pub(super) async fn update_mode(call: Call) -> Answer {
     let (_, _, wire) = of_index(&call, "UpdateIndexMode").await?;
     mode("/indexMode", wire.index_mode.as_deref())?;
+    nothing()
+}
+
+/// Ours: which metadata field says when a row ends; none, and rows stay.
+pub(super) async fn put_time_to_live(call: Call) -> Answer {
+    let (bucket, entry, wire) = of_index(&call, "PutTimeToLive").await?;
+    let field = wire.time_to_live.map(|it| it.metadata_key);
+    let set = |settings: &mut IndexSettings| {
+        settings.time_to_live.clone_from(&field);
+        Ok(())
+    };
+    call.buckets.catalogue.update_index(&bucket, &entry.name, set).await.map_err(call.failed())?;
     nothing()
 }
 

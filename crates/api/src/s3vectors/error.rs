@@ -97,6 +97,11 @@ impl Failure {
         }
     }
 
+    /// The code and the message, for those who are told in the middle of an answer.
+    pub(super) fn told(&self) -> (&'static str, String) {
+        (self.code, self.message.clone())
+    }
+
     /// A signature that does not count.
     pub(super) fn signature(refusal: &Refusal) -> Self {
         let forbidden = |code, message: String| Self::new(StatusCode::FORBIDDEN, code, message);

@@ -4,6 +4,7 @@ use vectors::{Bucket, Encryption, IndexEntry, Match, Metric, Opened};
 
 use super::resource::{bucket_arn, index_arn};
 use super::texts;
+use super::types::TimeToLive;
 use super::types::{BucketOutput, EncryptionConfiguration, FoundRow, IndexDetails, IndexOutput, MetadataConfiguration};
 use crate::buckets::Identity;
 
@@ -71,6 +72,7 @@ pub(super) fn index(
             metadata_configuration: is_configured.then_some(configuration),
             encryption_configuration: encryption(own.or(in_bucket.settings.encryption.as_ref())),
             index_mode: MODE,
+            time_to_live: entry.settings.time_to_live.clone().map(|metadata_key| TimeToLive { metadata_key }),
         }),
         ..index_summary(identity, entry)
     }

@@ -56,6 +56,14 @@ pub(super) struct CreateIndex {
     pub(super) metadata_configuration: Option<MetadataConfiguration>,
     pub(super) encryption_configuration: Option<EncryptionConfiguration>,
     pub(super) tags: Option<BTreeMap<String, String>>,
+    pub(super) time_to_live: Option<TimeToLive>,
+}
+
+/// Ours: rows end at the second that this field of theirs holds.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TimeToLive {
+    pub(super) metadata_key: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -101,6 +109,7 @@ pub(super) struct IndexRequest {
     pub(super) index_mode: Option<String>,
     pub(super) add: Option<MetadataChange>,
     pub(super) delete: Option<MetadataChange>,
+    pub(super) time_to_live: Option<TimeToLive>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,6 +165,23 @@ pub(super) struct QueryVectors {
     pub(super) next_token: Option<String>,
 }
 
+/// Ours.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct SubscribeVectors {
+    pub(super) vector_bucket_name: Option<String>,
+    pub(super) index_name: Option<String>,
+    pub(super) index_arn: Option<String>,
+    pub(super) filter: Option<Value>,
+    pub(super) query_vector: Option<WireData>,
+    pub(super) max_distance: Option<f32>,
+    pub(super) cursor: Option<String>,
+    pub(super) counters: Option<bool>,
+    pub(super) return_metadata: Option<bool>,
+    pub(super) return_data: Option<bool>,
+    pub(super) data_format: DataFormat,
+}
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Tags {
@@ -196,6 +222,8 @@ pub(super) struct IndexDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) encryption_configuration: Option<EncryptionConfiguration>,
     pub(super) index_mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) time_to_live: Option<TimeToLive>,
 }
 
 #[derive(Debug, Serialize)]

@@ -26,7 +26,7 @@ impl KeyPairs for Nobody {
     }
 }
 
-fn app(access: Access) -> App {
+pub(crate) fn app(access: Access) -> App {
     let clock = Arc::new(ManualClock::starting_at(1_700_000_000_000));
     let store = Arc::new(Memory::new());
     let catalogue = Arc::new(Catalogue::new(store, Arc::clone(&clock) as _, Config::default(), 8, 1));
@@ -34,24 +34,24 @@ fn app(access: Access) -> App {
     App::new(Arc::new(Scripted::new("m", Vec::new())), clock, 1).with_buckets(buckets)
 }
 
-async fn send(router: &Router, request: Request<Body>) -> (u16, Vec<u8>) {
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> (u16, Vec<u8>) {
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
 }
 
-async fn post(router: &Router, path: &str, body: impl Into<Body>) -> (u16, Vec<u8>) {
+pub(crate) async fn post(router: &Router, path: &str, body: impl Into<Body>) -> (u16, Vec<u8>) {
     send(router, Request::post(path).body(body.into()).unwrap()).await
 }
 
-async fn ask(router: &Router, path: &str, body: &Value) -> Value {
+pub(crate) async fn ask(router: &Router, path: &str, body: &Value) -> Value {
     let (status, answer) = post(router, path, body.to_string()).await;
     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
     serde_json::from_slice(&answer).unwrap()
 }
 
 /// A router with the bucket `films` and its index `plots`.
-async fn filled(app: App) -> Router {
+pub(crate) async fn filled(app: App) -> Router {
     let router = router(Arc::new(app));
     ask(&router, "/CreateVectorBucket", &json!({"vectorBucketName": "films"})).await;
     let index = json!({

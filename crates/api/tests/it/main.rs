@@ -9,6 +9,7 @@ mod console;
 mod dashscope;
 mod elsewhere;
 mod embed;
+mod follow;
 mod hostile;
 mod leaving;
 mod limits;

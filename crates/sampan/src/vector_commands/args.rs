@@ -117,6 +117,9 @@ pub(crate) struct CreateIndex {
     /// Metadata fields that are searched by words, separated by commas: body, or body:en with the code of a language.
     #[arg(long, value_delimiter = ',', value_name = "FIELD[:LANGUAGE]")]
     pub(crate) text: Vec<String>,
+    /// The metadata field that holds the second, since 1970, at which a vector is gone.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) time_to_live: Option<String>,
 }
 
 impl CreateIndex {

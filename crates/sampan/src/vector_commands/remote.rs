@@ -194,6 +194,9 @@ fn create_index(remote: &Remote, create: &CreateIndex) -> anyhow::Result<()> {
         None => json!({"metadataKey": field.field}),
     };
     let texts: Vec<Value> = create.text_fields()?.into_iter().map(text).collect();
+    if let Some(field) = &create.time_to_live {
+        ask["timeToLive"] = json!({"metadataKey": field});
+    }
     ask["metadataConfiguration"] =
         json!({"nonFilterableMetadataKeys": create.not_filterable, "textSearchConfigurations": texts});
     remote.ask("/CreateIndex", &ask)?;

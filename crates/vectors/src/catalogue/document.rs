@@ -80,8 +80,25 @@ pub struct IndexSettings {
     pub encryption: Option<Encryption>,
     /// Fields that are searched by words.
     pub texts: Vec<TextField>,
+    /// The metadata field that holds the second, since 1970, at which a row ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_live: Option<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+}
+
+impl IndexSettings {
+    /// Whether an index of this shape can have them.
+    pub(super) fn check(&self, shape: &Shape) -> Result<()> {
+        TextField::check(&self.texts)?;
+        let Some(field) = &self.time_to_live else { return Ok(()) };
+        let why = match field.len() {
+            1..=63 if shape.not_filterable.contains(field) => format!("{field:?} is not filterable"),
+            1..=63 => return Ok(()),
+            bytes => format!("the name of the field has {bytes} bytes, 1 to 63 allowed"),
+        };
+        Err(Error::Invalid { field: "time to live", why })
+    }
 }
 
 /// A document of a chain.

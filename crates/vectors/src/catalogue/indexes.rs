@@ -10,7 +10,6 @@ use super::names::IndexName;
 use super::pool::Opened;
 use super::{Catalogue, INDEXES_MAX, Listing, RACES_MAX, Select, chain, contended, place};
 use crate::index::Index;
-use crate::text::TextField;
 use crate::types::Shape;
 use crate::{Error, Result};
 
@@ -45,7 +44,7 @@ impl Catalogue {
         settings: IndexSettings,
     ) -> Result<Arc<IndexEntry>> {
         shape.check()?;
-        TextField::check(&settings.texts)?;
+        settings.check(&shape)?;
         let chain = chain_of(bucket, name)?;
         if alive(self.read(&chain).await?.document.as_ref()).is_some() {
             return Err(Error::Conflict { what: format!("index {name}"), why: "exists already" });
@@ -118,7 +117,7 @@ impl Catalogue {
             let index = alive(seen.document.as_ref()).ok_or_else(|| not_found(name))?;
             let mut changed = IndexEntry::clone(index);
             change(&mut changed.settings)?;
-            TextField::check(&changed.settings.texts)?;
+            changed.settings.check(&changed.shape)?;
             let changed = Arc::new(changed);
             if changed.settings == index.settings {
                 return Ok(());
@@ -181,6 +180,7 @@ impl Catalogue {
         let opened = self.pool.open(&index.folder, &mut rng).await?;
         let opened = opened.ok_or_else(|| not_found(&index.name))?;
         opened.set_text_fields(&index.settings.texts);
+        opened.set_time_to_live(index.settings.time_to_live.as_deref(), &self.clock);
         Ok(opened)
     }
 

@@ -137,8 +137,7 @@ impl Pool {
                 std::mem::replace(&mut *place.log_seen.lock().unwrap_or_else(PoisonError::into_inner), stats.log_next);
             let not_deleted = place.deleted.read().await;
             if !*not_deleted
-                && seen == stats.log_next
-                && stats.tail_rows >= RESTING_ROWS_MIN
+                && ((seen == stats.log_next && stats.tail_rows >= RESTING_ROWS_MIN) || index.wants_sweeping())
                 && let Err(error) = index.compact().await
             {
                 failed(&folder, &error);

@@ -1,6 +1,7 @@
 //! Following the log and the manifests.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use futures::future::try_join_all;
@@ -203,7 +204,11 @@ impl Index {
         let keys: Vec<&Key> = logged.ops.iter().map(crate::types::Op::key).collect();
         let places = locate(&segments, &keys).await?;
         drop(segments);
+        let puts = logged.ops.iter().filter(|op| matches!(op, crate::types::Op::Put(_))).count() as u64;
+        self.counters[0].fetch_add(puts, Ordering::Relaxed);
+        self.counters[1].fetch_add(logged.ops.len() as u64 - puts, Ordering::Relaxed);
         self.state.write().unwrap_or_else(PoisonError::into_inner).apply(logged, &places);
+        self.tell_followers();
         Ok(())
     }
 
@@ -242,6 +247,7 @@ impl Index {
             state.apply(logged, &places);
         }
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.tell_followers();
         Ok(true)
     }
 }

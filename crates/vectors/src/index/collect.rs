@@ -1,15 +1,17 @@
 //! Removing what nobody needs any more.
 //!
 //! What may go follows from numbers alone, never from time: manifests before the last two that were whole; log entries
-//! that the older of the two holds; segments that were meant for a manifest whose number is taken and that neither of
-//! the two names. Should the newest decay, the one before it and the log still say everything. A reader that still uses
-//! such a segment finds it gone, takes the newest manifest, and begins again.
+//! that the older of the two holds, but the newest of them, which followers may ask for; segments that were meant for a
+//! manifest whose number is taken and that neither of the two names. Should the newest decay, the one before it and the
+//! log still say everything. A reader that still uses such a segment finds it gone, takes the newest manifest, and
+//! begins again.
 
 use std::collections::HashSet;
 
 use store::{Entry, Name};
 
 use super::Index;
+use super::changes::{LOG_KEPT_BYTES, LOG_KEPT_ENTRIES};
 use crate::Result;
 use crate::error::tried;
 use crate::manifest::Manifest;
@@ -23,8 +25,7 @@ impl Index {
         // Manifests first: one that stands may be relied on, so the log that follows it must stand too.
         let is_old = |number: u64| number < newest.number && number != before.number;
         self.remove("manifest", |name| number(name.last_part()).is_some_and(is_old)).await?;
-        // In the order of numbers: whoever follows the log then meets its end, and not a gap.
-        self.remove("log", |name| number(name.last_part()).is_some_and(|number| number < before.log_next)).await?;
+        self.shorten_log(before.log_next).await?;
         let needed: HashSet<&str> =
             before.segments.iter().chain(&newest.segments).map(|segment| segment.id.as_str()).collect();
         let is_rubbish = |name: &Name| {
@@ -36,21 +37,44 @@ impl Index {
         self.remove("segments", is_rubbish).await
     }
 
-    async fn remove(&self, folder: &str, is_rubbish: impl Fn(&Name) -> bool) -> Result<()> {
+    /// Removes entries before `next`, but for the newest, which followers may still ask for.
+    async fn shorten_log(&self, next: u64) -> Result<()> {
+        let old = |name: &Name| number(name.last_part()).is_some_and(|number| number < next);
+        let mut entries = self.all("log").await?;
+        entries.retain(|entry| old(&entry.name));
+        let mut bytes = 0;
+        let kept = entries.iter().rev().take(LOG_KEPT_ENTRIES).take_while(|entry| {
+            bytes += entry.size_bytes;
+            bytes <= LOG_KEPT_BYTES
+        });
+        let removed = entries.len() - kept.count();
+        // In the order of numbers: whoever follows the log then meets its end, and not a gap.
+        for entry in &entries[..removed] {
+            self.store.delete(&entry.name).await.map_err(tried("remove an object"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn all(&self, folder: &str) -> Result<Vec<Entry>> {
         let folder = self.folder.join(folder).map_err(tried("name a folder"))?;
-        let mut last: Option<Name> = None;
+        let mut all: Vec<Entry> = Vec::new();
         // Ends: each page begins after the last.
         loop {
-            let page: Vec<Entry> =
-                self.store.list_after(&folder, last.as_ref(), PAGE).await.map_err(tried("list an index"))?;
-            for entry in page.iter().filter(|entry| is_rubbish(&entry.name)) {
-                self.store.delete(&entry.name).await.map_err(tried("remove an object"))?;
-            }
-            match page.last() {
-                Some(entry) if page.len() == PAGE => last = Some(entry.name.clone()),
-                Some(_) | None => return Ok(()),
+            let after = all.last().map(|entry| entry.name.clone());
+            let page = self.store.list_after(&folder, after.as_ref(), PAGE).await.map_err(tried("list an index"))?;
+            let is_last = page.len() < PAGE;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
             }
         }
+    }
+
+    async fn remove(&self, folder: &str, is_rubbish: impl Fn(&Name) -> bool) -> Result<()> {
+        for entry in self.all(folder).await?.iter().filter(|entry| is_rubbish(&entry.name)) {
+            self.store.delete(&entry.name).await.map_err(tried("remove an object"))?;
+        }
+        Ok(())
     }
 }
 

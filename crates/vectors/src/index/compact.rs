@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// As many segments of one size are merged into one.
 const FAN_IN: usize = 4;
 /// A segment with fewer living rows than this fraction (1/2) of its rows is rewritten.
-const LIVING_PER_ROWS: u32 = 2;
+pub(super) const LIVING_PER_ROWS: u32 = 2;
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +144,11 @@ impl Index {
     async fn snapshot(&self) -> Result<Snapshot> {
         let mut applier = self.applier.lock().await;
         self.catch_up(&mut applier).await?;
+        let view = self.view();
+        // Nobody changes the state as long as the applier is held.
         let state = self.state();
         Ok(Snapshot {
-            view: state.view(),
+            view,
             manifest: Arc::clone(&state.manifest),
             seen: state.seen,
             next: state.next,

@@ -77,7 +77,7 @@ impl Index {
             return Err(Error::Invalid { field: "limit", why });
         }
         self.refresh().await?;
-        let view = self.state().view();
+        let view = self.view();
         let mut found = positions(&view, hashes, after, limit).await?;
         found.sort_unstable();
         let next = if found.len() > limit { found.get(limit - 1).cloned() } else { None };

@@ -24,7 +24,7 @@ impl Index {
             self.refresh().await?;
             match self.get_once(keys).await {
                 Err(Error::Store { source, .. }) if source.is_not_found() && tries < TRIES_MAX => tries += 1,
-                answer => return answer,
+                answer => return answer.map(|rows| self.living(rows)),
             }
         }
     }

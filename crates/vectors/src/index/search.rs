@@ -9,6 +9,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::atomic;
 
 use futures::join;
 
@@ -131,6 +132,7 @@ impl Index {
             let why = format!("{}, 1 to {NEIGHBOURS_MAX} allowed", query.neighbours);
             return Err(Error::Invalid { field: "neighbours", why });
         }
+        self.counters[2].fetch_add(1, atomic::Ordering::Relaxed);
         let prepared = prepare(&query.vector, self.shape.metric);
         if let Some(found) = self.search_while_asking(query, &prepared).await? {
             return Ok(found);
@@ -139,7 +141,7 @@ impl Index {
         // Ends: each round counts a try.
         loop {
             self.refresh().await?;
-            let view = self.state().view();
+            let view = self.view();
             match self.search(&view, query, &prepared).await {
                 Err(Error::Store { source, .. }) if source.is_not_found() && tries < TRIES_MAX => tries += 1,
                 answer => return answer,
@@ -156,6 +158,7 @@ impl Index {
             let state = self.state();
             (state.view(), state.known())
         };
+        let view = self.without_expired(view);
         let (log_ended, candidates) = join!(self.log_ended(known), self.candidates(&view, query, prepared));
         if !log_ended? {
             return Ok(None);

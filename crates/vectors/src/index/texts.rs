@@ -1,6 +1,7 @@
 //! Search by words, alone or together with a vector.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::Index;
@@ -120,12 +121,13 @@ impl Index {
         if let Some(vector) = &query.vector {
             self.shape.check_vector(vector)?;
         }
+        self.counters[2].fetch_add(1, Ordering::Relaxed);
         let questions: Vec<Question> = query.texts.iter().map(|(field, text)| Question::new(field, text)).collect();
         let mut tries = 0;
         // Ends: each round counts a try.
         loop {
             self.refresh().await?;
-            let view = self.state().view();
+            let view = self.view();
             match self.search_texts(&view, query, &questions).await {
                 Err(Error::Store { source, .. }) if source.is_not_found() && tries < TRIES_MAX => tries += 1,
                 answer => return answer,

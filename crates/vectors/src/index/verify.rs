@@ -66,7 +66,7 @@ pub async fn verify(store: &Arc<dyn Store>, folder: &Name) -> Result<Verified> {
         }
     }
     let Some(manifest) = newest_whole(store.as_ref(), folder, &numbers).await? else { return Ok(found) };
-    verify_log(store.as_ref(), folder, manifest.shape.dimension, &mut found).await?;
+    verify_log(store.as_ref(), folder, &manifest, &mut found).await?;
     let rotation = Rotation::new(manifest.shape.dimension as usize);
     for entry in &manifest.segments {
         found.checked += 1;
@@ -84,7 +84,7 @@ pub async fn verify(store: &Arc<dyn Store>, folder: &Name) -> Result<Verified> {
     Ok(found)
 }
 
-async fn verify_log(store: &dyn Store, folder: &Name, dimension: u32, found: &mut Verified) -> Result<()> {
+async fn verify_log(store: &dyn Store, folder: &Name, manifest: &Manifest, found: &mut Verified) -> Result<()> {
     let all = folder.join("log").map_err(tried("name the log"))?;
     let (mut last, mut before): (Option<Name>, Option<(u64, u32)>) = (None, None);
     // Ends: each page begins after the last.
@@ -99,9 +99,11 @@ async fn verify_log(store: &dyn Store, folder: &Name, dimension: u32, found: &mu
             };
             found.checked += 1;
             let follows = before.filter(|&(other, _)| other + 1 == number).map(|(_, checksum)| checksum);
-            before = Some(match log::read(&bytes, number, dimension) {
+            before = Some(match log::read(&bytes, number, manifest.shape.dimension) {
                 Read::Whole { entry: logged, checksum } => {
-                    if follows.is_some_and(|follows| follows != logged.previous) {
+                    // Before what the manifest holds, a slot that was cleared may hold what never counted.
+                    let counts = number > manifest.log_next;
+                    if counts && follows.is_some_and(|follows| follows != logged.previous) {
                         found.add(&entry.name, "the entry before it is not the one that it names");
                     }
                     (number, checksum)

@@ -202,6 +202,17 @@ impl FilterIndex {
         fit
     }
 
+    /// The rows that have a number of at most `bound` in a field, if there are any.
+    pub(crate) fn rows_up_to(&self, field: &str, bound: f64) -> Option<Bits> {
+        let field = self.fields.get(field)?;
+        if *field.numbers.keys.first()? > sortable(bound) {
+            return None;
+        }
+        let mut fit = Bits::none(self.rows);
+        field.add_ordered(Order::AtMost, bound, &mut fit);
+        Some(fit)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u32(u32::try_from(self.fields.len()).expect("rows have a limited number of fields"));

@@ -5,7 +5,7 @@ use serde_json::json;
 use store::sim::Tasks;
 use store::{Memory, Name, Store};
 use vectors::{Compaction, Config, Error, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape};
-use vectors::{Span, Want, verify};
+use vectors::{Language, Span, TextField, TextQuery, Want, verify};
 
 const DIMENSION: u32 = 32;
 
@@ -120,12 +120,19 @@ async fn flip() {
     let mut rng = Rng::seeded(3);
     let index = Index::open(&memory, &folder, Config::default(), &mut rng).await.unwrap();
     let rows: Vec<Row> = (0..40).map(|number| row(number, &mut rng)).collect();
+    let field = TextField { field: "parity".to_owned(), language: Language::Standard };
+    index.set_text_fields(std::slice::from_ref(&field));
     index.put(rows[..30].to_vec()).await.unwrap();
     index.compact().await.unwrap();
     index.put(rows[30..].to_vec()).await.unwrap();
     let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
     let query = Query { vector: rows[0].vector.to_vec(), neighbours: 40, filter: None, want: Want::default() };
-    for entry in memory.list_after(&folder, None, 1_000).await.unwrap() {
+    let words = TextQuery { vector: None, texts: vec![(field, "even".to_owned())], neighbours: 40, filter: None };
+    let all = memory.list_after(&folder, None, 1_000).await.unwrap();
+    for kind in ["log/", "manifest/", "/head", "/filter-", "/rows-", "-root", "-words-", "-lists-"] {
+        assert!(all.iter().any(|entry| entry.name.as_str().contains(kind)), "{kind}");
+    }
+    for entry in all {
         let good = memory.get(&entry.name, 1 << 30).await.unwrap();
         for _ in 0..20 {
             let mut bad = good.to_vec();
@@ -133,15 +140,18 @@ async fn flip() {
             memory.put(&entry.name, bad.into()).await.unwrap();
             let outcome = async {
                 let index = Index::open(&memory, &folder, Config::default(), &mut Rng::seeded(1)).await?;
-                Ok::<_, Error>((index.get(&keys).await?, index.query(&query).await?))
+                let by_words = index.query_texts(&words).await?.len();
+                Ok::<_, Error>((index.get(&keys).await?, index.query(&query).await?, by_words))
             };
             match outcome.await {
                 Err(Error::Corrupt { object, .. }) => assert_eq!(object, entry.name.as_str()),
                 Err(error) => panic!("{}: {error}", entry.name),
                 // Manifests and log entries are there twice over, in the end.
-                Ok((got, found)) => {
-                    assert!(!entry.name.as_str().contains("segments"), "{}", entry.name);
-                    assert!(got.iter().map(|row| row.as_ref()).eq(&rows) && found.len() == 40);
+                Ok((got, found, by_words)) => {
+                    // Another word's list is not read.
+                    let name = entry.name.as_str();
+                    assert!(!name.contains("segments") || name.contains("-lists-"), "{name}");
+                    assert!(got.iter().map(|row| row.as_ref()).eq(&rows) && (found.len(), by_words) == (40, 20));
                 }
             }
             let verified = verify(&memory, &folder).await.unwrap();

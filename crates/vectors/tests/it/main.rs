@@ -1,7 +1,11 @@
 //! The crate through its public interface.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod engine;
+#[cfg(test)]
+mod expiry;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

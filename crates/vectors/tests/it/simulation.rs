@@ -7,20 +7,39 @@
 //! Torn writes are drawn too, although the store promises that there are none: log entries, manifests and segments that
 //! are cut short with the answer "not available" must cost nobody anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use base::Rng;
+use base::{Clock, ManualClock, Rng};
+use serde_json::json;
 use store::sim::{FaultStore, Faults, Tasks, pause};
 use store::{Memory, Name, Store};
-use vectors::{Config, Error, Index, Key, Metadata, Metric, Query, Row, Shape, Want};
+use vectors::{Config, Error, Index, Key, Metadata, MetadataLimits, Metric, Op, Query, Row, Shape, Want};
 
 type Trace = Arc<Mutex<Vec<String>>>;
 
 /// What a key may hold: `None` is "not there".
 type Allowed = Vec<Option<u32>>;
 
+/// The time, and when which values of which keys are over.
+#[derive(Default)]
+struct Times {
+    clock: Arc<ManualClock>,
+    over_ms: Mutex<HashMap<(Key, u32), u64>>,
+}
+
+impl Times {
+    fn is_over(&self, key: &Key, value: u32, now_ms: u64) -> bool {
+        self.over_ms.lock().unwrap().get(&(key.clone(), value)).is_some_and(|&over_ms| over_ms <= now_ms)
+    }
+
+    fn set(&self, index: &Index) {
+        index.set_time_to_live(Some("until"), &(Arc::clone(&self.clock) as Arc<dyn Clock>));
+    }
+}
+
 struct Actor {
+    times: Arc<Times>,
     name: u64,
     store: Arc<dyn Store>,
     folder: Name,
@@ -30,9 +49,11 @@ struct Actor {
     trace: Trace,
 }
 
-fn row(key: &Key, value: u32) -> Row {
+fn row(key: &Key, value: u32, over_ms: Option<u64>) -> Row {
     let vector = [value as f32, 1.0, 0.0, 0.0].into();
-    Row { key: key.clone(), vector, metadata: Metadata::default() }
+    let json = over_ms.map_or_else(|| json!({}), |over_ms| json!({"until": over_ms as f64 / 1e3}));
+    let metadata = Metadata::from_json(&json, &[], MetadataLimits::default()).unwrap();
+    Row { key: key.clone(), vector, metadata }
 }
 
 async fn open(store: &Arc<dyn Store>, folder: &Name, rng: &mut Rng) -> Index {
@@ -60,8 +81,12 @@ impl Actor {
                 0..4 => self.write(&shared).await,
                 4..8 => self.read(&shared).await,
                 8 => self.search(&shared).await,
-                _ => shared = Arc::new(open(&self.store, &self.folder, &mut self.rng).await),
+                _ => {
+                    shared = Arc::new(open(&self.store, &self.folder, &mut self.rng).await);
+                    self.times.set(&shared);
+                }
             }
+            self.times.clock.advance_ms(self.rng.below(50));
         }
         self.read(&shared).await;
     }
@@ -72,7 +97,13 @@ impl Actor {
         self.next_value += 1;
         let value = if self.rng.below(3) == 0 { None } else { Some(self.next_value) };
         let outcome = match value {
-            Some(value) => index.put(vec![row(&key, value)]).await,
+            Some(value) => {
+                let over_ms = (self.rng.below(3) == 0).then(|| self.times.clock.now_ms() + self.rng.below(500));
+                if let Some(over_ms) = over_ms {
+                    self.times.over_ms.lock().unwrap().insert((key.clone(), value), over_ms);
+                }
+                index.put(vec![row(&key, value, over_ms)]).await
+            }
             None => index.delete(vec![key]).await,
         };
         self.note(&format!("write {number} {value:?} {}", outcome.is_ok()));
@@ -86,8 +117,16 @@ impl Actor {
         }
     }
 
-    fn audit(&mut self, number: u64, seen: Option<u32>) {
+    /// `since_ms` is when the read began.
+    fn audit(&mut self, number: u64, seen: Option<u32>, since_ms: u64) {
         self.note(&format!("read {number} {seen:?}"));
+        let (key, now_ms) = (self.key(number), self.times.clock.now_ms());
+        let times = Arc::clone(&self.times);
+        assert!(!seen.is_some_and(|value| times.is_over(&key, value, since_ms)), "key {number}: {seen:?} is over");
+        let may_be_over = |value: &u32| times.is_over(&key, *value, now_ms);
+        if seen.is_none() && self.allowed.get(&number).is_some_and(|all| all.iter().flatten().any(may_be_over)) {
+            return;
+        }
         let allowed = self.allowed.entry(number).or_insert_with(|| vec![None]);
         assert!(allowed.contains(&seen), "actor {}: key {number} holds {seen:?}, may hold {allowed:?}", self.name);
         // Later unknown writes may still take effect; what was written before the value seen may not come back.
@@ -98,8 +137,9 @@ impl Actor {
 
     async fn read(&mut self, index: &Index) {
         let number = self.rng.below(3);
+        let since_ms = self.times.clock.now_ms();
         match index.get(&[self.key(number)]).await {
-            Ok(rows) => self.audit(number, rows.first().map(|row| row.vector[0] as u32)),
+            Ok(rows) => self.audit(number, rows.first().map(|row| row.vector[0] as u32), since_ms),
             Err(error) => assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
         }
     }
@@ -107,12 +147,13 @@ impl Actor {
     async fn search(&mut self, index: &Index) {
         let want = Want { vector: true, metadata: false };
         let query = Query { vector: vec![0.0; 4], neighbours: 100, filter: None, want };
+        let since_ms = self.times.clock.now_ms();
         match index.query(&query).await {
             Ok(found) => {
                 for number in 0..3 {
                     let key = self.key(number);
                     let seen = found.iter().find(|found| found.key == key);
-                    self.audit(number, seen.map(|found| found.vector.as_ref().unwrap()[0] as u32));
+                    self.audit(number, seen.map(|found| found.vector.as_ref().unwrap()[0] as u32), since_ms);
                 }
             }
             Err(error) => assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
@@ -120,8 +161,9 @@ impl Actor {
     }
 }
 
-async fn compactor(store: Arc<dyn Store>, folder: Name, mut rng: Rng, trace: Trace) {
+async fn compactor(store: Arc<dyn Store>, folder: Name, mut rng: Rng, trace: Trace, times: Arc<Times>) {
     let index = open(&store, &folder, &mut rng).await;
+    times.set(&index);
     for _ in 0..4 {
         pause(rng.below(60)).await;
         let outcome = index.compact().await;
@@ -130,6 +172,66 @@ async fn compactor(store: Arc<dyn Store>, folder: Name, mut rng: Rng, trace: Tra
             assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}");
         }
     }
+}
+
+/// Entries of the log as a follower saw them: their numbers, and what they made of which keys.
+type Followed = Vec<(u64, Vec<(Key, Option<u32>)>)>;
+
+/// Follows an index from its first entry to where it ends now.
+async fn follow(index: &Index, followed: &mut Followed) {
+    let mut number = followed.last().map_or(1, |(number, _)| number + 1);
+    // Ends: each round goes one entry on, or fails, or finds none.
+    loop {
+        match index.changes(number).await {
+            Ok(Some(changes)) => {
+                let value = |op: &Op| match op {
+                    Op::Put(row) => Some(row.vector[0] as u32),
+                    Op::Delete(_) => None,
+                };
+                followed.push((number, changes.ops().iter().map(|op| (op.key().clone(), value(op))).collect()));
+                number += 1;
+            }
+            Ok(None) => return,
+            Err(error) => return assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}"),
+        }
+    }
+}
+
+async fn follower(store: Arc<dyn Store>, folder: Name, mut rng: Rng, seen: Arc<Mutex<Followed>>) {
+    let mut index = open(&store, &folder, &mut rng).await;
+    let mut followed = Followed::new();
+    for _ in 0..12 {
+        pause(rng.below(30)).await;
+        if rng.below(4) == 0 {
+            index = open(&store, &folder, &mut rng).await;
+        }
+        // What it does not learn now it learns the next time.
+        let _ = index.refresh().await;
+        follow(&index, &mut followed).await;
+    }
+    *seen.lock().unwrap() = followed;
+}
+
+/// In the end, the log tells the same as the index, and as it told the one who followed it.
+async fn audit_log(store: Arc<dyn Store>, folder: Name, seen: Followed, times: Arc<Times>) {
+    let index = open(&store, &folder, &mut Rng::seeded(1)).await;
+    times.set(&index);
+    index.refresh().await.unwrap();
+    let mut all = Followed::new();
+    follow(&index, &mut all).await;
+    assert_eq!(all.len() as u64 + 1, index.log_next(), "the log has no gap");
+    assert_eq!(seen, all[..seen.len()], "a follower saw what counts");
+    let mut told = BTreeMap::new();
+    for (key, value) in all.into_iter().flat_map(|(_, ops)| ops) {
+        told.insert(key, value);
+    }
+    let keys: Vec<Key> = told.keys().cloned().collect();
+    let held: BTreeMap<Key, u32> =
+        index.get(&keys).await.unwrap().iter().map(|row| (row.key.clone(), row.vector[0] as u32)).collect();
+    let now_ms = times.clock.now_ms();
+    told.retain(|key, value| value.is_some_and(|value| !times.is_over(key, value, now_ms)));
+    assert_eq!(told.into_iter().map(|(key, value)| (key, value.unwrap())).collect::<BTreeMap<_, _>>(), held);
+    assert_eq!(index.stats().rows, held.len() as u64);
 }
 
 /// One run: three actors in two processes, two compactors, one of which dies, and another actor's process dies.
@@ -144,10 +246,12 @@ fn simulate(seed: u64) -> Vec<String> {
     let faults = Faults { delay_polls_max: 4, refused: 20, lost_reply: 20, torn: 20 };
     let faulty: Arc<dyn Store> = Arc::new(FaultStore::new(Arc::clone(&memory), faults, rng.next_u64()));
     let trace = Trace::default();
+    let times = Arc::new(Times::default());
     let first = {
         let (store, folder, seed) = (Arc::clone(&faulty), folder.clone(), rng.next_u64());
         tasks.finish(async move { Arc::new(open(&store, &folder, &mut Rng::seeded(seed)).await) }, 100_000)
     };
+    times.set(&first);
     let mut mortal = Vec::new();
     for name in 0..4 {
         let actor = Actor {
@@ -157,6 +261,7 @@ fn simulate(seed: u64) -> Vec<String> {
             rng: Rng::seeded(rng.next_u64()),
             allowed: BTreeMap::new(),
             next_value: 0,
+            times: Arc::clone(&times),
             trace: Arc::clone(&trace),
         };
         let id = tasks.spawn(actor.run(Arc::clone(&first)));
@@ -166,14 +271,24 @@ fn simulate(seed: u64) -> Vec<String> {
     }
     for _ in 0..2 {
         let rng = Rng::seeded(rng.next_u64());
-        mortal.push(tasks.spawn(compactor(Arc::clone(&faulty), folder.clone(), rng, Arc::clone(&trace))));
+        mortal.push(tasks.spawn(compactor(
+            Arc::clone(&faulty),
+            folder.clone(),
+            rng,
+            Arc::clone(&trace),
+            Arc::clone(&times),
+        )));
     }
+    let seen = Arc::new(Mutex::new(Followed::new()));
+    tasks.spawn(follower(Arc::clone(&faulty), folder.clone(), Rng::seeded(rng.next_u64()), Arc::clone(&seen)));
     for step in 0..200_000_u64 {
         if step == 400 {
             tasks.kill(mortal[0]);
             tasks.kill(mortal[1]);
         }
         if !tasks.step() {
+            let seen = seen.lock().unwrap().clone();
+            tasks.finish(audit_log(Arc::clone(&memory), folder, seen, Arc::clone(&times)), 100_000);
             let trace = trace.lock().unwrap().clone();
             return trace;
         }
