@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use base::Clock;
 use futures::FutureExt as _;
-use meta::{Batch, Connection, Database, Flavour, Row as _, Value};
+use meta::{Batch, Connection, Database, Flavour, Row as _, Turn, Value};
 
 use crate::account::Account;
 use crate::books::{Books, Change, Charge, Operation, Reserve, State};
 use crate::budget::{Budget, Scope};
-use crate::rows::{self, Kept, Reading, Writing};
+use crate::rows::{self, Kept, Reading, writing};
 use crate::usage::{self, Ended, Spent, Subject};
 use crate::{Error, Result};
 
@@ -121,15 +121,15 @@ impl Ledger {
         let (now_ms, options, owner) = (self.clock.now_ms(), self.options, Arc::clone(&self.owner));
         match self.database.flavour() {
             Flavour::Sqlite => {
-                let work = self.database.write_soon(move |connection| {
-                    async move { reserve(connection, wanted, options, owner, now_ms).await }.boxed()
+                let work = self.database.write_in_one_turn(move |turn| {
+                    async move { reserve(turn, wanted, options, owner, now_ms).await }.boxed()
                 });
                 work.await
             }
             // A server answers when it lies on its disk, which it shares among commits by itself.
             Flavour::Postgres => {
                 let work = self.database.write(move |connection| {
-                    async move { reserve(connection, wanted, options, owner, now_ms).await }.boxed()
+                    async move { reserve(&mut Turn::within(connection), wanted, options, owner, now_ms).await }.boxed()
                 });
                 work.await
             }
@@ -174,9 +174,8 @@ impl Ledger {
     /// If the reservation does not exist or was released.
     pub async fn settle(&self, id: &str, ended: Ended) -> Result<Charge> {
         let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
-        let written = self
-            .database
-            .write_soon(move |connection| async move { settle(connection, &id, ended, now_ms).await }.boxed());
+        let written =
+            self.database.write_in_one_turn(move |turn| async move { settle(turn, &id, ended, now_ms).await }.boxed());
         written.await
     }
 
@@ -186,11 +185,11 @@ impl Ledger {
     /// If the reservation does not exist or was settled.
     pub async fn release(&self, id: &str) -> Result<()> {
         let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
-        let written = self.database.write_soon(move |connection| {
+        let written = self.database.write_in_one_turn(move |turn| {
             async move {
                 let operation = Operation::Release { reservation: id.clone() };
                 let transaction = by_itself(format!("release:{id}"), operation);
-                book_with(connection, &transaction, now_ms, |batch, change, _| {
+                book_with(turn, &transaction, now_ms, |batch, change, _| {
                     close(batch, &id, change);
                     Ok(())
                 })
@@ -274,20 +273,20 @@ struct Begun {
 
 /// Books one transaction; a name that was used changes nothing.
 pub(crate) async fn book(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Booked> {
-    book_with(connection, transaction, now_ms, |_, _, _| Ok(())).await
+    book_with(&mut Turn::within(connection), transaction, now_ms, |_, _, _| Ok(())).await
 }
 
-/// As [`book`], and writes in the same go what `add` adds; not if the name was used.
+/// As [`book`], and writes in the same go what `add` adds; not if the name was used. It ends the turn.
 async fn book_with(
-    connection: &mut Connection,
+    turn: &mut Turn<'_>,
     transaction: &Transaction,
     now_ms: u64,
     add: impl FnOnce(&mut Batch, &Change, Option<&Kept>) -> Result<()>,
 ) -> Result<Booked> {
-    let Begun { transaction_id, books, kept } = begin(connection, transaction, now_ms).await?;
+    let Begun { transaction_id, books, kept } = begin(turn, transaction, now_ms).await?;
     let Some(transaction_id) = transaction_id else {
         let query = meta::query("SELECT what FROM ledger_transactions WHERE name = $1").bind(transaction.name.as_str());
-        let known: String = query.fetch_one(&mut *connection).await?.try_get(0)?;
+        let known: String = query.fetch_one(turn.connection().await?).await?.try_get(0)?;
         if known != what(&transaction.operation) {
             let name = transaction.name.clone();
             return Err(Error::State { what: "transaction", name, state: format!("booked as {known:?}") });
@@ -295,14 +294,14 @@ async fn book_with(
         return Ok(Booked { change: Change { is_replay: true, ..Change::default() }, kept });
     };
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = Writing::of(transaction_id, &change, now_ms);
-    add(&mut writing.batch, &change, kept.as_ref())?;
-    writing.run(connection).await?;
+    let mut writing = writing(transaction_id, &change, now_ms);
+    add(&mut writing, &change, kept.as_ref())?;
+    turn.finish(writing).await?;
     Ok(Booked { change, kept })
 }
 
 /// Takes the transaction's name, and reads what it touches.
-async fn begin(connection: &mut Connection, transaction: &Transaction, now_ms: u64) -> Result<Begun> {
+async fn begin(turn: &mut Turn<'_>, transaction: &Transaction, now_ms: u64) -> Result<Begun> {
     let query = "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (name) DO NOTHING RETURNING id";
     let Transaction { name, operation, actor, memo } = transaction;
@@ -311,10 +310,10 @@ async fn begin(connection: &mut Connection, transaction: &Transaction, now_ms: u
     batch.add(query, [name.into(), what(operation).into(), (now_ms as i64).into(), actor.into(), memo.into()]);
     let reading = Reading::of(operation, now_ms);
     reading.ask(&mut batch);
-    let answers = batch.run(connection).await?;
+    let answers = turn.run(batch).await?;
     let (inserted, answers) = answers.split_first().expect("the batch has statements");
     let transaction_id = inserted.rows.first().map(|row| row.try_get(0)).transpose()?;
-    let (books, kept) = reading.read(connection, answers).await?;
+    let (books, kept) = reading.read(turn, answers).await?;
     Ok(Begun { transaction_id, books, kept })
 }
 
@@ -329,28 +328,22 @@ async fn open_if_new(connection: &mut Connection, project: &str, options: Option
     Ok(())
 }
 
-async fn reserve(
-    connection: &mut Connection,
-    wanted: Wanted,
-    options: Options,
-    owner: Arc<str>,
-    now_ms: u64,
-) -> Result<()> {
+async fn reserve(turn: &mut Turn<'_>, wanted: Wanted, options: Options, owner: Arc<str>, now_ms: u64) -> Result<()> {
     let Wanted { id, project, key, subject, most, noted } = wanted;
     let asked = Reserve { id: id.clone(), project: project.clone(), key: key.clone(), most: most.used() };
     let transaction = by_itself(format!("reserve:{id}"), Operation::Reserve(asked));
-    let Begun { transaction_id, mut books, .. } = begin(connection, &transaction, now_ms).await?;
+    let Begun { transaction_id, mut books, .. } = begin(turn, &transaction, now_ms).await?;
     let Some(transaction_id) = transaction_id else { return Ok(()) };
     if !books.accounts.contains_key(&crate::AccountId::prepaid(&project)) {
-        open_if_new(connection, &project, options, now_ms).await?;
+        open_if_new(turn.connection().await?, &project, options, now_ms).await?;
         let reading = Reading::of(&transaction.operation, now_ms);
         let mut batch = Batch::new();
         reading.ask(&mut batch);
-        let answers = batch.run(connection).await?;
-        (books, _) = reading.read(connection, &answers).await?;
+        let answers = turn.run(batch).await?;
+        (books, _) = reading.read(turn, &answers).await?;
     }
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = Writing::of(transaction_id, &change, now_ms);
+    let mut writing = writing(transaction_id, &change, now_ms);
     let reservation = change.reservation.as_ref().expect("reserving makes a reservation");
     let values: [Value; 11] = [
         id.into(),
@@ -365,19 +358,20 @@ async fn reserve(
         noted.write().into(),
         (now_ms as i64).into(),
     ];
-    writing.batch.add(
+    writing.add(
         "INSERT INTO ledger_reservations (id, owner, project, key_id, tokens, cost_micro, parts, windows, subject,
          noted, state, value_micro, written_off_micro, at_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', 0, 0, $11)",
         values,
     );
-    writing.run(connection).await
+    turn.finish(writing).await?;
+    Ok(())
 }
 
-async fn settle(connection: &mut Connection, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
+async fn settle(turn: &mut Turn<'_>, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
     let operation = Operation::Settle { reservation: id.to_owned(), used: ended.spent.used() };
     let transaction = by_itself(format!("settle:{id}"), operation);
-    let booked = book_with(connection, &transaction, now_ms, |batch, change, kept| {
+    let booked = book_with(turn, &transaction, now_ms, |batch, change, kept| {
         close(batch, id, change);
         match (kept, charge(change)) {
             (Some(kept), Some(charge)) => usage::record(batch, kept, &ended, &charge, now_ms),

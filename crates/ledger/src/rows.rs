@@ -1,6 +1,6 @@
 //! Between rows and books: loads what an operation touches, and writes what it changes.
 
-use meta::{Answer, AnyRow, Batch, Connection, Row as _, Value};
+use meta::{Answer, AnyRow, Batch, Connection, Row as _, Turn, Value};
 
 use crate::account::{Account, AccountId};
 use crate::books::{Books, Change, Charge, Operation, Part, Reservation, State, Used};
@@ -55,7 +55,7 @@ impl<'a> Reading<'a> {
 
     /// The part of the books that the operation reads, and the row of the reservation that it is about. `answers` are
     /// those of [`Self::ask`].
-    pub(crate) async fn read(&self, connection: &mut Connection, answers: &[Answer]) -> Result<(Books, Option<Kept>)> {
+    pub(crate) async fn read(&self, turn: &mut Turn<'_>, answers: &[Answer]) -> Result<(Books, Option<Kept>)> {
         let mut books = Books::new();
         let mut kept = None;
         match self.operation {
@@ -72,7 +72,7 @@ impl<'a> Reading<'a> {
                         ask_project(&mut batch, &reservation.project, self.now_ms);
                         // The windows in which it was reserved, which may not be those of now.
                         ask_budgets(&mut batch, [Scope::project(&reservation.project), Scope::key(key)], *at_ms);
-                        let answers = batch.run(connection).await?;
+                        let answers = turn.run(batch).await?;
                         read_accounts(&mut books, &answers[0])?;
                         read_budgets(&mut books, &answers[1], *at_ms)?;
                     }
@@ -212,67 +212,43 @@ pub(crate) fn account(row: &AnyRow) -> Result<Account> {
     })
 }
 
-/// Statements that write what an operation changes.
-#[derive(Default)]
-pub(crate) struct Writing {
-    pub(crate) batch: Batch,
-    /// Which answer says how many balances moved, and how many must.
-    moves: Option<(usize, usize)>,
+/// Statements that write what an operation changes, but for its reservation.
+pub(crate) fn writing(transaction_id: i64, change: &Change, now_ms: u64) -> Batch {
+    let mut batch = Batch::new();
+    for account in &change.opened {
+        let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
+                     VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
+        let values: [Value; 5] = [
+            account.id.as_str().into(),
+            account.project.as_deref().into(),
+            account.floor.into(),
+            (account.starts_ms as i64).into(),
+            account.expires_ms.map(|ms| ms as i64).into(),
+        ];
+        batch.add(query, values);
+    }
+    let moved = change.entries.iter().filter(|&(_, &amount)| amount != 0);
+    let entries: Vec<(&str, i64)> = moved.map(|(id, &amount)| (id.as_str(), amount)).collect();
+    post(&mut batch, transaction_id, &entries);
+    for id in &change.closed {
+        let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
+        batch.add(query, [(now_ms as i64).into(), id.as_str().into()]);
+    }
+    for (window, amount) in change.spent.iter().filter(|(_, amount)| *amount != 0) {
+        let query = "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro) VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (scope, period, start_ms)
+                     DO UPDATE SET amount_micro = ledger_spent.amount_micro + excluded.amount_micro";
+        let start_ms = window.start_ms as i64;
+        let period = window.period.name();
+        batch.add(query, [window.scope.as_str().into(), period.into(), start_ms.into(), (*amount).into()]);
+    }
+    batch
 }
 
-impl Writing {
-    /// What the operation changes, but for its reservation.
-    pub(crate) fn of(transaction_id: i64, change: &Change, now_ms: u64) -> Self {
-        let mut writing = Self::default();
-        let batch = &mut writing.batch;
-        for account in &change.opened {
-            let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
-                         VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
-            let values: [Value; 5] = [
-                account.id.as_str().into(),
-                account.project.as_deref().into(),
-                account.floor.into(),
-                (account.starts_ms as i64).into(),
-                account.expires_ms.map(|ms| ms as i64).into(),
-            ];
-            batch.add(query, values);
-        }
-        let moved = change.entries.iter().filter(|&(_, &amount)| amount != 0);
-        let entries: Vec<(&str, i64)> = moved.map(|(id, &amount)| (id.as_str(), amount)).collect();
-        writing.moves = post(batch, transaction_id, &entries).map(|answer| (answer, entries.len()));
-        for id in &change.closed {
-            let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
-            batch.add(query, [(now_ms as i64).into(), id.as_str().into()]);
-        }
-        for (window, amount) in change.spent.iter().filter(|(_, amount)| *amount != 0) {
-            let query = "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro) VALUES ($1, $2, $3, $4)
-                         ON CONFLICT (scope, period, start_ms)
-                         DO UPDATE SET amount_micro = ledger_spent.amount_micro + excluded.amount_micro";
-            let start_ms = window.start_ms as i64;
-            let period = window.period.name();
-            batch.add(query, [window.scope.as_str().into(), period.into(), start_ms.into(), (*amount).into()]);
-        }
-        writing
-    }
-
-    /// Writes it.
-    pub(crate) async fn run(self, connection: &mut Connection) -> Result<()> {
-        let answers = self.batch.run(connection).await?;
-        match self.moves {
-            Some((answer, expected)) if answers[answer].written != expected as u64 => {
-                let moved = answers[answer].written;
-                Err(Error::row("an account", format!("{moved} of {expected} accounts exist")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Adds the entries and moves the balances by them: two statements for any number of accounts. Says which of them moves
-/// the balances.
-fn post(batch: &mut Batch, transaction_id: i64, entries: &[(&str, i64)]) -> Option<usize> {
+/// Adds the entries and moves the balances by them, all of which must exist: two statements for any number of accounts.
+fn post(batch: &mut Batch, transaction_id: i64, entries: &[(&str, i64)]) {
     if entries.is_empty() {
-        return None;
+        return;
     }
     let places = |first: &str| -> String {
         let pair = |index: usize| format!("({first}${}, ${})", 2 * index + 2, 2 * index + 3);
@@ -288,7 +264,8 @@ fn post(batch: &mut Batch, transaction_id: i64, entries: &[(&str, i64)]) -> Opti
          WHERE ledger_accounts.id = moved.column1 AND $1 > 0",
         places("")
     );
-    Some(batch.add(update, values))
+    batch.add(update, values);
+    batch.expect_written(entries.len() as u64);
 }
 
 pub(crate) fn write_parts(parts: &[Part]) -> String {

@@ -11,7 +11,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Either};
 
-use crate::{Connection, Result};
+use crate::{Connection, Error, Result};
 
 /// A value in a statement's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,19 @@ pub struct Answer {
 /// Each has its own places, `$1` for the first of its values. Texts must not come from outside, and hold no `$` but
 /// those of places.
 #[derive(Debug, Clone, Default)]
-pub struct Batch(Vec<(String, Vec<Value>)>);
+pub struct Batch(Vec<Statement>);
+
+#[derive(Debug, Clone)]
+struct Statement {
+    text: String,
+    values: Vec<Value>,
+    /// How many rows it must write.
+    expected: Option<u64>,
+}
+
+/// Fails in SQLite if the statement before it wrote another number of rows: there is no absolute value of the least
+/// number.
+const GUARD: &str = "SELECT abs(CASE WHEN changes() = $1 THEN 0 ELSE -9223372036854775807 - 1 END)";
 
 impl Batch {
     /// No statement.
@@ -77,14 +89,27 @@ impl Batch {
 
     /// Adds a statement, and says which of [`Self::run`]'s answers will be its.
     pub fn add(&mut self, statement: impl Into<String>, values: impl Into<Vec<Value>>) -> usize {
-        self.0.push((statement.into(), values.into()));
+        self.0.push(Statement { text: statement.into(), values: values.into(), expected: None });
         self.0.len() - 1
+    }
+
+    /// The statement that was added last must write so many rows, or the batch fails with it.
+    pub fn expect_written(&mut self, rows: u64) {
+        if let Some(last) = self.0.last_mut() {
+            last.expected = Some(rows);
+        }
+    }
+
+    /// The same after this statement.
+    pub(crate) fn with_first(mut self, statement: &str) -> Self {
+        self.0.insert(0, Statement { text: statement.to_owned(), values: Vec::new(), expected: None });
+        self
     }
 
     /// Runs the statements, and answers once for each of them.
     ///
     /// # Errors
-    /// If one fails.
+    /// If one fails; [`Error::Written`] if it wrote another number of rows than it must.
     ///
     /// # Panics
     /// If a text holds a `$` without a number, or is no statement.
@@ -95,11 +120,24 @@ impl Batch {
             return Ok(answers);
         }
         if connection.backend_name() == "SQLite" {
+            let is_guarded: Vec<bool> = self.0.iter().map(|statement| statement.expected.is_some()).collect();
             let (text, values) = self.joined();
-            gather(connection, text, values, &mut answers).await?;
+            gather(connection, text, values, &mut answers).await.map_err(guarded)?;
+            // Behind each statement with a guard stands the guard's own answer.
+            let mut gathered = std::mem::take(&mut answers).into_iter();
+            for is_guarded in is_guarded {
+                answers.extend(gathered.next());
+                if is_guarded {
+                    gathered.next();
+                }
+            }
         } else {
-            for (text, values) in self.0 {
+            for Statement { text, values, expected } in self.0 {
                 gather(connection, text, values, &mut answers).await?;
+                let written = answers.last().map_or(0, |answer| answer.written);
+                if expected.is_some_and(|expected| expected != written) {
+                    return Err(Error::Written);
+                }
             }
         }
         // A statement that is only a comment would have no answer; nobody writes one.
@@ -111,19 +149,35 @@ impl Batch {
     fn joined(self) -> (String, Vec<Value>) {
         let mut joined = String::new();
         let mut all = Vec::new();
-        for (text, values) in self.0 {
-            let mut parts = text.split('$');
-            joined.push_str(parts.next().unwrap_or_default());
-            for part in parts {
-                let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-                let number: usize = part[..digits].parse().expect("a place is a number");
-                write!(joined, "${}{}", number + all.len(), &part[digits..]).expect("writing to a string succeeds");
-            }
-            joined.push_str(";\n");
+        for Statement { text, values, expected } in self.0 {
+            join(&mut joined, &text, all.len());
             all.extend(values);
+            if let Some(expected) = expected {
+                join(&mut joined, GUARD, all.len());
+                all.push(Value::from(i64::try_from(expected).unwrap_or(i64::MAX)));
+            }
         }
         (joined, all)
     }
+}
+
+/// Adds a statement whose places count on behind so many.
+fn join(joined: &mut String, text: &str, before: usize) {
+    let mut parts = text.split('$');
+    joined.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let number: usize = part[..digits].parse().expect("a place is a number");
+        write!(joined, "${}{}", number + before, &part[digits..]).expect("writing to a string succeeds");
+    }
+    joined.push_str(";\n");
+}
+
+/// What the guard's failure means; nothing else that we ask computes with numbers near the least one.
+fn guarded(error: Error) -> Error {
+    let is_guard =
+        matches!(&error, Error::Database(sqlx::Error::Database(told)) if told.message() == "integer overflow");
+    if is_guard { Error::Written } else { error }
 }
 
 /// Runs a text and adds what its statements answer.

@@ -17,10 +17,10 @@ use futures::future::BoxFuture;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, ConnectOptions as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::writer::{self, Order, Writer};
-use crate::{Error, Result, Schema};
+use crate::{Error, Result, Schema, Turn};
 
 /// A connection to whichever database it is.
 pub type Connection = sqlx::AnyConnection;
@@ -187,7 +187,7 @@ impl Database {
         E: From<Error> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
     {
-        self.order(true, work).await
+        self.order(Order::new(true, work)).await
     }
 
     /// As [`Self::write`], and does not wait for the disk.
@@ -200,16 +200,29 @@ impl Database {
         E: From<Error> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
     {
-        self.order(false, work).await
+        self.order(Order::new(false, work)).await
     }
 
-    async fn order<T, E, F>(&self, is_durable: bool, work: F) -> std::result::Result<T, E>
+    /// As [`Self::write_soon`], for work that ends with [`Turn::finish`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_in_one_turn<T, E, F>(&self, work: F) -> std::result::Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
+        F: for<'t, 'c> FnOnce(&'t mut Turn<'c>) -> BoxFuture<'t, std::result::Result<T, E>> + Send + 'static,
     {
-        let (order, answer) = Order::new(is_durable, work);
+        self.order(Order::in_one_turn(work)).await
+    }
+
+    async fn order<T, E>(
+        &self,
+        (order, answer): (Order, oneshot::Receiver<std::result::Result<T, E>>),
+    ) -> std::result::Result<T, E>
+    where
+        E: From<Error>,
+    {
         if self.writes.send(order).await.is_err() {
             return Err(Error::Gone.into());
         }

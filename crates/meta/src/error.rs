@@ -40,6 +40,8 @@ pub enum Error {
     Interrupted { why: String },
     #[error("the database answered no more")]
     Gone,
+    #[error("a statement wrote another number of rows than it must")]
+    Written,
     #[error("ask the database")]
     Database(#[source] sqlx::Error),
 }
@@ -59,7 +61,7 @@ impl Error {
             | Self::Expired { .. }
             | Self::Closed { .. } => Kind::Unauthenticated,
             Self::NewerSchema { .. } | Self::Place { .. } => Kind::Unavailable,
-            Self::Row { .. } | Self::Sealed => Kind::Corrupt,
+            Self::Row { .. } | Self::Written | Self::Sealed => Kind::Corrupt,
             Self::Interrupted { .. } | Self::Gone => Kind::Unavailable,
             Self::Database(source) => match source {
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Kind::Unavailable,

@@ -3,6 +3,7 @@
 //! * `database`: SQLite in a file, or PostgreSQL at a URL. Many readers, one writer with group commit.
 //! * `backup`: the whole database as one file, and back.
 //! * `batch`: several statements in one go.
+//! * `turn`: a write that begins and ends its transaction with its own statements.
 //! * `schema`: tables by component; a database that a newer program wrote is refused.
 //! * `identity`: organisations, projects, members, keys, sessions, and the log of who changed what.
 //! * `residence`: where data may be kept and computed on, as it stands with the accounts.
@@ -25,6 +26,7 @@ mod schema;
 mod scope;
 mod sealed;
 mod secret;
+mod turn;
 mod vault;
 mod writer;
 
@@ -43,6 +45,7 @@ pub use sealed::SEAL_KEY_BYTES;
 pub use secret::{KEY_PREFIX, is_same_secret, page_token};
 pub use sqlx::any::AnyRow;
 pub use sqlx::{AssertSqlSafe, Error as DatabaseError, Row, query};
+pub use turn::Turn;
 pub use vault::{NewPair, OpenPair, Pair, ShownPair, VAULT_SCHEMA, Vault};
 
 /// An error with its causes, for a log.

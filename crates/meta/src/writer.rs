@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{FLUSHED_WITHIN, Faults, Flavour, LOCK, Moment};
 use crate::schema::begin;
-use crate::{Connection, Error, Result};
+use crate::turn::End;
+use crate::{Connection, Error, Result, Turn};
 
 /// Writes that share a commit.
 const BATCH_MAX: usize = 128;
@@ -24,6 +25,8 @@ const GATHERING_STEPS: u32 = 10;
 /// A write that waits for its turn.
 pub(crate) struct Order {
     is_durable: bool,
+    /// It begins its transaction with its first statements, if it has one of its own.
+    begins: bool,
     work: Box<dyn Work>,
 }
 
@@ -31,6 +34,7 @@ pub(crate) struct Order {
 pub(crate) struct Made {
     /// False: what it wrote is undone.
     is_kept: bool,
+    end: End,
     tell: Tell,
 }
 
@@ -38,7 +42,7 @@ pub(crate) struct Made {
 type Tell = Box<dyn FnOnce(Result<()>) + Send>;
 
 trait Work: Send {
-    fn run<'c>(self: Box<Self>, connection: &'c mut Connection) -> BoxFuture<'c, Made>;
+    fn run<'c>(self: Box<Self>, turn: Turn<'c>) -> BoxFuture<'c, Made>;
 
     /// It is not run at all.
     fn refuse(self: Box<Self>, error: Error);
@@ -49,23 +53,23 @@ struct Closure<F, T, E> {
     answer: oneshot::Sender<std::result::Result<T, E>>,
 }
 
+/// A closure that takes the turn itself.
+struct InOneTurn<F, T, E>(Closure<F, T, E>);
+
 impl<F, T, E> Work for Closure<F, T, E>
 where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
-    F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send,
+    F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
 {
-    fn run<'c>(self: Box<Self>, connection: &'c mut Connection) -> BoxFuture<'c, Made> {
+    fn run<'c>(self: Box<Self>, mut turn: Turn<'c>) -> BoxFuture<'c, Made> {
         let Self { work, answer } = *self;
-        let running = work(connection);
         async move {
-            let done = running.await;
-            let is_kept = done.is_ok();
-            let tell = move |committed: Result<()>| {
-                // Whoever asked may have gone.
-                let _ = answer.send(committed.map_err(E::from).and(done));
+            let done = match turn.connection().await {
+                Ok(connection) => work(connection).await,
+                Err(error) => Err(error.into()),
             };
-            Made { is_kept, tell: Box::new(tell) }
+            Made { is_kept: done.is_ok(), end: turn.end(), tell: teller(answer, done) }
         }
         .boxed()
     }
@@ -75,7 +79,50 @@ where
     }
 }
 
+impl<F, T, E> Work for InOneTurn<F, T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: for<'t, 'c> FnOnce(&'t mut Turn<'c>) -> BoxFuture<'t, std::result::Result<T, E>> + Send + 'static,
+{
+    fn run<'c>(self: Box<Self>, mut turn: Turn<'c>) -> BoxFuture<'c, Made> {
+        let Closure { work, answer } = self.0;
+        async move {
+            let done = work(&mut turn).await;
+            Made { is_kept: done.is_ok(), end: turn.end(), tell: teller(answer, done) }
+        }
+        .boxed()
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        let _ = self.0.answer.send(Err(error.into()));
+    }
+}
+
+fn teller<T, E>(answer: oneshot::Sender<std::result::Result<T, E>>, done: std::result::Result<T, E>) -> Tell
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    Box::new(move |committed: Result<()>| {
+        // Whoever asked may have gone.
+        let _ = answer.send(committed.map_err(E::from).and(done));
+    })
+}
+
 impl Order {
+    /// Work that does not wait for the disk, and begins and ends its transaction itself where it has one of its own.
+    pub(crate) fn in_one_turn<T, E, F>(work: F) -> (Self, oneshot::Receiver<std::result::Result<T, E>>)
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: for<'t, 'c> FnOnce(&'t mut Turn<'c>) -> BoxFuture<'t, std::result::Result<T, E>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(InOneTurn(Closure { work, answer }));
+        (Self { is_durable: false, begins: true, work }, answered)
+    }
+
     pub(crate) fn new<T, E, F>(is_durable: bool, work: F) -> (Self, oneshot::Receiver<std::result::Result<T, E>>)
     where
         T: Send + 'static,
@@ -83,7 +130,7 @@ impl Order {
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        (Self { is_durable, work: Box::new(Closure { work, answer }) }, answered)
+        (Self { is_durable, begins: false, work: Box::new(Closure { work, answer }) }, answered)
     }
 }
 
@@ -210,25 +257,26 @@ impl Writer {
         is_durable: bool,
         made: &mut Vec<(bool, Tell)>,
     ) -> Result<()> {
-        sqlx::query(begin(self.flavour)).execute(&mut *connection).await?;
-        if let Flavour::Postgres = self.flavour {
-            sqlx::query(LOCK).execute(&mut *connection).await?;
-            if !is_durable {
-                sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *connection).await?;
-            }
-        }
         let is_shared = waiting.len() > 1;
-        let mut is_kept = true;
+        let begins = !is_shared && self.flavour == Flavour::Sqlite && waiting.as_slice()[0].begins;
+        if !begins {
+            begin_shared(self.flavour, connection, is_durable).await?;
+        }
+        let (mut is_kept, mut end) = (true, End::Open);
         // Whoever is taken out is run: an error before that leaves them to be refused.
         while !waiting.as_slice().is_empty() {
             self.strike(Moment::BetweenWrites)?;
             if is_shared {
                 sqlx::query("SAVEPOINT work").execute(&mut *connection).await?;
             }
-            let Some(Order { is_durable, work }) = waiting.next() else { break };
-            let done = work.run(connection).await;
+            let Some(Order { is_durable, work, .. }) = waiting.next() else { break };
+            let turn = match begins {
+                true => Turn::alone(connection, begin(self.flavour), self.faults.as_deref()),
+                false => Turn::within(connection),
+            };
+            let done = work.run(turn).await;
             made.push((is_durable, done.tell));
-            is_kept = done.is_kept;
+            (is_kept, end) = (done.is_kept, done.end);
             if is_shared {
                 if !is_kept {
                     sqlx::query("ROLLBACK TO SAVEPOINT work").execute(&mut *connection).await?;
@@ -236,9 +284,11 @@ impl Writer {
                 sqlx::query("RELEASE SAVEPOINT work").execute(&mut *connection).await?;
             }
         }
-        self.strike(Moment::BeforeCommit)?;
-        let end = if is_shared || is_kept { "COMMIT" } else { "ROLLBACK" };
-        sqlx::query(end).execute(&mut *connection).await?;
+        if end == End::Open {
+            self.strike(Moment::BeforeCommit)?;
+            let end = if is_shared || is_kept { "COMMIT" } else { "ROLLBACK" };
+            sqlx::query(end).execute(&mut *connection).await?;
+        }
         self.strike(Moment::AfterCommit)
     }
 
@@ -264,6 +314,18 @@ impl Writer {
         // The thread ends after us.
         let _ = flush.send(wait);
     }
+}
+
+/// Begins a transaction around whatever writes in it.
+async fn begin_shared(flavour: Flavour, connection: &mut Connection, is_durable: bool) -> Result<()> {
+    sqlx::query(begin(flavour)).execute(&mut *connection).await?;
+    if let Flavour::Postgres = flavour {
+        sqlx::query(LOCK).execute(&mut *connection).await?;
+        if !is_durable {
+            sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A thread that syncs the write-ahead log: at once if somebody waits, within [`FLUSHED_WITHIN`] else. While it syncs,
