@@ -98,6 +98,13 @@ class Place:
             command += ["--vectors-store", self.url]
         return Process(command, port, "/readyz", AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
 
+    def compact(self):
+        command = [BIN, "vectors", "--data", str(self.folder), "compact", "crash/crash"]
+        if self.s3:
+            command += ["--vectors-store", self.url]
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        return subprocess.run(command, env={**os.environ, **keys}, timeout=60).returncode
+
     def stop(self):
         if self.s3:
             self.s3.kill()
@@ -117,12 +124,14 @@ def create(client):
 
 
 class Writer(threading.Thread):
-    """Writes its own keys in versions, and deletes some, until the server is gone. Knows what was acknowledged."""
+    """Writes its own keys in versions, and deletes some, until the server is gone or it is told to stop. Knows what was
+    acknowledged."""
 
     def __init__(self, number, seed):
         super().__init__()
         self.number, self.random = number, random.Random(seed)
         self.port, self.version = 0, 0
+        self.stop = threading.Event()
         # The last version that was acknowledged, and the last that was sent; `None` is deleted.
         self.certain, self.sent = {}, {}
 
@@ -135,7 +144,7 @@ class Writer(threading.Thread):
 
     def run(self):
         client = Client(self.port)
-        while True:
+        while not self.stop.is_set():
             try:
                 self.round(client)
             except (OSError, http.client.HTTPException):
@@ -235,6 +244,46 @@ def test_several_servers_over_one_store_see_each_other_at_once(place):
         assert check(second.port, writers) > 0
     finally:
         for server in (first, second):
+            if server.process.returncode is None:
+                server.kill()
+
+
+def test_others_take_over_from_owners_that_are_killed(place):
+    """Three servers write one index. Two are killed while they write, and their writers go on at those that are left."""
+    servers = [place.start(name) for name in ("one", "two", "three")]
+    try:
+        create(Client(servers[0].port))
+        writers = [Writer(number, number + 50) for number in range(3)]
+        for writer, server in zip(writers, servers):
+            writer.port = server.port
+            writer.start()
+        for dead in (0, 1):
+            time.sleep(0.5)
+            servers[dead].kill()
+            for number, writer in enumerate(writers):
+                if writer.port != servers[dead].port:
+                    continue
+                writer.join()
+                writers[number] = writer.again(servers[dead + 1].port)
+                # What the dead server acknowledged is there at once, and is written over from here on.
+                check(servers[dead + 1].port, [writers[number]])
+                before = writers[number].version
+                writers[number].start()
+                deadline = time.monotonic() + READY_WITHIN_S
+                while writers[number].version < before + 3:
+                    assert time.monotonic() < deadline, "nobody took over"
+                    time.sleep(0.02)
+        for writer in writers:
+            writer.stop.set()
+        for writer in writers:
+            writer.join()
+        assert check(servers[2].port, writers) > 0
+        servers[2].kill()
+        assert place.compact() == 0
+        servers.append(place.start("four"))
+        check(servers[3].port, writers)
+    finally:
+        for server in servers:
             if server.process.returncode is None:
                 server.kill()
 
