@@ -1,8 +1,8 @@
 //! From one form of a model to another: Hugging Face folders and GGUF files, both ways, and quantising on the way.
 //!
 //! What is written appears at once: under a temporary name until every byte is on the disk. A tensor is read, encoded
-//! and written in pieces, so that memory stays small whatever the size of the model; only matrices of GPTQ, AWQ and
-//! FP8 checkpoints are whole in memory, one at a time.
+//! and written in pieces, and its pages are given back: memory stays below one tensor and some buffers, whatever the
+//! size of the model. Matrices of GPTQ, AWQ and FP8 checkpoints are whole in memory, one at a time.
 //!
 //! | module | what |
 //! |---|---|

@@ -13,11 +13,15 @@ pub(super) struct Pair {
     pub(super) minimum: f32,
 }
 
+/// Added to a number below 2^22 and taken off again, it rounds to the nearest even whole number, on any processor and
+/// many at a time: what lies behind the point does not fit beside it. The library's own rounding is a call there.
+const ROUNDING: f32 = 12_582_912.0;
+
 /// The whole number in `low..=high` that comes nearest to `number / scale`; for a scale of zero the one nearest to 0.
-pub(super) fn nearest(number: f32, scale: f32, low: i32, high: i32) -> i32 {
+pub(super) fn nearest(number: f32, scale: f32, low: i32, high: i32) -> f32 {
     let exact = if scale == 0.0 { 0.0 } else { number / scale };
-    // Clamped as floats: the quotient of a tiny scale may be infinite.
-    exact.round_ties_even().clamp(low as f32, high as f32) as i32
+    // Clamped first: the quotient of a tiny scale may be infinite.
+    (exact.clamp(low as f32, high as f32) + ROUNDING) - ROUNDING
 }
 
 /// The scale for integers from `-half` to `half - 1`, as `stored` will keep it. Its sign is such that the largest
@@ -32,7 +36,7 @@ pub(super) fn fit_scale(numbers: &[f32], importance: &[f32], half: i32, stored: 
     let error = |scale: f32| -> f32 {
         let mut sum = 0.0;
         for (&number, &weight) in numbers.iter().zip(importance) {
-            let off = number - scale * nearest(number, scale, low, high) as f32;
+            let off = number - scale * nearest(number, scale, low, high);
             sum += weight * off * off;
         }
         sum
@@ -56,7 +60,7 @@ pub(super) fn fit_scale(numbers: &[f32], importance: &[f32], half: i32, stored: 
 fn least_squares(numbers: &[f32], importance: &[f32], scale: f32, low: i32, high: i32) -> f32 {
     let (mut products, mut squares) = (0.0, 0.0);
     for (&number, &weight) in numbers.iter().zip(importance) {
-        let q = nearest(number, scale, low, high) as f32;
+        let q = nearest(number, scale, low, high);
         products += weight * number * q;
         squares += weight * q * q;
     }
@@ -78,7 +82,7 @@ pub(super) fn fit_with_minimum(numbers: &[f32], importance: &[f32]) -> Pair {
         let Some(pair) = least_squares_with_minimum(numbers, importance, scale, -lowest) else { continue };
         let mut error = 0.0;
         for (&number, &weight) in numbers.iter().zip(importance) {
-            let q = nearest(number + pair.minimum, pair.scale, 0, 15) as f32;
+            let q = nearest(number + pair.minimum, pair.scale, 0, 15);
             let off = number - (pair.scale * q - pair.minimum);
             error += weight * off * off;
         }
@@ -93,7 +97,7 @@ pub(super) fn fit_with_minimum(numbers: &[f32], importance: &[f32]) -> Pair {
 fn least_squares_with_minimum(numbers: &[f32], importance: &[f32], scale: f32, minimum: f32) -> Option<Pair> {
     let (mut weights, mut q_sum, mut qq, mut n_sum, mut nq) = (0.0_f32, 0.0, 0.0, 0.0, 0.0);
     for (&number, &weight) in numbers.iter().zip(importance) {
-        let q = nearest(number + minimum, scale, 0, 15) as f32;
+        let q = nearest(number + minimum, scale, 0, 15);
         weights += weight;
         q_sum += weight * q;
         qq += weight * q * q;

@@ -112,6 +112,19 @@ pub(super) fn slots(config: &Config, has_head: bool) -> Vec<Slot> {
     slots
 }
 
+/// The tensor of the file that holds a piece as it is, alone or beside others.
+pub(super) fn in_file(checkpoint: &Checkpoint, slot: &Slot, piece: usize) -> Option<Tensor> {
+    let weights = &checkpoint.weights;
+    let named = |stem: &str| weights.find(&format!("{stem}.weight")).or_else(|| weights.find(stem));
+    let found = named(&slot.stem);
+    if found.is_some() || slot.experts.is_none() {
+        return found;
+    }
+    let (mixture, part) = slot.stem.rsplit_once('.')?;
+    let fused = named(&format!("{mixture}.gate_up_proj")).filter(|_| slot.kind != Kind::Down);
+    fused.or_else(|| named(&format!("{mixture}.{piece}.{part}")))
+}
+
 /// One piece of a slot, whichever way the checkpoint stores it.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 
 use kernels::Format;
 
-use super::layout::{Kind, Slot};
+use super::layout::{Kind, Slot, in_file, piece};
 use super::{Container, Order};
 use crate::config::Quantisation;
 use crate::{Checkpoint, Result};
@@ -104,14 +104,18 @@ fn has_more_bits(layer: usize, layers: usize) -> bool {
     layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
 }
 
-/// The format of a slot's pieces if they all have one, else F32.
+/// The format of a slot's pieces if they all have one, else F32. Numbers are not looked at, except of four-bit
+/// checkpoints, whose groups decide which format holds them exactly.
 ///
 /// # Errors
 /// What reading a piece can say.
 pub(super) fn stored_format(checkpoint: &Checkpoint, slot: &Slot) -> Result<Format> {
     let mut found = None;
-    for piece in slot.pieces() {
-        let format = super::layout::piece(checkpoint, slot, piece)?.format();
+    for index in slot.pieces() {
+        let format = match in_file(checkpoint, slot, index) {
+            Some(tensor) => tensor.format(),
+            None => piece(checkpoint, slot, index)?.format(),
+        };
         if found.is_some_and(|found| found != format) {
             return Ok(Format::F32);
         }
