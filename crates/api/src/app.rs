@@ -185,6 +185,17 @@ impl App {
         Self { buckets: Some(Arc::new(buckets)), ..self }
     }
 
+    /// Counts what vector buckets keep in this hour, for whoever pays for them.
+    ///
+    /// # Errors
+    /// If the store cannot be read; what was counted until then counts.
+    pub async fn count_kept(&self) -> vectors::Result<()> {
+        match &self.buckets {
+            Some(buckets) => buckets.count_kept().await,
+            None => Ok(()),
+        }
+    }
+
     /// Says on `/readyz` that no new requests should be sent here; running ones go on.
     pub fn begin_shutdown(&self) {
         self.ready.store(false, Ordering::SeqCst);

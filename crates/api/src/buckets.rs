@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::{Kind, RequestId};
 use chat::{Caller, Priority};
+use ledger::Tally;
+use ledger::usage::Activity;
 use meta::Scopes;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use vectors::{Bucket, BucketName, Catalogue};
+use vectors::{Bucket, BucketName, Catalogue, Select};
 
 use crate::App;
 use crate::policy::{Policy, Verdict, Wish};
@@ -37,9 +39,26 @@ pub struct Buckets {
     pub(crate) keys: Arc<dyn KeyPairs>,
     pub(crate) access: Access,
     pub(crate) identity: Identity,
+    owners: Option<Owners>,
     computing: Arc<Semaphore>,
     waiting: AtomicUsize,
     subscriptions: Arc<AtomicUsize>,
+}
+
+/// Who pays for buckets.
+pub struct Owners {
+    /// What was written, read and kept.
+    pub tally: Arc<Tally>,
+    /// The project of buckets that no project has made; `None`: there are no accounts.
+    pub first_project: Option<Arc<str>>,
+}
+
+/// Why a bucket may not be used.
+pub(crate) enum Barred {
+    /// It is another project's.
+    Foreign,
+    /// Its project cannot pay for it.
+    NoCredit(String),
 }
 
 /// Who is let in.
@@ -80,6 +99,8 @@ struct Known {
     /// The name in logs and accounts.
     key: Arc<str>,
     project: Option<Arc<str>>,
+    /// Whoever runs the place sees every project's.
+    sees_all: bool,
     scopes: Scopes,
 }
 
@@ -90,7 +111,7 @@ impl Asker {
     pub(crate) fn of(pair: KeyPair, dialect: &str) -> Result<Self, String> {
         let KeyPair { secret: _, access_key: key, user, project, scopes } = pair;
         match scopes.allows_dialect(dialect) {
-            true => Ok(Self { known: Some(Known { user, key, project, scopes }) }),
+            true => Ok(Self { known: Some(Known { user, key, project, sees_all: false, scopes }) }),
             false => Err(format!("the key pair is not good for the API {dialect}")),
         }
     }
@@ -100,7 +121,8 @@ impl Asker {
         let principal = crate::auth::principal()?;
         let (key, scopes) = (Arc::clone(&principal.key), principal.scopes.clone());
         let project = Some(Arc::clone(&principal.project));
-        Some(Self { known: Some(Known { user: key.to_string(), key, project, scopes }) })
+        let sees_all = principal.runs_place && principal.role.sees_all();
+        Some(Self { known: Some(Known { user: key.to_string(), key, project, sees_all, scopes }) })
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
@@ -112,6 +134,11 @@ impl Asker {
         let known = self.known.as_ref()?;
         let (project, key) = (Arc::clone(known.project.as_ref()?), Arc::clone(&known.key));
         Some(Caller { project, key, priority: Priority::Normal })
+    }
+
+    /// The project that a bucket belongs to if this one makes it.
+    pub(crate) fn project(&self) -> Option<String> {
+        self.known.as_ref()?.project.as_deref().map(str::to_owned)
     }
 
     /// Whether the key is good for this bucket.
@@ -131,10 +158,81 @@ impl Buckets {
             keys,
             access,
             identity,
+            owners: None,
             computing,
             waiting: AtomicUsize::new(0),
             subscriptions: Arc::default(),
         }
+    }
+
+    /// The same where buckets belong to projects, which pay for them.
+    #[must_use]
+    pub fn with_owners(self, owners: Owners) -> Self {
+        Self { owners: Some(owners), ..self }
+    }
+
+    /// The project of a bucket, where there are accounts.
+    fn owner(&self, bucket: &Bucket) -> Option<Arc<str>> {
+        let owners = self.owners.as_ref()?;
+        // Without accounts nobody's request has a project, and whose bucket it was does not matter.
+        let first = owners.first_project.as_ref()?;
+        Some(bucket.settings.project.as_deref().map_or_else(|| Arc::clone(first), Arc::from))
+    }
+
+    /// Whether a bucket is another project's than the one that asks.
+    pub(crate) fn is_foreign(&self, asker: &Asker, bucket: &Bucket) -> bool {
+        let own = asker.known.as_ref().filter(|known| !known.sees_all).and_then(|known| known.project.as_ref());
+        own.zip(self.owner(bucket)).is_some_and(|(own, owner)| *own != owner)
+    }
+
+    /// Refuses a bucket of another project, and one that its project cannot pay for; that may be emptied and deleted.
+    pub(crate) fn admit(&self, asker: &Asker, bucket: &Bucket, operation: &str) -> Result<(), Barred> {
+        if self.is_foreign(asker, bucket) {
+            return Err(Barred::Foreign);
+        }
+        match &self.owners {
+            Some(owners) if !operation.starts_with("Delete") => {
+                let payer = self.payer(asker, self.owner(bucket));
+                owners.tally.check(payer.as_ref()).map_err(Barred::NoCredit)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts vectors that were written or read.
+    pub(crate) fn count(&self, asker: &Asker, bucket: &Bucket, activity: Activity, vectors: usize) {
+        if let Some(owners) = &self.owners {
+            let payer = self.payer(asker, self.owner(bucket));
+            owners.tally.add(payer.as_ref(), bucket.name.as_str(), activity, vectors as u64);
+        }
+    }
+
+    /// The bucket's project pays, and the record names who asked.
+    fn payer(&self, asker: &Asker, owner: Option<Arc<str>>) -> Option<Caller> {
+        let key = asker.known.as_ref().map_or_else(|| Arc::from("local"), |known| Arc::clone(&known.key));
+        owner.map(|project| Caller { project, key, priority: Priority::Normal })
+    }
+
+    /// Counts what every bucket keeps in this hour: four bytes a number of its vectors.
+    ///
+    /// # Errors
+    /// If the store cannot be read; what was counted until then counts.
+    pub async fn count_kept(&self) -> vectors::Result<()> {
+        let Some(owners) = &self.owners else { return Ok(()) };
+        let all = Select { prefix: "", after: "", limit: vectors::BUCKETS_MAX };
+        for bucket in self.catalogue.list_buckets(all).await?.found {
+            let mut bytes = 0_u64;
+            let all = Select { prefix: "", after: "", limit: vectors::INDEXES_MAX };
+            for entry in self.catalogue.list_indexes(&bucket, all).await?.found {
+                let index = self.catalogue.open(&entry).await?;
+                index.refresh().await?;
+                let row_bytes = u64::from(entry.shape.dimension) * 4;
+                bytes = bytes.saturating_add(index.stats().rows.saturating_mul(row_bytes));
+            }
+            let payer = self.payer(&Asker::ANYBODY, self.owner(&bucket));
+            owners.tally.keep(payer.as_ref(), bucket.name.as_str(), bytes);
+        }
+        Ok(())
     }
 
     /// The same where settings of residency hold.

@@ -41,6 +41,6 @@ pub use budget::{Budget, Period, Scope, Window};
 pub use error::{Error, Result};
 pub use invoice::Invoice;
 pub use ledger::{DEAD_AFTER_MS, Ledger, Options, Swept, Transaction, Wanted};
-pub use metered::{Meter, MeterOptions, Metered, NOTED_AHEAD};
+pub use metered::{Meter, MeterOptions, Metered, NOTED_AHEAD, Tally};
 pub use price::{Direction, Price, PriceList, Quantities, Tariff};
 pub use schema::SCHEMA;

@@ -13,6 +13,7 @@ pub(crate) mod bound;
 mod embedded;
 mod open;
 mod stream;
+mod tally;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,8 @@ use crate::{Error, Ledger, Result, Wanted};
 
 use open::Open;
 use stream::Answering;
+
+pub use tally::Tally;
 
 /// Tokens that are noted before they leave. A note is a write that the disk is waited for, every so many tokens, while
 /// the answer goes on.

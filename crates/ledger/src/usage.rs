@@ -32,6 +32,8 @@ pub enum Activity {
     VectorWrite,
     /// Vectors were asked for.
     VectorRead,
+    /// Bytes of vectors were kept for an hour.
+    VectorKeep,
 }
 
 impl Activity {
@@ -44,6 +46,7 @@ impl Activity {
             Self::Rerank => "rerank",
             Self::VectorWrite => "vector_write",
             Self::VectorRead => "vector_read",
+            Self::VectorKeep => "vector_keep",
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{Limited, Limits};
+use api::{App, Limited, Limits};
 use base::{Clock, Entropy};
 use chat::{Caller, Priority};
 use ledger::programme::Programmes;
-use ledger::{Ledger, Meter, MeterOptions, Metered, Options, PriceList};
+use ledger::{Ledger, Meter, MeterOptions, Metered, Options, PriceList, Tally};
 use meta::{Database, Place, Schema};
 
 use crate::accounts;
@@ -26,6 +26,10 @@ pub(crate) use commands::run;
 const SWEEP: Duration = Duration::from_secs(10);
 /// How often limits are read again.
 const LIMITS_READ: Duration = Duration::from_secs(2);
+/// How often the use of vector buckets is booked.
+const TALLY: Duration = Duration::from_secs(1);
+/// How often it is counted what they keep.
+const HOUR_MS: u64 = 3_600_000;
 /// At the end, ends of requests may be booked for so long.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The file in the data folder.
@@ -36,6 +40,7 @@ const NOBODY: &str = "local";
 /// The books of a server.
 pub(crate) struct Kept {
     pub(crate) meter: Arc<Meter>,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) programmes: Programmes,
     pub(crate) database: Database,
     pub(crate) limits: Arc<Limits>,
@@ -118,7 +123,9 @@ pub(crate) async fn open(data: &Path, options: &BookOptions, clock: &Arc<dyn Clo
     let meter_options =
         MeterOptions { region: options.region.clone(), is_price_required: options.credit, nobody: Some(nobody) };
     let meter = Meter::new(ledger, prices, meter_options, machine::random_seed()?);
-    Ok(Kept { meter, programmes, database, limits })
+    let tally = Arc::new(Tally::new(Arc::clone(&meter)));
+    tokio::spawn(book_vectors(Arc::clone(&tally)));
+    Ok(Kept { meter, tally, programmes, database, limits })
 }
 
 /// Until the process ends.
@@ -147,9 +154,35 @@ async fn watch_limits(ledger: Ledger, limits: Arc<Limits>) {
     }
 }
 
+/// Books what vector buckets are used for, until the process ends.
+async fn book_vectors(tally: Arc<Tally>) {
+    loop {
+        tokio::time::sleep(TALLY).await;
+        tally.book().await;
+    }
+}
+
+/// Counts at every full hour what vector buckets keep, until the process ends.
+pub(crate) async fn count_kept(app: Arc<App>) {
+    let mut hour = app.clock.now_ms() / HOUR_MS;
+    loop {
+        tokio::time::sleep(TALLY).await;
+        let now = app.clock.now_ms() / HOUR_MS;
+        if now > hour {
+            hour = now;
+            if let Err(error) = app.count_kept().await {
+                tracing::warn!(%error, "what some buckets keep was not counted for this hour");
+            }
+        }
+    }
+}
+
 /// Waits until what has ended is booked.
-pub(crate) async fn close(meter: &Meter) {
-    if tokio::time::timeout(SETTLE, meter.settled()).await.is_err() {
+pub(crate) async fn close(kept: &Kept) {
+    if tokio::time::timeout(SETTLE, kept.tally.book()).await.is_err() {
+        tracing::warn!("the last second of vector buckets is not booked");
+    }
+    if tokio::time::timeout(SETTLE, kept.meter.settled()).await.is_err() {
         tracing::warn!("some requests are not booked yet; they will be charged as they were noted");
     }
 }

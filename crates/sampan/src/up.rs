@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use api::buckets::{Buckets, Owners};
 use api::{App, Books};
 use axum::serve::ListenerExt as _;
 use base::Clock;
@@ -75,8 +76,8 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let served = tokio::task::block_in_place(|| crate::buckets::serve(&data, &up.vectors, !up.open, vault, &clock))?;
     // Kept to the end: compaction stops when it is dropped.
     let _compactor = served.compactor;
-    let app = App::new(kept.charged(generate), clock, machine::random_seed()?)
-        .with_buckets(served.buckets.with_border(borders.of_buckets()));
+    let app = App::new(kept.charged(generate), clock, machine::random_seed()?);
+    let buckets = served.buckets.with_border(borders.of_buckets());
     let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes.clone() });
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let app = app
@@ -88,9 +89,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         Some(router) => app.with_routing(route_commands::routing(router)),
         None => app,
     };
-    let app = guarded(up, app, &data, &kept, &secrets).await?;
+    let app = guarded(up, app, buckets, &data, &kept, &secrets).await?;
     let app = Arc::new(app.with_objects(objects(&data)?));
     resume(&app).await?;
+    tokio::spawn(crate::books::count_kept(Arc::clone(&app)));
 
     machine::print(&format!("http://{address}\n"))?;
     greet(&address.to_string(), &models, &data, !up.open);
@@ -107,7 +109,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     app.begin_shutdown();
     stop.send_replace(true);
     let ended = drained(server, &fleet).await;
-    crate::books::close(&kept.meter).await;
+    crate::books::close(&kept).await;
     tokio::task::block_in_place(|| traces.into_iter().for_each(Traces::close));
     ended
 }
@@ -124,13 +126,18 @@ fn traced(up: &Up, app: App) -> anyhow::Result<(App, Option<Traces>)> {
     Ok((app.with_listener(traces.listener()), Some(traces)))
 }
 
-/// The app with whoever may come in, and where they sign in.
-async fn guarded(up: &Up, app: App, data: &Path, kept: &Kept, vault: &Vault) -> anyhow::Result<App> {
-    let clock = kept.meter.ledger().clock();
-    let app = match up.open {
-        true => app,
-        false => app.with_accounts(accounts::opened_first(data, kept.database.clone(), clock).await?),
+/// The app with whoever may come in, where they sign in, and what belongs to them.
+async fn guarded(up: &Up, app: App, buckets: Buckets, data: &Path, kept: &Kept, vault: &Vault) -> anyhow::Result<App> {
+    let (clock, tally) = (kept.meter.ledger().clock(), Arc::clone(&kept.tally));
+    let (app, first_project) = match up.open {
+        true => (app, None),
+        false => {
+            let directory = accounts::opened_first(data, kept.database.clone(), clock).await?;
+            let first_project = directory.first_project().await?;
+            (app.with_accounts(directory), Some(first_project.into()))
+        }
     };
+    let app = app.with_buckets(buckets.with_owners(Owners { tally, first_project }));
     up.sign_in.of(app, vault, clock).await
 }
 

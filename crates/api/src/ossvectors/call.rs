@@ -9,6 +9,7 @@ use axum::response::Response;
 use base::RequestId;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use ledger::usage::Activity;
 use md5::{Digest as _, Md5};
 use serde::de::DeserializeOwned;
 use vectors::{Bucket, BucketName, IndexEntry, IndexName};
@@ -16,7 +17,7 @@ use vectors::{Bucket, BucketName, IndexEntry, IndexName};
 use super::error::{Failure, shown};
 use super::{Target, control, host, vector_calls};
 use crate::App;
-use crate::buckets::{Access, Asker, Buckets, is_allowed};
+use crate::buckets::{Access, Asker, Barred, Buckets, is_allowed};
 use crate::policy::Wish;
 use crate::signature::{self, Refusal, decoded_pairs, oss4};
 
@@ -222,6 +223,29 @@ impl Call {
         format!("acs:ossvector:{}:{}:{bucket}", identity.region, identity.account)
     }
 
+    /// Refuses what is another project's, or is not paid for.
+    fn admit(&self, bucket: &Bucket, operation: &str) -> Result<(), Failure> {
+        self.buckets.admit(&self.asker, bucket, operation).map_err(|barred| match barred {
+            Barred::Foreign => Failure::denied(format!("the vector bucket {} is another project's", bucket.name)),
+            Barred::NoCredit(why) => Failure::not_paid(why),
+        })
+    }
+
+    /// Whether a listing shows this bucket to the sender.
+    pub(super) fn sees(&self, bucket: &Bucket) -> bool {
+        self.may_use(&bucket.name) && !self.buckets.is_foreign(&self.asker, bucket)
+    }
+
+    /// The project that makes a bucket.
+    pub(super) fn project(&self) -> Option<String> {
+        self.asker.project()
+    }
+
+    /// Counts vectors that were written or read.
+    pub(super) fn count(&self, bucket: &Bucket, activity: Activity, vectors: usize) {
+        self.buckets.count(&self.asker, bucket, activity, vectors);
+    }
+
     /// Whether the sender's pair is good for this bucket.
     pub(super) fn may_use(&self, bucket: &BucketName) -> bool {
         self.asker.may_use(bucket)
@@ -236,6 +260,7 @@ impl Call {
     pub(super) async fn bucket(&self, name: &BucketName, operation: &str) -> Result<Arc<Bucket>, Failure> {
         self.confine(name, operation)?;
         let bucket = self.buckets.catalogue.bucket(name).await.map_err(self.failed())?;
+        self.admit(&bucket, operation)?;
         self.allow(&bucket, operation, &self.name_of(name))?;
         Ok(bucket)
     }
@@ -251,6 +276,7 @@ impl Call {
         let name = IndexName::parse(name).map_err(|why| Failure::invalid(format!("indexName: {why}")))?;
         self.confine(bucket, operation)?;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
+        self.admit(&bucket, operation)?;
         self.allow(&bucket, operation, &format!("{}/{name}", self.name_of(&bucket.name)))?;
         let index = self.buckets.catalogue.index(&bucket, &name).await.map_err(self.failed())?;
         Ok((bucket, index))

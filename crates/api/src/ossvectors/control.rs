@@ -64,6 +64,7 @@ pub(super) async fn put_bucket(call: &Call, name: &BucketName) -> Answer {
     let settings = BucketSettings {
         tags: from_wire::tags(decoded_pairs(&tags)),
         resource_group: header(call, "x-oss-resource-group-id"),
+        project: call.project(),
         ..BucketSettings::default()
     };
     call.confine(name, "PutVectorBucket")?;
@@ -102,7 +103,7 @@ pub(super) async fn list_buckets(call: &Call) -> Answer {
         listing.more = listing.found.len() > limit;
         listing.found.truncate(limit);
     }
-    let good = listing.found.iter().filter(|bucket| call.may_use(&bucket.name));
+    let good = listing.found.iter().filter(|bucket| call.sees(bucket));
     let buckets: Vec<Value> = good.map(|bucket| shown(call, bucket)).collect();
     let mut result = json!({
         "Prefix": prefix, "Marker": marker, "MaxKeys": limit, "IsTruncated": listing.more, "Buckets": buckets,

@@ -44,6 +44,11 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "AccessDenied", message)
     }
 
+    /// The vendor's word for an account that is overdue.
+    pub(super) fn not_paid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "UserDisable", message)
+    }
+
     pub(super) fn no_policy() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NoSuchBucketPolicy", "The bucket has no policy.")
     }

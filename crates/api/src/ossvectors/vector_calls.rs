@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use ledger::usage::Activity;
 use serde_json::{Value, json};
 use vectors::{BATCH_ROWS_MAX, BucketName};
 
@@ -29,21 +30,25 @@ pub(super) async fn put(call: &Arc<Call>, bucket: &BucketName) -> Answer {
 
 async fn put_batch(call: &Call, bucket: &BucketName) -> Result<(), Failure> {
     let batch = Batch::parse(read(&call.body)?)?;
-    let (_, entry) = call.index(bucket, batch.index_name.as_deref(), "PutVectors").await?;
+    let (bucket, entry) = call.index(bucket, batch.index_name.as_deref(), "PutVectors").await?;
     let texts = batch.texts();
     let embedded =
         if texts.is_empty() { Vec::new() } else { embed(&call.app, call.id, texts).await.map_err(Failure::invalid)? };
     let rows = batch.rows(&entry, call.buckets.catalogue.config().metadata, embedded)?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
-    index.put(rows).await.map_err(call.failed())
+    let written = rows.len();
+    index.put(rows).await.map_err(call.failed())?;
+    call.count(&bucket, Activity::VectorWrite, written);
+    Ok(())
 }
 
 pub(super) async fn get(call: &Call, bucket: &BucketName) -> Answer {
     let wire: KeysRequest = call.json()?;
     let keys = from_wire::keys(&wire.keys, GET_KEYS_MAX)?;
-    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "GetVectors").await?;
+    let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "GetVectors").await?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let rows = index.get(&keys).await.map_err(call.failed())?;
+    call.count(&bucket, Activity::VectorRead, rows.len());
     let data = wire.return_data.then_some(wire.data_format);
     let vectors: Vec<_> = rows.iter().map(|row| returned(row, data, wire.return_metadata)).collect();
     Ok(Json(json!({"vectors": vectors})).into_response())
@@ -63,12 +68,13 @@ pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
     let (span, limit) = from_wire::span(&wire)?;
     let bad = || Failure::invalid("nextToken is none of ours");
     let after = wire.next_token.as_deref().map(|text| position(text).ok_or_else(bad)).transpose()?;
-    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "ListVectors").await?;
+    let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "ListVectors").await?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let page = index.list(span, after.as_ref(), limit).await.map_err(call.failed())?;
     let data = wire.return_data.then_some(wire.data_format);
     let vectors = if data.is_some() || wire.return_metadata {
         let rows = index.get(&page.keys).await.map_err(call.failed())?;
+        call.count(&bucket, Activity::VectorRead, rows.len());
         rows.iter().map(|row| json!(returned(row, data, wire.return_metadata))).collect()
     } else {
         page.keys.iter().map(|key| json!({"key": key.as_str()})).collect::<Vec<Value>>()
@@ -83,7 +89,7 @@ pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
 pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
     let mut wire: QueryVectors = call.json()?;
     let numbers = from_wire::numbers(wire.query_vector.take())?;
-    let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "QueryVectors").await?;
+    let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "QueryVectors").await?;
     let vector = match numbers {
         Numbers::Known(numbers) => numbers,
         Numbers::OfText(text) => {
@@ -94,6 +100,8 @@ pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let searched = call.buckets.compute(async move { index.query(&query).await }).await;
     let found = searched.ok_or_else(Failure::unavailable)?.map_err(call.failed())?;
+    // A search that finds nothing was a search.
+    call.count(&bucket, Activity::VectorRead, found.len().max(1));
     let row = |row: &vectors::Match| {
         let mut shown = json!({"key": row.key.as_str()});
         if wire.return_distance {

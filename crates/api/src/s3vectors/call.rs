@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue};
 use base::RequestId;
+use ledger::usage::Activity;
 use serde::de::DeserializeOwned;
 use vectors::{Bucket, BucketName, IndexEntry, IndexName};
 
@@ -13,7 +14,7 @@ use super::BODY_BYTES_MAX;
 use super::error::Failure;
 use super::resource::{bucket_arn, index_arn};
 use crate::App;
-use crate::buckets::{Access, Asker, Buckets, is_allowed};
+use crate::buckets::{Access, Asker, Barred, Buckets, is_allowed};
 use crate::policy::Wish;
 use crate::signature::{self, Refusal, sigv4};
 
@@ -96,6 +97,7 @@ impl Call {
     pub(super) async fn bucket(&self, name: &BucketName, operation: &str) -> Result<Arc<Bucket>, Failure> {
         self.scoped(name, operation)?;
         let bucket = self.buckets.catalogue.bucket(name).await.map_err(self.failed())?;
+        self.admit(&bucket, operation)?;
         self.allow(&bucket, operation, &bucket_arn(&self.buckets.identity, name))?;
         Ok(bucket)
     }
@@ -111,6 +113,9 @@ impl Call {
             self.scoped(bucket, operation)?;
         }
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
+        for operation in operations {
+            self.admit(&bucket, operation)?;
+        }
         if bucket.settings.policy.is_some() {
             let arn = index_arn(&self.buckets.identity, &bucket.name, name);
             for operation in operations {
@@ -119,6 +124,29 @@ impl Call {
         }
         let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
         Ok((bucket, index))
+    }
+
+    /// Refuses what is another project's, or is not paid for.
+    pub(super) fn admit(&self, bucket: &Bucket, operation: &str) -> Result<(), Failure> {
+        self.buckets.admit(&self.asker, bucket, operation).map_err(|barred| match barred {
+            Barred::Foreign => Failure::denied(format!("the vector bucket {} is another project's", bucket.name)),
+            Barred::NoCredit(why) => Failure::not_paid(why),
+        })
+    }
+
+    /// Whether a listing shows this bucket to the sender.
+    pub(super) fn sees(&self, bucket: &Bucket) -> bool {
+        self.may_use(&bucket.name) && !self.buckets.is_foreign(&self.asker, bucket)
+    }
+
+    /// The project that makes a bucket.
+    pub(super) fn project(&self) -> Option<String> {
+        self.asker.project()
+    }
+
+    /// Counts vectors that were written or read.
+    pub(super) fn count(&self, bucket: &Bucket, activity: Activity, vectors: usize) {
+        self.buckets.count(&self.asker, bucket, activity, vectors);
     }
 
     /// Whether the sender's pair is good for this bucket, which may not be there.

@@ -33,7 +33,8 @@ pub(super) async fn create_bucket(call: Call) -> Answer {
     let name = resource::bucket_name("/vectorBucketName", name.unwrap_or_default())?;
     call.scoped(&name, "CreateVectorBucket")?;
     let encryption = from_wire::encryption(wire.encryption_configuration)?;
-    let settings = BucketSettings { encryption, tags: from_wire::tags(wire.tags)?, ..BucketSettings::default() };
+    let tags = from_wire::tags(wire.tags)?;
+    let settings = BucketSettings { encryption, tags, project: call.project(), ..BucketSettings::default() };
     let bucket = call.buckets.catalogue.create_bucket(&name, settings).await.map_err(call.failed())?;
     Ok(Json(json!({"vectorBucketArn": bucket_arn(&call.buckets.identity, &bucket.name)})))
 }
@@ -79,7 +80,7 @@ pub(super) async fn list_buckets(call: Call) -> Answer {
     let listing = call.buckets.catalogue.list_buckets(select).await.map_err(call.failed())?;
     let identity = &call.buckets.identity;
     let mut answer = json!({"vectorBuckets": []});
-    let shown = listing.found.iter().filter(|bucket| call.may_use(&bucket.name));
+    let shown = listing.found.iter().filter(|bucket| call.sees(bucket));
     let buckets = shown.map(|bucket| written(to_wire::bucket_summary(identity, bucket)));
     answer["vectorBuckets"] = buckets.collect::<Result<_, _>>()?;
     if let Some(last) = listing.found.last().filter(|_| listing.more) {
@@ -116,6 +117,8 @@ pub(super) async fn delete_policy(call: Call) -> Answer {
     let (name, arn) = (wire.vector_bucket_name.as_deref(), wire.vector_bucket_arn.as_deref());
     let name = resource::bucket(&call.buckets.identity, name, arn)?;
     call.scoped(&name, "DeleteVectorBucketPolicy")?;
+    let bucket = call.buckets.catalogue.bucket(&name).await.map_err(call.failed())?;
+    call.admit(&bucket, "DeleteVectorBucketPolicy")?;
     let unset = |settings: &mut BucketSettings| {
         settings.policy = None;
         Ok(())

@@ -65,6 +65,10 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
     }
 
+    pub(super) fn not_paid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYMENT_REQUIRED, "ServiceQuotaExceededException", message)
+    }
+
     pub(super) fn busy() -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Too many requests wait; try again")
     }

@@ -7,8 +7,9 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
+use ledger::usage::Activity;
 use serde_json::{Value, json};
-use vectors::{BATCH_ROWS_MAX, IndexEntry, Key, Opened, Row};
+use vectors::{BATCH_ROWS_MAX, Bucket, IndexEntry, Key, Opened, Row};
 
 use super::call::Call;
 use super::error::Failure;
@@ -46,7 +47,7 @@ async fn put_batch(call: &Call, body: &[u8], behind: Option<&Bytes>) -> Result<(
     let names = &batch.wire;
     let names = (names.vector_bucket_name.as_deref(), names.index_name.as_deref(), names.index_arn.as_deref());
     let (bucket, name) = resource::index(&call.buckets.identity, names.0, names.1, names.2)?;
-    let (_, entry) = call.index(&bucket, &name, &["PutVectors"]).await?;
+    let (bucket, entry) = call.index(&bucket, &name, &["PutVectors"]).await?;
     let texts = batch.texts();
     let embedded = if texts.is_empty() {
         Vec::new()
@@ -55,26 +56,30 @@ async fn put_batch(call: &Call, body: &[u8], behind: Option<&Bytes>) -> Result<(
     };
     let rows = batch.rows(&entry, call.buckets.catalogue.config().metadata, embedded)?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
-    index.put(rows).await.map_err(call.failed())
+    let written = rows.len();
+    index.put(rows).await.map_err(call.failed())?;
+    call.count(&bucket, Activity::VectorWrite, written);
+    Ok(())
 }
 
-/// The index that a request is about, open.
+/// The index that a request is about, open, and its bucket.
 async fn open(
     call: &Call,
     names: (Option<&str>, Option<&str>, Option<&str>),
     operations: &[&str],
-) -> Result<Opened, Failure> {
+) -> Result<(Arc<Bucket>, Opened), Failure> {
     let (bucket, name) = resource::index(&call.buckets.identity, names.0, names.1, names.2)?;
-    let (_, entry) = call.index(&bucket, &name, operations).await?;
-    call.buckets.catalogue.open(&entry).await.map_err(call.failed())
+    let (bucket, entry) = call.index(&bucket, &name, operations).await?;
+    Ok((bucket, call.buckets.catalogue.open(&entry).await.map_err(call.failed())?))
 }
 
 pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     let wire: KeysRequest = call.json()?;
     let keys = from_wire::keys(&wire, GET_KEYS_MAX)?;
     let names = (wire.vector_bucket_name.as_deref(), wire.index_name.as_deref(), wire.index_arn.as_deref());
-    let index = open(&call, names, &["GetVectors"]).await?;
+    let (bucket, index) = open(&call, names, &["GetVectors"]).await?;
     let rows = index.get(&keys).await.map_err(call.failed())?;
+    call.count(&bucket, Activity::VectorRead, rows.len());
     let metadata = wire.return_metadata == Some(true);
     if has(&call.headers, ACCEPT) {
         return Ok(binary(&rows, metadata));
@@ -100,7 +105,7 @@ pub(super) async fn delete(call: Call) -> Result<Json<Value>, Failure> {
     let wire: KeysRequest = call.json()?;
     let keys = from_wire::keys(&wire, BATCH_ROWS_MAX)?;
     let names = (wire.vector_bucket_name.as_deref(), wire.index_name.as_deref(), wire.index_arn.as_deref());
-    let index = open(&call, names, &["DeleteVectors"]).await?;
+    let (_, index) = open(&call, names, &["DeleteVectors"]).await?;
     index.delete(keys).await.map_err(call.failed())?;
     Ok(Json(json!({})))
 }
@@ -114,7 +119,7 @@ pub(super) async fn list(call: Call) -> Result<Json<RowsOutput>, Failure> {
     let metadata = wire.return_metadata == Some(true);
     let reads: &[&str] = if data.is_some() || metadata { &["ListVectors", "GetVectors"] } else { &["ListVectors"] };
     let names = (wire.vector_bucket_name.as_deref(), wire.index_name.as_deref(), wire.index_arn.as_deref());
-    let index = open(&call, names, reads).await?;
+    let (bucket, index) = open(&call, names, reads).await?;
     let page = index.list(span, after.as_ref(), limit).await.map_err(call.failed())?;
     let next = page.next.map(|next| token(next.key().as_str()));
     if data.is_none() && !metadata {
@@ -123,6 +128,7 @@ pub(super) async fn list(call: Call) -> Result<Json<RowsOutput>, Failure> {
         return Ok(Json(RowsOutput { vectors: page.keys.iter().map(bare).collect(), next_token: next }));
     }
     let (vectors, cut) = whole(&call, &index, &page.keys, data, metadata).await?;
+    call.count(&bucket, Activity::VectorRead, vectors.len());
     Ok(Json(RowsOutput { vectors, next_token: cut.or(next) }))
 }
 
@@ -158,7 +164,7 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
     let names = &search.wire;
     let names = (names.vector_bucket_name.as_deref(), names.index_name.as_deref(), names.index_arn.as_deref());
     let (bucket, name) = resource::index(&call.buckets.identity, names.0, names.1, names.2)?;
-    let (_, entry) = call.index(&bucket, &name, search.operations()).await?;
+    let (bucket, entry) = call.index(&bucket, &name, search.operations()).await?;
     let vector = match &search.numbers {
         None => None,
         Some(Numbers::Known(numbers)) => Some(numbers.clone()),
@@ -179,6 +185,8 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
         None => by_vector(&call, &search, &entry, vector.unwrap_or_default()).await?,
     };
     let found = rows.len();
+    // A search that finds nothing was a search.
+    call.count(&bucket, Activity::VectorRead, found.max(1));
     let vectors = first_page(rows.into_iter().skip(skipped));
     let shown = skipped + vectors.len();
     let next_token = (shown < found).then(|| token(&shown.to_string()));

@@ -16,4 +16,5 @@ mod limits;
 mod observe;
 mod ollama;
 mod openai;
+mod owners;
 mod support;

@@ -87,6 +87,10 @@ impl Server {
         Self::new(vec![Script::Play(events.into_iter().map(Ok).collect())])
     }
 
+    pub(crate) fn app(&self) -> Arc<App> {
+        Arc::clone(&self.app)
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, &[], body.to_string().into_bytes()).await
     }

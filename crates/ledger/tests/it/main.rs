@@ -9,3 +9,4 @@ mod processes;
 mod programme;
 mod pure;
 mod support;
+mod tally;

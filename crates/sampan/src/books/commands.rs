@@ -321,11 +321,12 @@ fn table_of_records(records: Vec<Record>) -> comfy_table::Table {
 }
 
 fn table_of_totals(totals: Vec<Total>) -> comfy_table::Table {
-    let mut shown = table(&["FROM", "PROJECT", "KEY", "MODEL", "WHAT", "REQUESTS", "IN", "CACHED", "OUT", "DOLLARS"]);
+    let names = ["FROM", "PROJECT", "KEY", "MODEL", "WHAT", "REQUESTS", "IN", "CACHED", "OUT", "UNITS", "DOLLARS"];
+    let mut shown = table(&names);
     for total in totals {
         let start = if total.start_ms == 0 { "-".to_owned() } else { show_time(total.start_ms as u64) };
-        let counts =
-            [total.requests, total.tokens_in, total.tokens_cached, total.tokens_out].map(|count| count.to_string());
+        let counts = [total.requests, total.tokens_in, total.tokens_cached, total.tokens_out, total.units];
+        let counts = counts.map(|count| count.to_string());
         let names = [start, total.project, total.key, total.model, total.activity];
         shown.add_row(names.into_iter().chain(counts).chain([dollars(total.price_micro)]));
     }

@@ -37,6 +37,9 @@ pub struct BucketSettings {
     pub policy: Option<String>,
     /// Where accesses are to be logged, a JSON document.
     pub logging: Option<String>,
+    /// The project that made it; `None`: made before projects had buckets, or by the machine's own pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// The group that it belongs to.
     pub resource_group: Option<String>,
     /// Labels.
