@@ -4,6 +4,7 @@
 //! what is written here is visible there at once.
 
 pub(crate) mod args;
+mod parquet;
 mod read;
 mod remote;
 mod source;

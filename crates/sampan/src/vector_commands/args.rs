@@ -161,12 +161,25 @@ impl MetricName {
 pub(crate) struct Put {
     /// BUCKET/INDEX.
     pub(crate) index: String,
-    /// JSON lines `{"key", "vector", "metadata"}` (`-`: from stdin), a NumPy array (.npy, f32, two-dimensional), or
-    /// .fvecs.
+    /// JSON lines `{"key", "vector", "metadata"}` (`-`: from stdin), Parquet (key or id, vector or embedding, the rest
+    /// is metadata), a NumPy array (.npy, f32, two-dimensional), or .fvecs.
     pub(crate) file: PathBuf,
     /// Keys of arrays are their rows' numbers behind this.
     #[arg(long, default_value = "")]
     pub(crate) key_prefix: String,
+    /// Pass over so many rows of the file, which an earlier try has written.
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    pub(crate) skip: u64,
+}
+
+impl Put {
+    /// How an import that failed goes on.
+    pub(crate) fn hint(&self, written: u64) -> String {
+        match self.skip + written {
+            0 => "nothing was written".to_owned(),
+            rows => format!("{written} vectors were written\nhint: --skip {rows} goes on behind them"),
+        }
+    }
 }
 
 #[derive(Args)]

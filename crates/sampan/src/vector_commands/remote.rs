@@ -205,10 +205,25 @@ fn create_index(remote: &Remote, create: &CreateIndex) -> anyhow::Result<()> {
 }
 
 fn put(remote: &Remote, put: &Put) -> anyhow::Result<()> {
-    let mut ask = of_index(&put.index)?;
     let mut source = Source::open(&put.file, &put.key_prefix)?;
+    source.skip(put.skip)?;
     let bar = bar(source.rows)?;
-    let (mut batch, mut written) = (Vec::with_capacity(BATCH_ROWS_MAX), 0_u64);
+    bar.set_position(put.skip);
+    let mut written = 0_u64;
+    let done = put_all(remote, &put.index, &mut source, |count| {
+        written += count;
+        bar.inc(count);
+    });
+    bar.finish_and_clear();
+    done.with_context(|| put.hint(written))?;
+    say(&format!("wrote {written} vectors to {}", put.index));
+    Ok(())
+}
+
+/// Writes what a file holds, in batches each of which is there whole or not at all.
+fn put_all(remote: &Remote, index: &str, source: &mut Source, mut wrote: impl FnMut(u64)) -> anyhow::Result<()> {
+    let mut ask = of_index(index)?;
+    let mut batch = Vec::with_capacity(BATCH_ROWS_MAX);
     // Ends: each round takes rows off the file.
     loop {
         let found = source.next()?;
@@ -221,16 +236,12 @@ fn put(remote: &Remote, put: &Put) -> anyhow::Result<()> {
             let count = batch.len() as u64;
             ask["vectors"] = std::mem::take(&mut batch).into();
             remote.ask("/PutVectors", &ask)?;
-            written += count;
-            bar.inc(count);
+            wrote(count);
         }
         if is_last {
-            break;
+            return Ok(());
         }
     }
-    bar.finish_and_clear();
-    say(&format!("wrote {written} vectors to {}", put.index));
-    Ok(())
 }
 
 fn query(remote: &Remote, place: &Place, query: &Query) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! Vectors from files: JSON lines, NumPy arrays and .fvecs, read row by row.
+//! Vectors from files: JSON lines, Parquet, NumPy arrays and .fvecs, read row by row.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::parquet;
 
 /// The longest line of JSON: 4,096 numbers and 40 KB of metadata are far below.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -49,6 +51,7 @@ enum Form {
     /// Rows of so many numbers.
     Npy(usize),
     Fvecs,
+    Parquet(Box<parquet::Rows>),
 }
 
 impl Source {
@@ -61,8 +64,14 @@ impl Source {
         }
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         let bytes = file.metadata().with_context(|| format!("look at {}", path.display()))?.len();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some("parquet") {
+            let (rows, count) = parquet::open(file).with_context(|| format!("read {}", path.display()))?;
+            let (form, reader) = (Form::Parquet(Box::new(rows)), Box::new(std::io::empty()));
+            return Ok(Self { rows: Some(count), reader, form, key_prefix, next: 0 });
+        }
         let mut reader: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 20, file));
-        let (form, rows) = match path.extension().and_then(|extension| extension.to_str()) {
+        let (form, rows) = match extension {
             Some("npy") => {
                 let (rows, columns) = npy_shape(&mut reader).with_context(|| format!("read {}", path.display()))?;
                 (Form::Npy(columns), Some(rows))
@@ -72,21 +81,33 @@ impl Source {
                 (Form::Fvecs, Some(bytes / (4 + 4 * u64::from(first))))
             }
             Some("jsonl" | "ndjson" | "json") => (Form::Lines, None),
-            _ => bail!("{}: .jsonl, .npy and .fvecs are read", path.display()),
+            _ => bail!("{}: .jsonl, .parquet, .npy and .fvecs are read", path.display()),
         };
         Ok(Self { rows, reader, form, key_prefix, next: 0 })
     }
 
     /// The next row; an error names it.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Found>> {
-        let found = match self.form {
+        let found = match &mut self.form {
+            Form::Parquet(rows) => rows.next(&self.key_prefix, self.next),
             Form::Lines => self.line(),
-            Form::Npy(columns) => self.numbers(columns),
+            Form::Npy(columns) => {
+                let columns = *columns;
+                self.numbers(columns)
+            }
             Form::Fvecs => self.fvec(),
         };
         let found = found.with_context(|| format!("row {}", self.next))?;
-        self.next += 1;
+        self.next += u64::from(found.is_some());
         Ok(found)
+    }
+
+    /// Passes over rows that were written before.
+    pub(crate) fn skip(&mut self, count: u64) -> anyhow::Result<()> {
+        for _ in 0..count {
+            ensure!(self.next()?.is_some(), "--skip {count}: the file has {} rows", self.next);
+        }
+        Ok(())
     }
 
     fn line(&mut self) -> anyhow::Result<Option<Found>> {

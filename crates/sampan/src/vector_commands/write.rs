@@ -15,29 +15,45 @@ use crate::machine::{print, say};
 pub(super) async fn put(catalogue: &Catalogue, put: &Put) -> anyhow::Result<()> {
     let (entry, index) = open(catalogue, &put.index).await?;
     let mut source = Source::open(&put.file, &put.key_prefix)?;
+    source.skip(put.skip)?;
     let bar = bar(source.rows)?;
-    let mut batch = Vec::with_capacity(BATCH_ROWS_MAX);
+    bar.set_position(put.skip);
     let mut written = 0_u64;
+    let done = put_all(catalogue, (&entry, &index), &mut source, |count| {
+        written += count;
+        bar.inc(count);
+    });
+    let done = done.await;
+    bar.finish_and_clear();
+    done.with_context(|| put.hint(written))?;
+    say(&format!("wrote {written} vectors to {}", put.index));
+    Ok(())
+}
+
+/// Writes what a file holds, in batches each of which is there whole or not at all.
+async fn put_all(
+    catalogue: &Catalogue,
+    (entry, index): (&IndexEntry, &Opened),
+    source: &mut Source,
+    mut wrote: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH_ROWS_MAX);
     // Ends: each round takes rows off the file.
     loop {
         let found = source.next()?;
         let is_last = found.is_none();
         if let Some(found) = found {
-            batch.push(row(catalogue, &entry, found)?);
+            batch.push(row(catalogue, entry, found)?);
         }
         if batch.len() == BATCH_ROWS_MAX || (is_last && !batch.is_empty()) {
             let count = batch.len() as u64;
-            write(&index, std::mem::take(&mut batch)).await?;
-            written += count;
-            bar.inc(count);
+            write(index, std::mem::take(&mut batch)).await?;
+            wrote(count);
         }
         if is_last {
-            break;
+            return Ok(());
         }
     }
-    bar.finish_and_clear();
-    say(&format!("wrote {written} vectors to {}", put.index));
-    Ok(())
 }
 
 /// Writes rows; compacts when it is due, for nobody else may be there to do it.
