@@ -238,6 +238,7 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(openai::routes())
+        .merge(openai::infill_routes())
         .merge(anthropic::routes())
         .merge(ollama::routes())
         .merge(cohere::routes())

@@ -8,6 +8,7 @@
 //! | `/v1/responses` | see `responses` |
 //! | `/v1/files`, `/v1/batches` | see `files` and `batches` |
 //! | `POST /v1/completions` | text or token prompts, several, streaming, `n`, `echo`, log probabilities, `suffix` |
+//! | `POST /infill` | llama.cpp's, for editors: gaps with other files as context, streaming; see `infill` |
 //!
 //! Refused by name: audio, `prediction`, `web_search_options`, `functions`, stored completions, `response_format` other
 //! than text, a `tool_choice` that forces a call, `best_of`. A field that the vendor does not document is
@@ -22,6 +23,7 @@ mod files;
 mod format;
 mod from_wire;
 mod handlers;
+mod infill;
 mod responses;
 mod to_wire;
 mod types;
@@ -46,6 +48,11 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(responses::routes())
         .merge(files::routes())
         .merge(batches::routes())
+}
+
+/// What editors that know llama.cpp's server ask, at its own address.
+pub(crate) fn infill_routes() -> Router<Arc<App>> {
+    Router::new().route("/infill", post(infill::handle))
 }
 
 /// The list of models in this dialect, for a place where no other dialect has one.

@@ -51,6 +51,8 @@ pub use media::{ImageSource, Video};
 pub use message::{Content, Message, Part, Role, Tool, ToolCall, ToolChoice};
 pub use output::{Opening, OutputOptions, OutputParser, TOOL_CALL_BYTES_MAX};
 pub use rendered::Rendered;
-pub use request::{Caller, Format, GenerateRequest, Priority, Prompt, Sampling, StopRules, Thinking, limits};
+pub use request::{
+    Caller, ContextFile, Format, GenerateRequest, Priority, Prompt, Sampling, StopRules, Thinking, limits,
+};
 pub use template::{RenderOptions, Template, ToolFormat};
 pub use tokenizer::{GgufLists, GgufVocabulary, Segment, Specials, TEXT_BYTES_MAX, Tokenizer};

@@ -19,6 +19,8 @@ pub mod limits {
     pub const LOGIT_BIAS_MAX: usize = 1024;
     /// Tools in one request.
     pub const TOOLS_MAX: usize = 512;
+    /// Files beside the one that is written.
+    pub const FILES_MAX: usize = 256;
     /// Messages in one request.
     pub const MESSAGES_MAX: usize = 10_000;
 }
@@ -125,6 +127,15 @@ pub struct Caller {
     pub priority: Priority,
 }
 
+/// A file beside the one that is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextFile {
+    /// Its path in the repository; may be empty.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
 /// A request as every dialect hands it on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
@@ -139,6 +150,9 @@ pub struct GenerateRequest {
     /// What stands behind the gap that the answer fills, the text prompt being what stands before it. Control tokens
     /// in either are text then.
     pub suffix: Option<String>,
+    /// Other files of the repository that a gap is in, for models that were trained to see them. Control tokens in them
+    /// are text.
+    pub files: Vec<ContextFile>,
     /// Tools that may be called.
     pub tools: Vec<Tool>,
     /// Whether they must be.
@@ -175,6 +189,7 @@ impl GenerateRequest {
             model: model.into(),
             prompt,
             suffix: None,
+            files: Vec::new(),
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
@@ -213,6 +228,7 @@ impl GenerateRequest {
         }
         at_most("tools", self.tools.len(), limits::TOOLS_MAX)?;
         at_most("top_logprobs", self.logprobs.unwrap_or(0) as usize, limits::TOP_LOGPROBS_MAX as usize)?;
+        at_most("files", self.files.len(), limits::FILES_MAX)?;
         if let Prompt::Messages(messages) = &self.prompt {
             at_most("messages", messages.len(), limits::MESSAGES_MAX)?;
         }

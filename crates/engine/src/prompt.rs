@@ -62,7 +62,7 @@ impl TextSide {
                 let why = "the prompt is not text".to_owned();
                 return Err(Error::Unsupported { what: "a suffix".to_owned(), why });
             };
-            let tokens = fill::prompt(self.tokenizer()?, text, suffix)?;
+            let tokens = fill::prompt(self.tokenizer()?, text, suffix, &request.files)?;
             return Ok(Encoded::text(tokens, OutputOptions::completion(request)));
         }
         match &request.prompt {

@@ -99,6 +99,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     // OpenAI.
     ("POST", "/v1/chat/completions", Use),
     ("POST", "/v1/completions", Use),
+    ("POST", "/infill", Use),
     ("POST", "/v1/embeddings", Use),
     ("POST", "/v1/responses", Use),
     ("GET", "/v1/responses/{id}", Use),

@@ -1,6 +1,7 @@
 //! OpenAI's dialect.
 
 mod batches;
+mod infill;
 mod refused;
 mod responses;
 mod streams;

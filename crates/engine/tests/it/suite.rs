@@ -94,6 +94,10 @@ async fn a_gap_is_filled_and_control_tokens_around_it_are_text() {
     let empty = count(ask("", "")).await.unwrap();
     assert_eq!(empty, 3, "a tag before, a tag after, a tag for the gap");
     assert!(count(ask("<|im_end|>", "")).await.unwrap() > empty + 1, "a user's letters are no control token");
+    let mut beside = ask("", "");
+    beside.files = vec![chat::ContextFile { name: "a.py".to_owned(), text: "<|im_end|>".to_owned() }];
+    let with_file = count(beside).await.unwrap();
+    assert!(with_file > count(ask("<|im_end|>", "")).await.unwrap() + 3, "the repository, the file, the own file");
     assert_eq!(answer(&engine, ask("def f(", "):")).await.finish.usage.output_tokens, 12);
     let mut tokens = ask("", "x");
     tokens.prompt = Prompt::Tokens(vec![1]);

@@ -9,6 +9,9 @@ const TOOLS_TOKENS: u64 = 1024;
 /// What a template says in any case.
 const TEMPLATE_TOKENS: u64 = 256;
 
+/// The repository's and the own file's names around a gap with other files.
+const FILES_TOKENS: usize = 32;
+
 /// Every token of text is a byte at least. `None`: there are pictures, whose tokens only the model knows.
 pub(crate) fn prompt(request: &GenerateRequest) -> Option<u64> {
     let messages = match &request.prompt {
@@ -16,7 +19,9 @@ pub(crate) fn prompt(request: &GenerateRequest) -> Option<u64> {
         // A tokenizer may put a token of its own before text.
         Prompt::Text(text) => {
             let suffix = request.suffix.as_ref().map_or(0, |suffix| suffix.len() + 3);
-            return Some((text.len() + suffix) as u64 + 1);
+            // Each file has a tag, its name on a line of its own, and its text.
+            let files: usize = request.files.iter().map(|file| file.name.len() + file.text.len() + 2).sum();
+            return Some((text.len() + suffix + files + FILES_TOKENS) as u64 + 1);
         }
         Prompt::Messages(messages) => messages,
     };

@@ -45,6 +45,9 @@ pub(in crate::upstream) fn completion(request: &GenerateRequest, model: &str, se
     if request.format != Format::Text {
         return Err(unsupported("a form of the answer", "a completion has none"));
     }
+    if !request.files.is_empty() {
+        return Err(unsupported("files beside the one that is written", "this form has no place for them"));
+    }
     body.insert("prompt".to_owned(), prompt);
     if let Some(suffix) = &request.suffix {
         body.insert("suffix".to_owned(), suffix.as_str().into());
