@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 export const settingTests = ({ open, done }) => ({
   async "settings: the theme, the language, and what this browser keeps"() {
     const page = await open("settings");
+    await page.waitForSelector("text=This server asks nobody for a key");
     await page.waitForSelector("dd >> text=books, routes, vectors");
     await page.getByLabel("Theme").selectOption("dark");
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");

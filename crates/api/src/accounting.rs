@@ -28,7 +28,8 @@ use serde_json::{Value, json};
 
 use crate::App;
 use crate::auth::principal;
-use crate::error::{chain, status};
+use crate::error::status;
+use crate::refusal::{Answer, Refusal};
 
 pub use pdf::pdf_of_invoice;
 use types::{AccountsQuery, Booking, BudgetBody, InvoiceQuery, Kindred, LimitBody, UsageQuery};
@@ -59,40 +60,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/v1/invoices/{project}/{month}", get(invoice))
         .merge(programmes::routes())
 }
-
-/// Why a request is not answered.
-struct Refusal(StatusCode, String);
-
-impl From<ledger::Error> for Refusal {
-    fn from(error: ledger::Error) -> Self {
-        let kind = error.kind();
-        if kind.is_public() {
-            return Self(status(kind), error.to_string());
-        }
-        tracing::error!(error = chain(&error), "the books cannot be read or written");
-        Self(status(kind), "internal error, see the log".to_owned())
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(rejection: QueryRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({"error": {"message": self.1}}))).into_response()
-    }
-}
-
-type Answer<T = Json<Value>> = Result<T, Refusal>;
 
 fn books(app: &App) -> Result<&Books, Refusal> {
     let none = || Refusal(status(Kind::NotFound), "this server keeps no books".to_owned());

@@ -35,7 +35,8 @@ use utoipa::ToSchema;
 
 use crate::App;
 use crate::auth::principal;
-use crate::error::{chain, status};
+use crate::error::status;
+use crate::refusal::{Answer, Refusal};
 
 use types::{
     ChangeMember, KeyRow, ListOf, ListQuery, MakeKey, MakeMember, MakeOrganisation, MakeProject, MemberRow,
@@ -58,39 +59,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/v1/keys/{id}", delete(revoke_key))
 }
 
-/// Why a request is not answered.
-struct Refusal(StatusCode, String);
-
-impl From<meta::Error> for Refusal {
-    fn from(error: meta::Error) -> Self {
-        let kind = error.kind();
-        if kind.is_public() {
-            return Self(status(kind), error.to_string());
-        }
-        tracing::error!(error = chain(&error), "the directory cannot be read or written");
-        Self(status(kind), "internal error, see the log".to_owned())
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(rejection: QueryRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({"error": {"message": self.1}}))).into_response()
-    }
-}
-
-type Answer<T = Json<Value>> = Result<T, Refusal>;
 type Asked<T> = Result<Json<T>, JsonRejection>;
 type Wanted = Result<Query<ListQuery>, QueryRejection>;
 

@@ -32,6 +32,7 @@ mod openai;
 mod ossvectors;
 mod planner;
 mod policy;
+mod refusal;
 mod residents;
 mod routing;
 mod s3vectors;

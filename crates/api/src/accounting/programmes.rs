@@ -12,10 +12,11 @@ use ledger::programme::{Application, Decision};
 use serde_json::json;
 
 use super::types::{ApplyBody, DefineBody, GrantBody, ReasonBody, ReleaseBody};
-use super::{Answer, Refusal, actor, books, confined};
+use super::{actor, books, confined};
 use crate::App;
 use crate::auth::principal;
 use crate::error::status;
+use crate::refusal::{Answer, Refusal};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
