@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The mover beside iperf3 and rsync on loopback, in turns and in one run; what dying planes and receivers cost.
 
-    cargo build --release -p sampan && apt-get install iperf3 rsync
+    cargo build --release -p sampan && apt-get install iperf3 rsync openssh-server
     bench/mover.py [--megabytes 1024] [--rounds 5] [--folder /dev/shm]
 
 SAMPAN_BIN names another binary. Every server listens on loopback and is ended by its own id.
@@ -104,11 +104,42 @@ class Rsync:
         self.process.wait()
 
 
+class RsyncOverSsh:
+    """rsync as it is used between machines that run no daemon of it: over an SSH server of its own, which encrypts."""
+
+    def __init__(self, folder):
+        self.target, self.port, self.folder = folder / "rsync-ssh", free_port(), folder / "ssh"
+        self.folder.mkdir(mode=0o700)
+        for name in ("host", "key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)], check=True)
+        (self.folder / "authorized").write_text((self.folder / "key.pub").read_text())
+        Path("/run/sshd").mkdir(exist_ok=True)
+        settings = [f"Port={self.port}", "ListenAddress=127.0.0.1", f"HostKey={self.folder}/host", "UsePAM=no",
+                    f"AuthorizedKeysFile={self.folder}/authorized", "StrictModes=no", "PermitRootLogin=yes",
+                    f"PidFile={self.folder}/pid"]
+        command = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", *(f"-o{setting}" for setting in settings)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.3)
+
+    def send(self, path, *options):
+        shutil.rmtree(self.target, ignore_errors=True)
+        self.target.mkdir()
+        shell = (f"ssh -p {self.port} -i {self.folder}/key -oStrictHostKeyChecking=no -oBatchMode=yes "
+                 f"-oUserKnownHostsFile={self.folder}/known -oLogLevel=ERROR")
+        start = time.monotonic()
+        subprocess.run(["rsync", "--whole-file", *options, "-e", shell, str(path), f"127.0.0.1:{self.target}/"], check=True)
+        return time.monotonic() - start
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
 def speeds(folder, path, rounds):
     bytes_of = path.stat().st_size
     rows = {name: [] for name in ("iperf3, 1 stream", "iperf3, 2 streams", "mover, nothing kept", "mover, kept",
-                                  "rsync", "rsync --fsync")}
-    rsync = Rsync(folder)
+                                  "rsync", "rsync --fsync", "rsync over ssh", "rsync over ssh --fsync")}
+    rsync, over_ssh = Rsync(folder), RsyncOverSsh(folder)
     try:
         for _ in range(rounds):
             rows["iperf3, 1 stream"].append(iperf3(1))
@@ -118,13 +149,17 @@ def speeds(folder, path, rounds):
             rows["rsync"].append(bytes_of / rsync.send(path) / 1e9)
             rows["mover, kept"].append(bytes_of / mover(path, folder / "kept")["wall_s"] / 1e9)
             rows["rsync --fsync"].append(bytes_of / rsync.send(path, "--fsync") / 1e9)
+            rows["rsync over ssh"].append(bytes_of / over_ssh.send(path) / 1e9)
+            rows["rsync over ssh --fsync"].append(bytes_of / over_ssh.send(path, "--fsync") / 1e9)
     finally:
+        over_ssh.stop()
         rsync.stop()
     print(f"{bytes_of / 1e6:.0f} MB, {rounds} rounds in turns, GB/s: median (least to most)")
     for name, found in rows.items():
-        print(f"  {name:20} {statistics.median(found):6.2f}  ({min(found):.2f} to {max(found):.2f})")
+        print(f"  {name:23} {statistics.median(found):6.2f}  ({min(found):.2f} to {max(found):.2f})")
     for ours, theirs in [("mover, nothing kept", "iperf3, 1 stream"), ("mover, nothing kept", "iperf3, 2 streams"),
-                         ("mover, kept", "rsync"), ("mover, kept", "rsync --fsync")]:
+                         ("mover, kept", "rsync"), ("mover, kept", "rsync --fsync"),
+                         ("mover, kept", "rsync over ssh"), ("mover, kept", "rsync over ssh --fsync")]:
         ratio = statistics.median(own / other for own, other in zip(rows[ours], rows[theirs]))
         print(f"  {ours} / {theirs}: {ratio:.2f}")
 
@@ -238,9 +273,9 @@ def main():
     parser.add_argument("--folder", default=None, help="where source and target lie; default: the temporary folder")
     parser.add_argument("--only", choices=["speeds", "losses"])
     arguments = parser.parse_args()
-    for program in ("iperf3", "rsync"):
+    for program in ("iperf3", "rsync", "/usr/sbin/sshd"):
         if not shutil.which(program):
-            sys.exit(f"{program} is not installed: apt-get install {program}")
+            sys.exit(f"{program} is not installed: apt-get install iperf3 rsync openssh-server")
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="mover-") as name:
         folder = Path(name)
         path = folder / "weights"

@@ -278,6 +278,20 @@ export async function recentRequests(signal) {
 }
 
 /**
+ * When the pieces of an answer came; times count from the arrival of the request. Between two of `at_us` there are
+ * `every` pieces.
+ *
+ * @typedef {{ pieces: number, every: number, at_us: number[], longest_us: number, longest_at_us: number }} Steps
+ *
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @returns {Promise<Steps>}
+ */
+export async function requestSteps(id, signal) {
+  return (await ask(`/admin/v1/requests/${encodeURIComponent(id)}`, { signal })).steps;
+}
+
+/**
  * Every request when it is over.
  *
  * @param {AbortSignal} signal

@@ -72,6 +72,7 @@ export function bytes(value) {
 
 /** @param {number} milliseconds */
 export function duration(milliseconds) {
+  if (milliseconds > 0 && milliseconds < 10) return `${precise.format(milliseconds)} ms`;
   if (milliseconds < 1000) return `${whole.format(milliseconds)} ms`;
   if (milliseconds < 60_000) return `${precise.format(milliseconds / 1000)} s`;
   return `${whole.format(Math.floor(milliseconds / 60_000))} min ${whole.format((milliseconds / 1000) % 60)} s`;

@@ -5,6 +5,9 @@ import { t } from "../text.js";
 import { fill, h } from "./dom.js";
 import { icon } from "./icon.js";
 
+/** The mark of the moment when the first page was there with what it shows. */
+const SHOWN = "sampan.page";
+
 /**
  * @param {{ icon?: import("./icon.js").IconName, title: string, text?: string, action?: Node, bad?: boolean }} state
  */
@@ -59,7 +62,9 @@ export async function loaded(place, load, show, signal) {
   fill(place, waiting());
   try {
     const value = await load(signal);
-    if (!signal.aborted) fill(place, show(value));
+    if (signal.aborted) return;
+    fill(place, show(value));
+    if (performance.getEntriesByName(SHOWN).length === 0) performance.mark(SHOWN);
   } catch (error) {
     if (signal.aborted) return;
     fill(place, trouble(error, () => loaded(place, load, show, signal)));

@@ -2,11 +2,43 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { startHub } from "./hub.mjs";
 
 const PICTURE = new URL("../../fixtures/tiny/qwen3_vl/image0.png", import.meta.url);
 
 /** @param {import("./pages.mjs").Tools} tools */
-export const modelTests = ({ open, ready, done, say }) => ({
+export const modelTests = ({ open, ready, done, say, accessible }) => ({
+  async "a model is pulled, shown as it comes, and served"() {
+    const hub = await startHub();
+    const page = await open("models");
+    const wish = async (model, address) => {
+      await page.getByRole("button", { name: "Pull a model" }).click();
+      await page.getByLabel("Model", { exact: true }).fill(model);
+      await page.getByLabel("From").selectOption({ label: "Another address" });
+      await page.getByLabel("Address").fill(address);
+      await page.getByRole("button", { name: "Pull", exact: true }).click();
+    };
+    await wish("Qwen/Tiny", hub.address);
+    await page.waitForSelector(".pulls >> text=/\\d of \\d files/");
+    await accessible(page, "pulls");
+    hub.goOn();
+    await page.waitForSelector(".pulls a[href='#/models/Tiny']");
+    await page.waitForSelector("table.rows a[href='#/models/Tiny']");
+    await wish("Qwen/Nothing", hub.address);
+    await page.waitForSelector(".pulls [role=alert] >> text=Repository not found");
+    await wish("not a name", hub.address);
+    await page.waitForSelector(".toast.bad >> text=is no name of a model");
+    await page.keyboard.press("Escape");
+    await page.goto(page.url().replace("#/models", "#/playground/model/Tiny"));
+    await page.reload();
+    await page.waitForSelector(".composer");
+    await page.click("[aria-label='Settings']");
+    await page.getByLabel("Longest answer").fill("4");
+    await say(page, "ab");
+    await page.waitForSelector(".said.model .figures");
+    await done(page);
+    hub.stop();
+  },
   async "a model is measured, and one that embeds is not"() {
     const page = await open("models/sampan-nano");
     await page.click("[aria-label='Quick benchmark'] button");

@@ -240,6 +240,8 @@ const tests = {
     await page.click(".window .lines >> text=sampan-nano >> nth=0");
     await page.waitForSelector(".timeline >> text=Decode");
     assert.equal(await page.locator(".timeline li").count(), 3);
+    await page.waitForSelector(".steps >> text=pieces");
+    assert.ok(await page.locator(".steps rect").count() >= 4, "the built-in model wrote eight tokens");
     const before = await page.locator(".window .lines .line").count();
     await complete("again");
     await page.waitForFunction((least) => document.querySelectorAll(".window .lines .line").length > least, before);
@@ -408,11 +410,12 @@ const tests = {
     const page = await open("overview");
     await ready(page);
     const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
+    const shown = await page.evaluate(() => performance.getEntriesByName("sampan.page")[0]?.startTime);
     const texts = await (await fetch(server.direct)).text();
     const version = texts.match(/console\/([0-9a-f]{16})\//)[1];
-    const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg"];
+    const files = ["app.js", "client.js", "text.js", "theme.js", "icon.svg", "style/all.css"];
     const { readdirSync } = await import("node:fs");
-    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "views/models", "views/people", "vendor/hyparquet", "text", "style", "fonts"]) {
+    for (const folder of ["parts", "views", "views/playground", "views/vectors", "views/usage", "views/models", "views/people", "views/logs", "vendor/hyparquet", "text", "fonts"]) {
       for (const name of readdirSync(new URL(`../${folder}`, import.meta.url))) if (/\.(js|css|woff2)$/.test(name)) files.push(`${folder}/${name}`);
     }
     let size = 0;
@@ -427,7 +430,7 @@ const tests = {
         }).on("error", reject);
       });
     }
-    console.log(`  first paint of Overview after ${Math.round(paint)} ms; ${files.length} files, ${Math.round(size / 1024)} KB compressed`);
+    console.log(`  first paint of Overview after ${Math.round(paint)} ms, the page itself after ${Math.round(shown)} ms; ${files.length} files, ${Math.round(size / 1024)} KB compressed`);
     assert.ok(size < SIZE_MAX, `${size} bytes`);
     await done(page);
   },

@@ -69,6 +69,12 @@ const KINDS = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", wo
 function live(request, response) {
   const path = process.env.CONSOLE_LIVE && request.url.match(/^\/console\/[0-9a-f]{16}\/([\w./-]+)$/)?.[1];
   if (!path || path.includes("..")) return false;
+  if (path === "style/all.css") {
+    const sheets = ["tokens", "base", "parts", "views"].map((name) => readFileSync(new URL(`../style/${name}.css`, import.meta.url)));
+    response.writeHead(200, { "content-type": KINDS.css });
+    response.end(Buffer.concat(sheets));
+    return true;
+  }
   const file = new URL(`../${path}`, import.meta.url);
   response.writeHead(existsSync(file) ? 200 : 404, { "content-type": KINDS[path.split(".").at(-1)] ?? "text/plain" });
   response.end(existsSync(file) ? readFileSync(file) : "");

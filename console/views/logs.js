@@ -1,6 +1,6 @@
 /** What is asked of the models, while it is asked; and one request from its arrival to its end. Never what was said. */
 
-import { recentRequests, tailRequests } from "../client.js";
+import { recentRequests, requestSteps, tailRequests } from "../client.js";
 import { fill, h } from "../parts/dom.js";
 import { choice } from "../parts/form.js";
 import { icon } from "../parts/icon.js";
@@ -8,6 +8,7 @@ import { card, pageHead } from "../parts/page.js";
 import { every, loaded, notice } from "../parts/state.js";
 import { windowed } from "../parts/table.js";
 import { clockTime, count, duration, t } from "../text.js";
+import { STATES, pill, timeline } from "./logs/timeline.js";
 
 /** How often requests that are on their way are asked for, in milliseconds. */
 const LOOK_MS = 2000;
@@ -47,9 +48,19 @@ function draw(first, wanted, signal) {
     cells: row,
     open: (request) => {
       opened = request.id;
-      fill(detail, timeline(request));
+      look(request);
     },
   });
+  /** @type {Seen | null} */
+  let looked = null;
+  /** @param {Seen} request */
+  const look = async (request) => {
+    looked = request;
+    fill(detail, timeline(request, null));
+    // An old one is forgotten by the server; its times of arrival are still known here.
+    const whole = await requestSteps(request.id, signal).catch(() => null);
+    if (looked === request && whole) fill(detail, timeline(request, whole));
+  };
   const refresh = () => {
     const all = [...known.values()].sort((left, right) => right.arrived_at_ms - left.arrived_at_ms);
     const rows = all.filter((request) => fits(request, words, state));
@@ -57,7 +68,7 @@ function draw(first, wanted, signal) {
     list.set(rows, rows.findIndex((request) => request.id === opened));
     fill(place, all.length === 0 ? nothing() : rows.length === 0 ? notice({ icon: "search", title: t("logs.none") }) : list.element);
     const request = known.get(opened);
-    if (request) fill(detail, timeline(request));
+    if (request && request !== looked) look(request);
   };
   /** @param {Seen[]} news */
   const learn = (news) => {
@@ -113,18 +124,6 @@ function nothing() {
   });
 }
 
-/** @type {Record<Seen["state"], import("../text.js").TextKey>} */
-const STATES = {
-  waiting: "logs.waiting", computing: "logs.computing", generating: "logs.generating", finished: "logs.finished",
-  refused: "logs.refused", failed: "logs.failed", left: "logs.left",
-};
-
-/** @param {Seen["state"]} state */
-function pill(state) {
-  const mood = state === "finished" ? "pill good" : state === "refused" || state === "failed" ? "pill bad" : state === "left" ? "pill" : "pill warn";
-  return h("span", { class: mood }, t(STATES[state]));
-}
-
 /** @param {Seen} request */
 function row(request) {
   return [
@@ -143,39 +142,4 @@ function row(request) {
 function fits(request, words, state) {
   const text = `${request.id} ${request.model} ${request.route} ${request.project ?? ""} ${request.key ?? ""} ${request.reason ?? ""}`.toLowerCase();
   return (state === "" || request.state === state) && words.split(/\s+/).every((word) => text.includes(word));
-}
-
-/**
- * Waiting, reading the prompt, writing the answer: where the time went.
- *
- * @param {Seen} request
- */
-export function timeline(request) {
-  const taken = request.accepted_us;
-  const first = request.first_token_us;
-  const end = request.over_us ?? Math.max(taken ?? 0, first ?? 0);
-  const spans = [
-    { name: t("logs.queue"), from: 0, to: taken ?? end, hue: 5 },
-    { name: t("logs.prefill"), from: taken ?? end, to: taken === null ? end : first ?? end, hue: 3 },
-    { name: t("logs.decode"), from: first ?? end, to: end, hue: 1 },
-  ];
-  const lines = spans.map((span) => {
-    const part = h("i");
-    part.style.marginLeft = `${end > 0 ? (100 * span.from) / end : 0}%`;
-    part.style.width = `${end > 0 ? Math.max(0.4, (100 * (span.to - span.from)) / end) : 0}%`;
-    part.style.background = `var(--data-${span.hue})`;
-    return h("li", {}, h("span", {}, span.name), h("div", { class: "track" }, span.to > span.from ? part : null), h("span", { class: "number" }, duration((span.to - span.from) / 1000)));
-  });
-  const steps = Math.max(0, request.output_tokens - 1);
-  const speed = first !== null && request.over_us !== null && steps > 0 ? (1e6 * steps) / Math.max(1, request.over_us - first) : null;
-  /** @type {[string, string | Node | null][]} */
-  const facts = [
-    [t("logs.id"), h("span", { class: "mono" }, request.id)], [t("models.state"), pill(request.state)], [t("playground.model"), request.model],
-    [t("logs.route"), request.route], [t("logs.prompt"), count(request.prompt_tokens)], [t("logs.cached"), count(request.cached_tokens)],
-    [t("logs.output"), count(request.output_tokens)], [t("overview.speed"), speed === null ? null : count(speed)],
-    [t("usage.project"), request.project], [t("usage.key"), request.key], [t("logs.reason"), request.reason],
-  ];
-  return card(t("logs.timeline"), [], h("div", { class: "inside stack" },
-    h("ul", { class: "timeline" }, lines),
-    h("dl", { class: "facts two" }, facts.filter(([, value]) => value !== null).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
 }

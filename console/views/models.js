@@ -5,10 +5,12 @@ import { fill, h } from "../parts/dom.js";
 import { toast } from "../parts/feedback.js";
 import { icon } from "../parts/icon.js";
 import { memoryBar, statePill } from "../parts/model.js";
+import { pageHead } from "../parts/page.js";
 import { every, explain, loaded, notice } from "../parts/state.js";
 import { windowed } from "../parts/table.js";
 import { bytes, compact, count, t } from "../text.js";
 import { bench } from "./models/bench.js";
+import { pulls } from "./models/pulls.js";
 
 /**
  * @typedef {{ name: string, kind: string, where: string, parameters?: number, size_bytes?: number, context_tokens?: number }} Lying
@@ -19,18 +21,20 @@ import { bench } from "./models/bench.js";
 export async function show({ page, rest, signal }) {
   if (rest) return detail(page, rest, signal);
   const body = h("section", { class: "card" });
-  fill(page, h("div", { class: "head" }, h("div", {}, h("h1", {}, t("nav.models")), h("p", {}, t("models.lead")))), body);
+  const fetched = pulls(signal, async () => again());
+  fill(page, pageHead(t("nav.models"), t("models.lead"), fetched.button), h("div", { class: "stack" }, fetched.place, body));
   const look = async (/** @type {AbortSignal} */ until) => {
     const [seen, lying] = await Promise.all([platform(until), ask("/admin/v1/shelf", { signal: until })]);
     return { seen, lying: /** @type {Lying[]} */ (lying) };
   };
-  await loaded(body, look, ({ seen, lying }) => {
+  const again = () => loaded(body, look, ({ seen, lying }) => {
     const place = h("div", { class: "scroll" });
     const draw = /** @returns {void} */ (/** @type {import("../client.js").Platform} */ now) => fill(place, table(now, lying, async () => draw(await platform(signal))));
     draw(seen);
     if (seen.managed) every(2000, signal, async () => draw(await platform(signal)));
     return place;
   }, signal);
+  await again();
 }
 
 /**

@@ -8,6 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use base::{Clock, Entropy, RequestId, Rng, SeededEntropy};
 use chat::{Embed, Generate, Manage, ModelCard};
+use hub::Depot;
 use meta::Directory;
 use oidc::Provider;
 use store::Store;
@@ -17,9 +18,10 @@ use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::{self, Buckets};
 use crate::observe::{Listener, Observed, Observer};
+use crate::pulls::Pulls;
 use crate::{
-    Routing, Shelf, accounting, admin, anthropic, auth, cohere, console, dashscope, guard, health, limited, observe,
-    ollama, openai, ossvectors, planner, residents, routing, s3vectors, shelf,
+    Routing, Shelf, accounting, admin, anthropic, auth, cohere, console, dashscope, guard, health, lending, limited,
+    observe, ollama, openai, ossvectors, planner, pulls, residents, routing, s3vectors, shelf,
 };
 
 /// Bytes of a request body. Pictures come inside JSON, so it is generous.
@@ -47,6 +49,10 @@ pub struct App {
     pub(crate) manage: Option<Arc<dyn Manage>>,
     /// The models that lie on this machine, where somebody may look at them.
     pub(crate) shelf: Option<Shelf>,
+    /// The models that were pulled, where other machines may have them.
+    pub(crate) depot: Option<Depot>,
+    /// Whoever fetches models from hubs, if anybody does.
+    pub(crate) pulls: Option<Arc<dyn Pulls>>,
     /// Whoever routes requests among pools, if anybody does.
     pub(crate) routing: Option<Routing>,
     /// Where the API keeps what outlives a request.
@@ -84,6 +90,8 @@ impl App {
             buckets: None,
             manage: None,
             shelf: None,
+            depot: None,
+            pulls: None,
             objects,
             desk,
             routing: None,
@@ -118,6 +126,18 @@ impl App {
     #[must_use]
     pub fn with_shelf(self, shelf: Shelf) -> Self {
         Self { shelf: Some(shelf), ..self }
+    }
+
+    /// The same with the models that were pulled, for other machines.
+    #[must_use]
+    pub fn with_depot(self, depot: Depot) -> Self {
+        Self { depot: Some(depot), ..self }
+    }
+
+    /// The same with somebody who fetches models from hubs.
+    #[must_use]
+    pub fn with_pulls(self, pulls: Arc<dyn Pulls>) -> Self {
+        Self { pulls: Some(pulls), ..self }
     }
 
     /// The same with a look at whoever routes requests.
@@ -254,6 +274,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(console::routes())
         .merge(residents::routes())
         .merge(shelf::routes())
+        .merge(pulls::routes())
+        .merge(lending::routes())
         .merge(planner::routes())
         .merge(routing::routes())
         .merge(accounting::routes())

@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use base::Kind;
 
+pub(crate) use base::chain;
+
 /// The status of a kind. 500 means our bug, 503 means: the same request may succeed later.
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
@@ -33,16 +35,4 @@ pub(crate) fn is_passing(error: &chat::Error) -> bool {
         chat::Error::FormMissed { .. } | chat::Error::OutOfCredit { .. } => false,
         _ => matches!(error.kind(), Kind::Exhausted | Kind::Unavailable),
     }
-}
-
-/// The whole chain of an error for the log; what is shown to callers never goes through here.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

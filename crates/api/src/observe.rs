@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /admin/v1/requests` | the last requests, newest first |
+//! | `GET /admin/v1/requests/{id}` | one of them, with the times of its pieces |
 //! | `GET /admin/v1/requests/tail` | each request when it is over, as server-sent events |
 //!
 //! [`Observed`] stands around the models and sees every generation, whichever dialect or batch it belongs to; `watch`
@@ -12,13 +13,15 @@
 //! nobody can make labels up.
 
 mod figures;
+mod steps;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Path, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -31,8 +34,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use crate::refusal::{Answer, Refusal};
 use crate::{App, sse};
 use figures::Figures;
+use steps::Steps;
 
 /// Requests that are remembered.
 const REMEMBERED: usize = 256;
@@ -84,6 +89,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/v1/requests", get(requests))
+        .route("/admin/v1/requests/{id}", get(request))
         .route("/admin/v1/requests/tail", get(tail))
 }
 
@@ -120,6 +126,9 @@ struct Seen {
     over_us: Option<u64>,
     /// Why it was refused or failed: the kind of the error.
     reason: Option<String>,
+    /// Only one request by itself shows them.
+    #[serde(skip)]
+    steps: Steps,
 }
 
 /// Everything that is known of the requests of this process.
@@ -166,6 +175,7 @@ impl Observer {
             first_token_us: None,
             over_us: None,
             reason: None,
+            steps: Steps::default(),
         }));
         let mut last = locked(&self.last);
         last.push_back(Arc::clone(&seen));
@@ -210,6 +220,7 @@ impl Watch {
             _ => {
                 let now_us = self.now_us();
                 let mut seen = locked(&self.seen);
+                seen.steps.piece(now_us);
                 if seen.first_token_us.is_none() {
                     (seen.state, seen.first_token_us) = (Stage::Generating, Some(now_us));
                     self.observer.figures.first_token(&seen.model, now_us);
@@ -377,6 +388,17 @@ async fn requests(State(app): State<Arc<App>>) -> Json<Value> {
     let last: Vec<Arc<Mutex<Seen>>> = locked(&app.observer.last).iter().rev().cloned().collect();
     let shown: Vec<Seen> = last.iter().map(|seen| locked(seen).clone()).collect();
     Json(json!({"requests": shown, "remembered": REMEMBERED}))
+}
+
+/// One of the last requests, with `steps`, see [`Steps`].
+async fn request(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
+    let found = locked(&app.observer.last).iter().find(|seen| locked(seen).id == id).cloned();
+    let none = || Refusal(StatusCode::NOT_FOUND, format!("{id:?} is none of the last {REMEMBERED} requests"));
+    let found = found.ok_or_else(none)?;
+    let seen = locked(&found).clone();
+    let mut shown = json!(seen);
+    shown["steps"] = json!(seen.steps);
+    Ok(Json(shown))
 }
 
 async fn tail(State(app): State<Arc<App>>) -> Response {

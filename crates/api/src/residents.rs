@@ -55,7 +55,7 @@ async fn list(State(app): State<Arc<App>>) -> Json<Value> {
         "models": models,
         "parts": {
             "accounts": app.directory.is_some(), "books": app.books.is_some(), "routes": app.routing.is_some(),
-            "vectors": app.buckets.is_some(),
+            "vectors": app.buckets.is_some(), "pulls": app.pulls.is_some(),
         },
     }))
 }

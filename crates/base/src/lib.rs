@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+mod chain;
 mod clock;
 mod entropy;
 mod id;
@@ -17,6 +18,7 @@ mod kind;
 mod pattern;
 mod rng;
 
+pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use entropy::{Entropy, SeededEntropy};
 pub use id::RequestId;

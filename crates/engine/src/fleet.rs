@@ -4,6 +4,7 @@
 //! loaded until its last event: a model in use is never taken away. Requests for a model that is being loaded wait for
 //! the one load, and are all told if it fails.
 
+mod adding;
 mod load;
 mod seats;
 
@@ -65,7 +66,8 @@ pub struct Fleet {
 
 struct Shared {
     machine: Machine,
-    models: Vec<Model>,
+    /// They only become more.
+    models: boxcar::Vec<Model>,
     state: Mutex<State>,
     /// A model was loaded or not, or became idle, or time passed.
     changed: Notify,
@@ -165,6 +167,7 @@ impl Fleet {
         }
         let seats = Seats::new(needs, machine.keep_alive, machine.memory_bytes);
         let loaded = models.iter().map(|_| None).collect();
+        let models = models.into_iter().collect();
         let state = Mutex::new(State { seats, loaded, cards });
         Ok(Self { shared: Arc::new(Shared { machine, models, state, changed: Notify::new() }) })
     }
@@ -186,13 +189,14 @@ impl Fleet {
     /// Layers of a model that are loaded, and all of them; 0 until that is known.
     #[must_use]
     pub fn progress(&self, model: &str) -> (u32, u32) {
-        let found = self.shared.models.iter().find(|known| known.is_called(model));
-        found.map_or((0, 0), Model::progress)
+        let found = self.shared.models.iter().find(|(_, known)| known.is_called(model));
+        found.map_or((0, 0), |(_, known)| known.progress())
     }
 
     fn cards_of(&self, role: Role) -> Vec<ModelCard> {
         let state = self.shared.lock();
-        let of_role = self.shared.models.iter().zip(&state.cards).filter(|(model, _)| model.role == role);
+        let models = self.shared.models.iter().map(|(_, model)| model);
+        let of_role = models.zip(&state.cards).filter(|(model, _)| model.role == role);
         of_role.map(|(_, card)| card.clone()).collect()
     }
 
@@ -281,7 +285,7 @@ impl Shared {
     }
 
     fn find(&self, name: &str, role: Option<Role>) -> chat::Result<usize> {
-        let found = self.models.iter().position(|model| model.is_called(name));
+        let found = self.models.iter().position(|(_, model)| model.is_called(name));
         let index = found.ok_or_else(|| chat::Error::UnknownModel { model: name.to_owned() })?;
         let its_role = self.models[index].role;
         match role {
@@ -505,7 +509,8 @@ impl Embed for Fleet {
 impl Manage for Fleet {
     fn statuses(&self) -> Vec<ModelStatus> {
         let state = self.shared.lock();
-        let of_role = |role| (0..self.shared.models.len()).filter(move |&index| self.shared.models[index].role == role);
+        let all = state.cards.len();
+        let of_role = |role| (0..all).filter(move |&index| self.shared.models[index].role == role);
         let indexes = [Role::Generates, Role::Embeds, Role::Ranks].into_iter().flat_map(of_role);
         indexes.map(|index| self.shared.status(&state, index)).collect()
     }

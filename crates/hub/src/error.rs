@@ -47,7 +47,7 @@ pub enum Error {
     Record { path: PathBuf, why: String },
     #[error("{step} {path}")]
     File { step: &'static str, path: PathBuf, source: io::Error },
-    #[error("another part of the pull failed")]
+    #[error("the pull was stopped")]
     Stopped,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] lists the files of a model and reads ranges of them: [`HuggingFace`] (and whoever speaks its protocol),
 //! [`ModelScope`], a [`Mirror`] folder. [`pull`](fn@pull) fetches pieces of files on several threads into a [`Depot`],
-//! the folder of models. What it promises:
+//! the folder of models; a [`Queue`] does so for those who do not wait. What it promises:
 //!
 //! * a model appears under its name at once and whole, after every file was checked against the hub's digest and is on
 //!   the disk; before that nothing of it is listed;
@@ -28,6 +28,7 @@ mod modelscope;
 mod name;
 mod partial;
 mod pull;
+mod queue;
 mod record;
 mod source;
 
@@ -42,5 +43,6 @@ pub use mirror::Mirror;
 pub use modelscope::ModelScope;
 pub use name::{Repository, Wanted};
 pub use pull::{Event, Options, Origin, Pulled, pull};
+pub use queue::{Arrived, Order, Progress, Queue, Stage, WAITING_MAX};
 pub use record::{RECORD_FILE, Record, RecordedFile};
 pub use source::{Listing, Remote, Sink, Source};

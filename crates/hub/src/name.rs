@@ -35,6 +35,16 @@ pub struct Wanted {
     pub tag: Option<String>,
 }
 
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, form: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        form.write_str(&self.repository.id)?;
+        if let Some(tag) = &self.tag {
+            write!(form, ":{tag}")?;
+        }
+        self.repository.revision.as_ref().map_or(Ok(()), |revision| write!(form, "@{revision}"))
+    }
+}
+
 impl Wanted {
     /// Reads `Qwen/Qwen3-0.6B`, `Qwen/Qwen3-0.6B-GGUF:Q4_K_M`, `Qwen/Qwen3-0.6B@main`, or the address of a model's page
     /// at a hub.

@@ -46,6 +46,8 @@ pub struct Options {
     pub cache: Option<Cache>,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
+    /// Once it is set, the pull ends with [`Error::Stopped`] at its next byte. What was fetched stays.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             wait: Duration::from_millis(500),
             cache: None,
             now_ms: 0,
+            stop: Arc::default(),
         }
     }
 }
@@ -411,7 +414,7 @@ impl Run<'_> {
                 return Ok(());
             }
             let mut sink = |bytes: &[u8]| {
-                if self.stop.load(Ordering::Acquire) {
+                if self.is_stopped() {
                     return Err(Error::Stopped);
                 }
                 partial.write(piece, bytes)?;
@@ -438,7 +441,7 @@ impl Run<'_> {
         };
         let mut left = self.options.wait.saturating_mul(1 << (failures - 1).min(16)).max(asked).min(WAIT_MAX);
         while !left.is_zero() {
-            if self.stop.load(Ordering::Acquire) {
+            if self.is_stopped() {
                 return Err(Error::Stopped);
             }
             let slice = left.min(NOTICE);
@@ -446,6 +449,10 @@ impl Run<'_> {
             left -= slice;
         }
         Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.options.stop.load(Ordering::Acquire)
     }
 
     /// The hash of a whole file that is what the hub says; fetched again if it is not.

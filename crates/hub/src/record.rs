@@ -89,6 +89,20 @@ impl Record {
         unhex(&file.blake3).map(Digest::Blake3)
     }
 
+    /// A hash over the names and contents of all files: the same for the same model, wherever it came from.
+    #[must_use]
+    pub fn contents(&self) -> [u8; 32] {
+        let mut files: Vec<(&str, &str)> =
+            self.files.iter().map(|file| (file.path.as_str(), file.blake3.as_str())).collect();
+        files.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for (path, blake3) in files {
+            // A path holds no NUL, and a hash has one length.
+            hasher.update(path.as_bytes()).update(b"\0").update(blake3.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// All bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

@@ -150,6 +150,9 @@ pub(crate) struct Up {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) data: Data,
+    /// For scripts: the line that says where it listens is a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Load a model at once: a Hugging Face folder or a GGUF file, NAME=PATH gives it a name. May be repeated.
     #[arg(long = "model", value_name = "[NAME=]PATH")]
     pub(crate) models: Vec<String>,
@@ -228,6 +231,9 @@ pub(crate) struct Chat {
     /// Tokens of one answer at most.
     #[arg(long, default_value_t = 1024)]
     pub(crate) max_tokens: u32,
+    /// For scripts: each line of stdin is a question, each answer one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) processor: Processor,
 }

@@ -28,7 +28,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print where the file of settings is looked for. SAMPAN_CONFIG names another.
-    Path,
+    Path {
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the settings that `sampan up` would start with.
     Show(Show),
 }
@@ -97,7 +101,10 @@ fn brief(error: &clap::Error) -> String {
 pub(crate) fn run(what: &ConfigCommand) -> anyhow::Result<()> {
     let file = machine::config_file();
     match what {
-        ConfigCommand::Path => machine::print(&format!("{}\n", file.display())),
+        ConfigCommand::Path { json } => {
+            let line = if *json { json!({"path": file}).to_string() } else { file.display().to_string() };
+            machine::print(&format!("{line}\n"))
+        }
         ConfigCommand::Show(options) => {
             let text = shown(Arguments::command(), &read(&file)?, &file, options)?;
             machine::print(&text)

@@ -7,14 +7,15 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use base::{Clock, RequestId, Rng};
-use chat::{Collector, Event, FinishReason, GenerateRequest, Message, Part, Prompt, Role, Thinking};
+use chat::{Collector, Event, EventStream, FinishReason, GenerateRequest, Message, Part, Prompt, Role, Thinking};
 use engine::Engine;
 use futures::StreamExt as _;
 use ledger::calendar::show_time;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, Editor};
+use serde_json::json;
 
 use crate::args::Chat;
 use crate::machine::{self, SystemClock, harmless, print, say};
@@ -48,6 +49,8 @@ struct Talk<'a> {
     thinking: Thinking,
     ids: Rng,
     is_colourful: bool,
+    /// Questions of a script that have no answer.
+    unanswered: u32,
 }
 
 pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
@@ -67,7 +70,8 @@ pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
         is_kept: std::io::stdin().is_terminal() || chat.is_continued,
         thinking: Thinking::Default,
         ids: Rng::seeded(machine::random_seed()?),
-        is_colourful: std::io::stdout().is_terminal(),
+        is_colourful: std::io::stdout().is_terminal() && !chat.json,
+        unanswered: 0,
     };
     if talk.is_colourful {
         say(&format!("{} is listening. /help for help, Ctrl-D to leave.", entry.name));
@@ -81,7 +85,9 @@ pub(crate) fn run(chat: &Chat) -> anyhow::Result<()> {
             None => say("no conversation is kept yet: this is the first"),
         }
     }
-    read_lines(&mut talk, &runtime, &clock, &data.join("chat_history"))
+    read_lines(&mut talk, &runtime, &clock, &data.join("chat_history"))?;
+    ensure!(talk.unanswered == 0, "{} questions have no answer", talk.unanswered);
+    Ok(())
 }
 
 fn read_lines(
@@ -171,8 +177,12 @@ impl Talk<'_> {
         let parts = self.files.iter().cloned().chain([Part::Text(line.to_owned())]).collect();
         self.messages.push(Message { content: kept::content(parts), ..Message::text(Role::User, "") });
         if let Err(error) = runtime.block_on(self.answer()) {
-            say(&format!("error: {error:#}"));
             self.messages.pop();
+            if self.chat.json {
+                self.unanswered += 1;
+                return print(&format!("{}\n", json!({"error": format!("{error:#}")})));
+            }
+            say(&format!("error: {error:#}"));
             return Ok(());
         }
         self.files.clear();
@@ -239,6 +249,9 @@ impl Talk<'_> {
         request.max_tokens = Some(self.chat.max_tokens);
         request.thinking = self.thinking;
         let mut events = self.engine.start_generation(request).await?;
+        if self.chat.json {
+            return self.answer_as_json(events).await;
+        }
         let (mut collector, mut said) = (Collector::default(), String::new());
         loop {
             let event = tokio::select! {
@@ -274,6 +287,22 @@ impl Talk<'_> {
             }
             collector.push(event)?;
         }
+    }
+
+    async fn answer_as_json(&mut self, mut events: EventStream) -> anyhow::Result<()> {
+        let mut collector = Collector::default();
+        while let Some(event) = events.next().await {
+            collector.push(event?)?;
+        }
+        let whole = collector.finish()?;
+        let usage = whole.finish.usage;
+        let line = json!({
+            "answer": whole.message.plain_text(), "reasoning": whole.message.reasoning, "warnings": whole.warnings,
+            "is_cut": whole.finish.reason == FinishReason::Length, "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens, "output_tokens": usage.output_tokens,
+        });
+        self.messages.push(whole.message);
+        print(&format!("{line}\n"))
     }
 
     fn plain(&self) -> &'static str {

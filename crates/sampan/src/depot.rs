@@ -80,8 +80,18 @@ fn with_hint(error: hub::Error, pull: &Pull) -> anyhow::Error {
 /// Where models come from.
 fn source(pull: &Pull) -> anyhow::Result<Box<dyn Source>> {
     let given = pull.token_file.as_deref().map(token).transpose()?;
+    match pull.from.as_deref() {
+        Some(folder) if !folder.contains("://") && Path::new(folder).is_dir() => {
+            Ok(Box::new(Mirror::new(Path::new(folder))))
+        }
+        from => hub_of(&pull.model, from, given),
+    }
+}
+
+/// The hub that a name or an address means. A token of the environment goes to its own hub only.
+pub(crate) fn hub_of(model: &str, from: Option<&str>, given: Option<String>) -> anyhow::Result<Box<dyn Source>> {
     // The address of a page says which hub it is at; an address in the environment stands for Hugging Face's.
-    let page = pull.model.split_once("://").map(|(scheme, rest)| {
+    let page = model.split_once("://").map(|(scheme, rest)| {
         let host = rest.split('/').next().unwrap_or_default();
         if host == "modelscope.cn" || host == "www.modelscope.cn" {
             "modelscope".to_owned()
@@ -89,7 +99,7 @@ fn source(pull: &Pull) -> anyhow::Result<Box<dyn Source>> {
             format!("{scheme}://{host}")
         }
     });
-    let from = pull.from.clone().or(page).unwrap_or_else(|| "hf".to_owned());
+    let from = from.map(str::to_owned).or(page).unwrap_or_else(|| "hf".to_owned());
     let options = |endpoint: String, token| HttpOptions { endpoint, token, silence: SILENCE };
     let hugging_face = |endpoint: String| -> anyhow::Result<Box<dyn Source>> {
         let token = given.clone().or_else(|| machine::variable("HF_TOKEN"));
@@ -103,8 +113,7 @@ fn source(pull: &Pull) -> anyhow::Result<Box<dyn Source>> {
         }
         HuggingFace::ENDPOINT => hugging_face(from),
         address if address.contains("://") => Ok(Box::new(HuggingFace::new(&options(from, given))?)),
-        folder if Path::new(folder).is_dir() => Ok(Box::new(Mirror::new(Path::new(folder)))),
-        _ => bail!("--from {from:?}: neither hf, modelscope, an address nor a folder"),
+        _ => bail!("{from:?} is no place for models: neither hf, modelscope, an address nor a folder here"),
     }
 }
 

@@ -20,6 +20,7 @@ mod machine;
 mod man;
 mod model;
 mod net;
+mod pulls;
 mod residency;
 mod route_commands;
 mod see;

@@ -4,6 +4,8 @@ mod sample;
 mod screen;
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use base::Clock as _;
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use crate::client::{Client, Server};
 use crate::machine;
@@ -44,6 +47,11 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<()> {
     }
     ensure!(std::io::stdout().is_terminal(), "stdout is no terminal\nhint: --json prints one sample");
     let every = Duration::from_secs(options.every);
+    // Whoever is told to end gives the terminal back as whoever leaves.
+    let told_to_end = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&told_to_end)).context("listen for signals")?;
+    }
     std::thread::scope(|scope| {
         // Both are dropped when the person leaves, which ends the thread that samples.
         let (news, fresh) = sync_channel(1);
@@ -52,7 +60,7 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<()> {
         let sampling = std::thread::Builder::new().name("top".to_owned());
         sampling.spawn_scoped(scope, move || collect(client, every, &news, &stopped)).context("start a thread")?;
         let mut terminal = ratatui::try_init().context("take the terminal")?;
-        let outcome = watch(&mut terminal, client.base(), &fresh);
+        let outcome = watch(&mut terminal, client.base(), &fresh, &told_to_end);
         ratatui::restore();
         drop((fresh, stop));
         outcome
@@ -72,12 +80,17 @@ fn collect(client: &Client, every: Duration, news: &SyncSender<News>, stopped: &
     }
 }
 
-fn watch(terminal: &mut DefaultTerminal, base: &str, fresh: &Receiver<News>) -> anyhow::Result<()> {
+fn watch(
+    terminal: &mut DefaultTerminal,
+    base: &str,
+    fresh: &Receiver<News>,
+    told_to_end: &AtomicBool,
+) -> anyhow::Result<()> {
     let clock = machine::SystemClock::start();
     let mut state = State::new(base);
     let mut is_stale = true;
-    // Ends when the person leaves.
-    loop {
+    // Ends when the person leaves, too.
+    while !told_to_end.load(Ordering::Relaxed) {
         if is_stale {
             terminal.draw(|frame| screen::draw(frame, &state)).context("draw")?;
         }
@@ -90,6 +103,7 @@ fn watch(terminal: &mut DefaultTerminal, base: &str, fresh: &Receiver<News>) -> 
             is_stale = true;
         }
     }
+    Ok(())
 }
 
 /// False: leave.

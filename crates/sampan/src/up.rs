@@ -15,6 +15,7 @@ use engine::{Engine, Fleet, Machine, Options};
 use kernels::Cpu;
 use meta::Vault;
 use route::{Confined, Fetching, Pictures, Policy, Router};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -23,10 +24,11 @@ use crate::accounts;
 use crate::args::Up;
 use crate::books::Kept;
 use crate::machine::{self, SystemClock, say};
+use crate::pulls::Pulls;
 use crate::residency::{self, Borders};
-use crate::shelf::{self, Entry};
+use crate::shelf::{self, Entry, Place};
 use crate::traces::Traces;
-use crate::{model, route_commands};
+use crate::{depot, model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -83,7 +85,9 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let app = app
         .with_embed(kept.charged(embed))
         .with_manage(Arc::clone(&fleet) as Arc<dyn Manage>)
-        .with_shelf(model::shelf(&data));
+        .with_shelf(model::shelf(&data))
+        .with_depot(depot::depot(&data))
+        .with_pulls(pulls(&data, &fleet, kept.meter.ledger().clock())?);
     let (app, traces) = traced(up, app)?;
     let app = match &router {
         Some(router) => app.with_routing(route_commands::routing(router)),
@@ -94,7 +98,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     resume(&app).await?;
     tokio::spawn(crate::books::count_kept(Arc::clone(&app)));
 
-    machine::print(&format!("http://{address}\n"))?;
+    machine::print(&format!("{}\n", place(up, &address.to_string(), &models, &data)))?;
     greet(&address.to_string(), &models, &data, !up.open);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(told(stopped));
@@ -219,6 +223,16 @@ async fn interrupted() {
     }
 }
 
+/// Models that are pulled while it runs, and served when they are there.
+fn pulls(data: &Path, fleet: &Arc<Fleet>, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn api::Pulls>> {
+    let fleet = Arc::clone(fleet);
+    let serve = move |name: &str, path: &Path| {
+        let entry = Entry { name: name.to_owned(), place: Place::Path(path.to_owned()), is_optional: true };
+        fleet.add(entry.served()).map_err(anyhow::Error::from)
+    };
+    Ok(Arc::new(Pulls::start(data, clock, serve)?))
+}
+
 /// All models that requests may name, and those that are to be there before the first one.
 fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)> {
     let data = machine::data_folder(&up.data);
@@ -322,6 +336,17 @@ pub(crate) fn start_alone(entry: &Entry, cpu: &Arc<Cpu>, clock: &Arc<dyn Clock>)
         ..Options::default()
     };
     start(entry, cpu, clock, options)
+}
+
+/// Where it listens, for whoever started it.
+fn place(up: &Up, address: &str, models: &[String], data: &Path) -> String {
+    let url = format!("http://{address}");
+    if !up.json {
+        return url;
+    }
+    let key_file = (!up.open).then(|| accounts::key_file(data));
+    json!({"url": url, "version": env!("CARGO_PKG_VERSION"), "data": data, "models": models, "key_file": key_file})
+        .to_string()
 }
 
 fn greet(address: &str, models: &[String], data: &Path, asks_for_keys: bool) {

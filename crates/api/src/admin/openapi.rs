@@ -66,7 +66,13 @@ const ROUTES: &[Described] = &[
     row(Post, "/admin/v1/models/unload", "Unload a model when its running requests are done").taking("Named").ending(),
     row(Get, "/admin/v1/shelf", "The models that lie on this machine"),
     row(Get, "/admin/v1/shelf/{name}", "What a model consists of"),
+    row(Get, "/admin/v1/pulls", "Models that are fetched from a hub, newest first, with how far each is"),
+    row(Post, "/admin/v1/pulls", "Fetch a model from a hub; goes on by itself")
+        .taking("Fetched")
+        .answering("202", "Any"),
+    row(Delete, "/admin/v1/pulls/{id}", "Stop fetching a model"),
     row(Get, "/admin/v1/requests", "The last requests, newest first"),
+    row(Get, "/admin/v1/requests/{id}", "One of the last requests, with the times of its pieces"),
     row(Get, "/admin/v1/requests/tail", "Every request when it is over, as server-sent events"),
     row(Get, "/admin/v1/vectors/{bucket}/{index}", "What an index of vectors holds"),
     row(Get, "/admin/v1/routes", "Pools, routes and the last decisions"),
@@ -152,8 +158,11 @@ fn description() -> OpenApi {
     ];
     let components =
         components.into_iter().fold(ComponentsBuilder::new(), |all, (name, schema)| all.schema(name, schema));
+    let fetched = ["model", "from", "name"].into_iter();
+    let fetched = fetched.fold(ObjectBuilder::new(), |schema, name| schema.property(name, String::schema()));
     let components = components
         .schema("Named", named)
+        .schema("Fetched", fetched.required("model"))
         .schema("Any", ObjectBuilder::new())
         .security_scheme("key", SecurityScheme::Http(bearer.build()));
     OpenApiBuilder::new()

@@ -20,6 +20,9 @@ use super::harden;
 
 /// Stands in `index.html` where the hash over all files belongs.
 const VERSION_MARK: &str = "VERSION";
+/// The sheets that every page needs, in their order: they travel as one.
+const SHEETS: [&str; 4] = ["style/tokens.css", "style/base.css", "style/parts.css", "style/views.css"];
+const SHEET: &str = "style/all.css";
 /// The name of an address with this in front never means another content.
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 /// Asks again every time whether there is a newer shell.
@@ -80,6 +83,8 @@ impl Assets {
             (&name, &*file.data).hash(&mut hasher);
             files.insert(name.clone(), Asset::new(&name, file.data.into_owned()));
         }
+        let sheets = SHEETS.map(|name| files.remove(name).expect("the console has its sheets").bytes);
+        files.insert(SHEET.to_owned(), Asset::new(SHEET, sheets.concat()));
         let version = format!("{:016x}", hasher.finish());
         let index = files.remove("index.html").expect("the console has an index.html");
         let text = String::from_utf8_lossy(&index.bytes).replace(VERSION_MARK, &version);

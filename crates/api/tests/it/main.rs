@@ -17,4 +17,5 @@ mod observe;
 mod ollama;
 mod openai;
 mod owners;
+mod pulls;
 mod support;

@@ -60,6 +60,22 @@ async fn the_last_requests_are_shown_without_their_words() {
 }
 
 #[tokio::test]
+async fn one_request_is_shown_with_the_times_of_its_pieces() {
+    let server = Server::new(vec![Script::text(&["a", "b", "c"])]);
+    server.post("/v1/chat/completions", &chat(MODEL, "Hi")).await;
+    let page = server.get("/admin/v1/requests").await.json();
+    assert!(page["requests"][0].get("steps").is_none(), "a list stays short");
+    let id = page["requests"][0]["id"].as_str().unwrap();
+    let seen = server.get(&format!("/admin/v1/requests/{id}")).await.json();
+    assert_eq!((&seen["state"], &seen["steps"]["pieces"]), (&json!("finished"), &json!(3)));
+    assert_eq!(seen["steps"]["at_us"][0], seen["first_token_us"]);
+    assert_eq!((seen["steps"]["at_us"].as_array().unwrap().len(), &seen["steps"]["every"]), (3, &json!(1)));
+    let none = server.get("/admin/v1/requests/nobody").await;
+    assert_eq!(none.status, 404);
+    assert!(none.text.contains("nobody"), "{}", none.text);
+}
+
+#[tokio::test]
 async fn no_more_than_some_are_remembered() {
     let server = Server::new((0..300).map(|_| Script::text(&["a"])).collect());
     for _ in 0..300 {

@@ -33,6 +33,12 @@ pub(super) struct Seat {
     turn: u64,
 }
 
+impl Seat {
+    fn on_disk(bytes: u64, keep: KeepAlive) -> Self {
+        Self { stage: Stage::OnDisk, bytes, keep, users: 0, used_ms: 0, leaves: false, attempts: 0, turn: 0 }
+    }
+}
+
 /// What becomes of somebody who asks for a model.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -56,17 +62,21 @@ pub(super) struct Seats {
 impl Seats {
     /// All models on disk; `needs` is the memory of each.
     pub(super) fn new(needs: impl IntoIterator<Item = u64>, keep: KeepAlive, budget_bytes: u64) -> Self {
-        let seat = |bytes| Seat {
-            stage: Stage::OnDisk,
-            bytes,
-            keep,
-            users: 0,
-            used_ms: 0,
-            leaves: false,
-            attempts: 0,
-            turn: 0,
-        };
-        Self { seats: needs.into_iter().map(seat).collect(), budget_bytes, turns: 0 }
+        let seats = needs.into_iter().map(|bytes| Seat::on_disk(bytes, keep)).collect();
+        Self { seats, budget_bytes, turns: 0 }
+    }
+
+    /// One more on disk.
+    pub(super) fn add(&mut self, needed_bytes: u64, keep: KeepAlive) {
+        self.seats.push(Seat::on_disk(needed_bytes, keep));
+    }
+
+    /// Other files take other memory, from the next time that they are loaded.
+    pub(super) fn set_needed(&mut self, index: usize, needed_bytes: u64) {
+        let seat = &mut self.seats[index];
+        if matches!(seat.stage, Stage::OnDisk | Stage::Failed(_)) {
+            (seat.stage, seat.bytes) = (Stage::OnDisk, needed_bytes);
+        }
     }
 
     pub(super) fn of(&self, index: usize) -> &Seat {

@@ -219,3 +219,31 @@ async fn a_long_text_is_computed_in_pieces_cut_where_allowed_and_an_instruction_
     let strange = EmbedRequest { inputs: vec![EmbedInput::Tokens(vec![1 << 30])], ..texts("bert", &["a"], None) };
     assert!(matches!(fleet.embed(strange).await, Err(Error::UnknownToken { .. })));
 }
+
+#[tokio::test]
+async fn a_model_comes_while_others_are_served() {
+    let (fleet, _) = fleet(vec![tiny("qwen3_dense")], PLENTY);
+    let running = fleet.generate(ask("qwen3_dense", 4)).await.unwrap();
+    assert!(matches!(fleet.generate(ask("new", 2)).await, Err(Error::UnknownModel { .. })));
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixtures().join("tiny/qwen3_moe")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    fleet.add(entry("new", folder.path())).unwrap();
+    assert_eq!(fleet.models().iter().map(|card| card.id.as_str()).collect::<Vec<_>>(), ["qwen3_dense", "new"]);
+    assert_eq!(state(&fleet, "new"), ModelState::OnDisk);
+    let events: Vec<_> = fleet.generate(ask("new", 2)).await.unwrap().collect().await;
+    assert!(events.iter().all(Result::is_ok), "{events:?}");
+    assert_eq!(running.collect::<Vec<_>>().await.into_iter().filter(Result::is_err).count(), 0);
+
+    let other = fleet.add(tiny("qwen3_dense")).map(|()| fleet.models().len());
+    assert_eq!(other.unwrap(), 2, "the same place is looked at again");
+    for name in ["qwen3_dense", "also"] {
+        let taken = fleet.add(entry(name, folder.path())).unwrap_err().to_string();
+        assert!(taken.contains(name), "{taken}");
+    }
+    let nowhere = fleet.add(entry("nowhere", &folder.path().join("nowhere"))).unwrap_err().to_string();
+    assert!(nowhere.contains("nowhere"), "{nowhere}");
+    assert_eq!(fleet.statuses().len(), 2);
+}

@@ -4,4 +4,5 @@
 mod depot;
 mod hub;
 mod hubs;
+mod queue;
 mod trouble;

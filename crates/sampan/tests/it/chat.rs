@@ -78,3 +78,14 @@ fn files_go_with_a_question() {
     let kept = std::fs::read_to_string(kept.path()).unwrap();
     assert!(kept.contains("File notes.txt:") && kept.contains("The boat is red."), "{kept}");
 }
+
+#[test]
+fn a_script_reads_one_object_an_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let (answers, said) = chat_in(data.path(), &["--json"], "Hello\nWho are you?\n");
+    let lines: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{answers} {said}");
+    assert!(lines.iter().all(|line| line["answer"].is_string() && line["output_tokens"].as_u64().unwrap() <= 8));
+    let prompt_tokens = |line: &serde_json::Value| line["prompt_tokens"].as_u64().unwrap();
+    assert!(prompt_tokens(&lines[1]) > prompt_tokens(&lines[0]), "the first turn stands before the second: {answers}");
+}

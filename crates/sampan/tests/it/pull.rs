@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{fixture, json, refusal, run, sampan, stdout};
+use crate::program::{Server, fixture, json, refusal, run, sampan, stdout};
 
 /// A folder with the tiny model, as a mirror has it.
 fn mirror() -> tempfile::TempDir {
@@ -85,7 +85,10 @@ fn what_cannot_be_pulled_is_said_with_what_to_do() {
     let from = mirror.path().to_str().unwrap();
     for (arguments, expected) in [
         (["pull", "a/b/c", "--from", from], "no name of a model"),
-        (["pull", "Qwen/Tiny", "--from", "/nowhere"], "neither hf, modelscope, an address nor a folder"),
+        (
+            ["pull", "Qwen/Tiny", "--from", "/nowhere"],
+            "is no place for models: neither hf, modelscope, an address nor a folder",
+        ),
         (["pull", "Qwen/Tiny", "--from", "ftp://x"], "begins with http"),
         (["pull", "Qwen/Other", "--from", from], "Qwen/Other"),
         (["pull", "Qwen/Tiny:Q9", "--from", from], "no GGUF file ends in \"Q9\""),
@@ -95,4 +98,39 @@ fn what_cannot_be_pulled_is_said_with_what_to_do() {
     }
     std::fs::create_dir_all(data.path().join("models/Tiny")).unwrap();
     assert!(refusal(data.path(), &["pull", "Qwen/Tiny", "--from", from]).contains("hint: --as NAME"));
+}
+
+#[test]
+fn a_machine_pulls_from_another_one_while_it_serves() {
+    let (there, here, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mirror());
+    stdout(there.path(), &["pull", "Qwen/Tiny", "--from", mirror.path().to_str().unwrap()]);
+    let (other, server) = (Server::start(there.path(), &[]), Server::start(here.path(), &[]));
+    let from = format!("http://{}", other.address);
+    let order = serde_json::json!({"model": "Qwen/Tiny", "from": from, "name": "copy"}).to_string();
+    let (status, answer) = server.ask("POST", "/admin/v1/pulls", &order);
+    assert_eq!(status, 202, "{answer}");
+    let pulled = loop {
+        let (_, answer) = server.ask("GET", "/admin/v1/pulls", "");
+        let list: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        if list["data"][0]["over_ms"].is_u64() {
+            break list["data"][0].clone();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!((&pulled["state"], &pulled["name"]), (&"done".into(), &"copy".into()), "{pulled}");
+    let ask = serde_json::json!({"model": "copy", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": true});
+    let (status, answer) = server.ask("POST", "/v1/completions", &ask.to_string());
+    assert_eq!(status, 200, "{answer}");
+    stdout(here.path(), &["verify", "copy"]);
+    // The command line does so too, and what is not there is named.
+    assert_eq!(stdout(here.path(), &["pull", "Qwen/Tiny", "--from", &from, "--as", "again"]), "again\n");
+    assert!(refusal(here.path(), &["pull", "Qwen/Other", "--from", &from]).contains("no model \"Qwen/Other\""));
+    for (body, why) in [
+        (r#"{"model": "a/b/c"}"#, "no name of a model"),
+        (r#"{"model": "a/b", "from": "/etc"}"#, "is no place for models"),
+        (r#"{"model": "a/b", "from": "ftp://x"}"#, "begins with http"),
+    ] {
+        let (status, answer) = server.ask("POST", "/admin/v1/pulls", body);
+        assert!(status == 400 && answer.contains(why), "{answer}");
+    }
 }

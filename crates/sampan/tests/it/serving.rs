@@ -126,3 +126,19 @@ fn logs_do_not_hold_what_was_said() {
     assert!(logged.contains("generation finished"), "{logged}");
     assert!(!logged.contains("xyzzysecret"), "{logged}");
 }
+
+#[test]
+fn a_script_is_told_where_the_server_is() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = sampan(data.path());
+    command.args(["up", "--json", "--listen", "127.0.0.1:0"]).stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    let place: Value = serde_json::from_str(&line).unwrap();
+    let address = place["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    assert!(TcpStream::connect(address).is_ok());
+    assert!(std::fs::read_to_string(place["key_file"].as_str().unwrap()).unwrap().starts_with("sk-sampan-"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
