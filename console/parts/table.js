@@ -4,6 +4,9 @@ import { fill, h } from "./dom.js";
 
 /** Height of a row in rem; `.window .line` has the same. */
 const ROW_REM = 2.125;
+/** The window is so high, or as high as its rows; with few rows as if they were some more. */
+const WINDOW_REM = 28;
+const ROWS_MIN = 5;
 /** Rows that exist above and below what can be seen. */
 const SPARE = 8;
 /** No browser lays out elements that are much taller, in pixels. */
@@ -73,6 +76,7 @@ export function windowed({ label, widths, columns, cells, open }) {
     picked = marked;
     element.setAttribute("aria-rowcount", String(rows.length + 1));
     lines.style.height = `${rows.length * height}px`;
+    element.style.height = `${Math.min(WINDOW_REM, (Math.max(ROWS_MIN, rows.length) + 1) * ROW_REM + 0.25)}rem`;
     draw();
   };
   return { element, set };

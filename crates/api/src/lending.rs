@@ -4,6 +4,7 @@
 //! | route | |
 //! |---|---|
 //! | `GET /api/models/ID[/revision/REVISION]` | the files with sizes and digests |
+//! | `GET /api/models/ID/tree/REVISION` | the same as newer tools ask for it |
 //! | `GET`, `HEAD /ID/resolve/REVISION/PATH` | a file, whole or a range of it |
 //!
 //! ID is `OWNER/NAME` as it was pulled, or the name here. A revision is `main` or the commit that is listed. Beside the
@@ -16,7 +17,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Extensions, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use hub::{Depot, Digest, Record, RecordedFile, hex};
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use tower_http::services::ServeFile;
 
 use crate::App;
-use crate::refusal::{Answer, Refusal};
+use crate::refusal::Refusal;
 
 /// The branch that everything has.
 const MAIN: &str = "main";
@@ -37,6 +38,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/api/models/{name}/revision/{revision}", get(listed))
         .route("/api/models/{owner}/{name}", get(owned_newest))
         .route("/api/models/{owner}/{name}/revision/{revision}", get(owned))
+        .route("/api/models/{name}/tree/{revision}", get(tree))
+        .route("/api/models/{owner}/{name}/tree/{revision}", get(owned_tree))
         .route("/{name}/resolve/{revision}/{*path}", get(file))
         .route("/{owner}/{name}/resolve/{revision}/{*path}", get(owned_file))
 }
@@ -57,6 +60,17 @@ async fn owned(State(app): State<Arc<App>>, Path((owner, name, revision)): Path<
     list(app, format!("{owner}/{name}"), revision).await
 }
 
+async fn tree(State(app): State<Arc<App>>, Path((id, revision)): Path<(String, String)>) -> Answer {
+    entries(app, id, revision).await
+}
+
+async fn owned_tree(
+    State(app): State<Arc<App>>,
+    Path((owner, name, revision)): Path<(String, String, String)>,
+) -> Answer {
+    entries(app, format!("{owner}/{name}"), revision).await
+}
+
 async fn file(
     State(app): State<Arc<App>>,
     Path((id, revision, path)): Path<(String, String, String)>,
@@ -73,6 +87,33 @@ async fn owned_file(
     send(app, format!("{owner}/{name}"), revision, path, request).await
 }
 
+/// Why nothing is lent. Hugging Face's tools read which it is in a header.
+enum Refused {
+    Repository(String),
+    Revision(String),
+    File(String),
+    Broken,
+}
+
+type Answer<T = Json<Value>> = Result<T, Refused>;
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (code, message) = match self {
+            Self::Repository(message) => ("RepoNotFound", message),
+            Self::Revision(message) => ("RevisionNotFound", message),
+            Self::File(message) => ("EntryNotFound", message),
+            Self::Broken => {
+                let refusal = Refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log".to_owned());
+                return refusal.into_response();
+            }
+        };
+        let mut response = Refusal(StatusCode::NOT_FOUND, message).into_response();
+        response.headers_mut().insert("x-error-code", HeaderValue::from_static(code));
+        response
+    }
+}
+
 /// A model of the depot, found by its name there or here.
 struct Lent {
     folder: PathBuf,
@@ -80,20 +121,20 @@ struct Lent {
     commit: String,
 }
 
-async fn lent(app: Arc<App>, id: String, revision: String) -> Result<Lent, Refusal> {
-    let none = || Refusal(StatusCode::NOT_FOUND, format!("no model {id:?} was pulled here"));
+async fn lent(app: Arc<App>, id: String, revision: String) -> Answer<Lent> {
+    let none = || Refused::Repository(format!("no model {id:?} was pulled here"));
     let depot = app.depot.clone().ok_or_else(none)?;
     let wanted = id.clone();
     let looked = tokio::task::spawn_blocking(move || find(&depot, &wanted)).await;
     let looked = looked.map_err(|error| hub::Error::Client(Box::new(error))).and_then(|found| found);
     let failed = |error: hub::Error| {
         tracing::error!(error = base::chain(&error), "the models here cannot be listed");
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log".to_owned())
+        Refused::Broken
     };
     let lent = looked.map_err(failed)?.ok_or_else(none)?;
     if revision != MAIN && revision != lent.commit {
         let why = format!("{id} is here as {} and {MAIN}, not as {revision:?}", lent.commit);
-        return Err(Refusal(StatusCode::NOT_FOUND, why));
+        return Err(Refused::Revision(why));
     }
     Ok(lent)
 }
@@ -135,9 +176,26 @@ fn sibling(file: &RecordedFile) -> Value {
     sibling
 }
 
+async fn entries(app: Arc<App>, id: String, revision: String) -> Answer {
+    let Lent { record, .. } = lent(app, id, revision).await?;
+    Ok(Json(record.files.iter().map(entry).collect()))
+}
+
+fn entry(file: &RecordedFile) -> Value {
+    let mut entry = json!({"type": "file", "path": file.path, "size": file.size_bytes, "oid": file.blake3});
+    match file.digest.as_deref().and_then(Digest::parse) {
+        Some(digest @ Digest::Sha256(_)) => {
+            entry["lfs"] = json!({"oid": digest.hex(), "size": file.size_bytes, "pointerSize": POINTER_BYTES});
+        }
+        Some(digest @ Digest::GitBlob(_)) => entry["oid"] = digest.hex().into(),
+        Some(Digest::Blake3(_)) | None => {}
+    }
+    entry
+}
+
 async fn send(app: Arc<App>, id: String, revision: String, path: String, request: Request) -> Answer<Response> {
     let Lent { folder, record, commit } = lent(app, id, revision).await?;
-    let none = || Refusal(StatusCode::NOT_FOUND, format!("{} has no file {path:?}", record.repository));
+    let none = || Refused::File(format!("{} has no file {path:?}", record.repository));
     // Only what the record names is sent: nothing that stands in an address becomes a path.
     let file = record.files.iter().find(|file| file.path == path).ok_or_else(none)?;
     let (mut parts, _) = request.into_parts();
@@ -147,7 +205,7 @@ async fn send(app: Arc<App>, id: String, revision: String, path: String, request
     let sent = ServeFile::new(folder.join(&file.path)).try_call(request).await;
     let failed = |error: std::io::Error| {
         tracing::error!(%error, file = file.path, "a file of a model cannot be read");
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log".to_owned())
+        Refused::Broken
     };
     let mut response = sent.map_err(failed)?.into_response();
     let etag =

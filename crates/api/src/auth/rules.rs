@@ -53,6 +53,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/models/{name}/revision/{revision}", Operate),
     ("GET", "/api/models/{owner}/{name}", Operate),
     ("GET", "/api/models/{owner}/{name}/revision/{revision}", Operate),
+    ("GET", "/api/models/{name}/tree/{revision}", Operate),
+    ("GET", "/api/models/{owner}/{name}/tree/{revision}", Operate),
     ("GET", "/{name}/resolve/{revision}/{*path}", Operate),
     ("GET", "/{owner}/{name}/resolve/{revision}/{*path}", Operate),
     ("GET", "/admin/v1/pulls", Operate),

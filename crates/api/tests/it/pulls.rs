@@ -114,6 +114,8 @@ async fn only_what_was_pulled_is_sent_and_only_as_it_is_named() {
     let commit = listed["sha"].as_str().unwrap();
     assert_eq!((commit.len(), &listed["id"]), (40, &json!("Qwen/Tiny")));
     assert_eq!(server.get(&format!("/api/models/Tiny/revision/{commit}")).await.json(), listed);
+    let tree = server.get(&format!("/api/models/Qwen/Tiny/tree/{commit}?recursive=true")).await.json();
+    assert_eq!((tree.as_array().unwrap().len(), &tree[0]["type"]), (3, &json!("file")));
     let whole = server.get("/Qwen/Tiny/resolve/main/config.json").await;
     assert_eq!((whole.status.as_u16(), whole.text.as_str()), (200, "{}"));
     assert_eq!((whole.header("x-repo-commit"), whole.header("accept-ranges")), (commit, "bytes"));
@@ -126,6 +128,7 @@ async fn only_what_was_pulled_is_sent_and_only_as_it_is_named() {
     for none in [
         "/api/models/Qwen/Other",
         "/api/models/Qwen/Tiny/revision/v2",
+        "/api/models/Qwen/Tiny/tree/v2",
         "/Qwen/Tiny/resolve/v2/config.json",
         "/Qwen/Tiny/resolve/main/.sampan.json",
         "/Qwen/Tiny/resolve/main/../../../mirror/Qwen/Tiny/config.json",
