@@ -201,12 +201,127 @@ def test_what_may_not_be(client, index, refused):
             refused(400, "InvalidArgument", words, client.query_vectors, request)
 
 
-def test_fusion_is_refused_by_name(client, index, refused):
-    fields = {"fields": [{"name": "v", "type": "vector", "dataType": "float32", "dimension": 2}]}
-    request = m.PutVectorIndexFusionRequest(bucket=index["bucket"], index_name="both", schema_configuration=fields)
-    refused(501, "NotImplemented", "fusion", client.put_vector_index_fusion, request)
-    request = m.QueryVectorsFusionRequest(knn={"field": "v", "queryVector": [1, 2], "topK": 1}, **index)
-    refused(501, "NotImplemented", "fusion", client.query_vectors_fusion, request)
+@pytest.fixture
+def goods(client, bucket):
+    """A fusion index of goods: two vector fields, a text, and fields with types."""
+    fields = [
+        {"name": "text", "type": "vector", "dataType": "float32", "dimension": 2, "distanceMetric": "cosine"},
+        {"name": "looks", "type": "vector", "dataType": "float32", "dimension": 3, "distanceMetric": "cosine"},
+        {"name": "title", "type": "string", "exactMatch": True, "text": {"enabled": True, "analyzer": "standard"}},
+        {"name": "brand", "type": "string"},
+        {"name": "price", "type": "double"},
+        {"name": "user", "type": "string", "isPartitionKey": True},
+    ]
+    request = m.PutVectorIndexFusionRequest(bucket=bucket, index_name="goods", schema_configuration={"fields": fields})
+    assert client.put_vector_index_fusion(request).status_code == 200
+    index = {"bucket": bucket, "index_name": "goods"}
+
+    def good(key, data, title, brand, price, user):
+        return {"key": key, "data": data, "metadata": {"title": title, "brand": brand, "price": price, "user": user}}
+
+    vectors = [
+        good("phone", {"text": [1, 0], "looks": [0, 0, 1]}, "无线 耳机 headphones", "ant", 300.0, "u1"),
+        good("radio", {"text": [0, 1]}, "wireless radio", "bee", 50.0, "u1"),
+        good("kettle", {"looks": [0, 1, 1]}, "red kettle", "bee", 20.0, "u2"),
+        good("book", {}, "the red book", "ant", 10.0, "u2"),
+    ]
+    assert client.put_vectors(m.PutVectorsRequest(vectors=vectors, **index)).status_code == 200
+    return index
+
+
+TEXT = {"field": "text", "queryVector": [1, 0.1], "topK": 10, "numCandidates": 100}
+LOOKS = {"field": "looks", "queryVector": [0, 1, 1], "boost": 5.0}
+
+
+def leaf(value):
+    return {"simple": {"query": {"title": {"$textMatch": {"value": value}}}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"knn": TEXT}, ["phone", "radio"]),
+        ({"knn": [TEXT, LOOKS]}, ["phone", "kettle", "radio"]),
+        ({"knn": {**TEXT, "filter": {"$and": {"clauses": [{"price": {"$range": {"lt": 100}}}]}}}}, ["radio"]),
+        ({"knn": TEXT, "partition_keys": ["u2"]}, []),
+        ({"knn": TEXT, "query": {"brand": {"$in": {"value": ["bee"], "boost": 3.0}}}}, ["radio", "kettle", "phone"]),
+        ({"query": {"title": {"$textMatch": {"value": "耳机", "boost": 4.0}}}}, ["phone"]),
+        ({"query": {"title": {"$eq": "red kettle"}}}, ["kettle"]),
+        ({"query": {"price": {"$gt": 0}}, "sort": [{"price": {"order": "asc"}}], "limit": 3}, ["book", "kettle", "radio"]),
+        (
+            {"query": {"$or": {"clauses": [{"brand": "ant"}, {"title": {"$textMatch": {"value": "red", "boost": 4}}}]}}},
+            ["book", "kettle", "phone"],
+        ),
+        (
+            {"retriever": {"rrf": {"k": 50, "windowSize": 100, "retrievers": [
+                {"retriever": {"knn": TEXT}, "weight": 1.0}, {"retriever": leaf("radio"), "weight": 5.0},
+            ]}}},
+            ["radio", "phone"],
+        ),
+        (
+            {"retriever": {"weight": {"windowSize": 100, "retrievers": [
+                {"retriever": {"knn": TEXT}, "weight": 0.7, "normalizer": "minMax"},
+                {"retriever": leaf("radio"), "weight": 0.3, "normalizer": "minMax"},
+            ]}}},
+            ["phone", "radio"],
+        ),
+        ({"retriever": leaf("red kettle")}, ["kettle", "book"]),
+    ],
+)
+def test_fusion_queries(client, goods, asked, found):
+    request = m.QueryVectorsFusionRequest(return_metadata=True, return_metadata_fields=["brand"], **asked, **goods)
+    result = client.query_vectors_fusion(request)
+    assert keys_of(result) == found
+    assert all(set(one["metadata"]) == {"brand"} and one["score"] >= 0 for one in result.vectors)
+    scores = [one["score"] for one in result.vectors]
+    assert asked.get("sort") or scores == sorted(scores, reverse=True)
+
+
+def test_a_fusion_index_from_its_beginning_to_its_end(client, goods, refused):
+    found = client.get_vector_index(m.GetVectorIndexRequest(**goods)).index
+    assert found["mode"] == "fusion" and len(found["schemaConfiguration"]["fields"]) == 6
+    get = m.GetVectorsRequest(keys=["phone", "book"], return_data=True, return_metadata=True, **goods)
+    phone, book = client.get_vectors(get).vectors
+    assert phone["data"] == {"text": [1, 0], "looks": [0, 0, 1]} and phone["metadata"]["price"] == 300
+    assert book["data"] == {} and book["metadata"]["title"] == "the red book"
+    assert sorted(keys_of(client.list_vectors(m.ListVectorsRequest(**goods)))) == ["book", "kettle", "phone", "radio"]
+    client.delete_vectors(m.DeleteVectorsRequest(keys=["phone"], **goods))
+    looks = m.QueryVectorsFusionRequest(knn={"field": "looks", "queryVector": [0, 0, 1]}, **goods)
+    assert keys_of(client.query_vectors_fusion(looks)) == ["kettle"]
+    everything = {"query": {"price": {"$exists": True}}, "limit": 2, **goods}
+    first = client.query_vectors_fusion(m.QueryVectorsFusionRequest(**everything))
+    last = client.query_vectors_fusion(m.QueryVectorsFusionRequest(next_token=first.next_token, **everything))
+    assert keys_of(first) + keys_of(last) == ["book", "kettle", "radio"] and last.next_token is None
+    standard = m.QueryVectorsRequest(query_vector={"float32": [1, 2]}, top_k=1, **goods)
+    refused(400, "InvalidArgument", "QueryVectorsFusion", client.query_vectors, standard)
+    client.delete_vector_index(m.DeleteVectorIndexRequest(**goods))
+    refused(404, "NoSuchVectorIndex", "goods", client.query_vectors_fusion, looks)
+
+
+def test_fusion_requests_that_may_not_be(client, bucket, goods, refused):
+    for fields, status, words in [
+        ([], 400, "0 fields"),
+        ([{"name": "v", "type": "vector", "dimension": 5000}], 400, "5000"),
+        ([{"name": "v", "type": "vector", "dimension": 2, "dimensions": 2}], 400, "dimensions"),
+        ([{"name": "place", "type": "geoPoint"}], 501, "geoPoint"),
+    ]:
+        code = "InvalidArgument" if status == 400 else "NotImplemented"
+        schema = {"fields": fields}
+        request = m.PutVectorIndexFusionRequest(bucket=bucket, index_name="bad", schema_configuration=schema)
+        refused(status, code, words, client.put_vector_index_fusion, request)
+    for asked, words in [
+        ({}, "one of knn, query and retriever"),
+        ({"knn": [TEXT] * 4}, "4 vector searches"),
+        ({"knn": {**TEXT, "field": "brand"}}, "no vector field"),
+        ({"knn": {**TEXT, "queryVector": [1]}}, "its dimension is 2"),
+        ({"query": {"other": 1}}, "no field of the schema"),
+        ({"retriever": leaf("x"), "query": {"brand": "x"}}, "cannot be given with"),
+        ({"knn": TEXT, "limit": 0}, "limit is 0"),
+    ]:
+        request = m.QueryVectorsFusionRequest(**asked, **goods)
+        refused(400, "InvalidArgument", words, client.query_vectors_fusion, request)
+    put = m.PutVectorsRequest(vectors=[{"key": "a", "data": {"text": [1, 2]}, "metadata": {"price": "x"}}], **goods)
+    refused(400, "InvalidArgument", "type double", client.put_vectors, put)
 
 
 def test_policies_are_enforced(client, index, refused):

@@ -1,13 +1,13 @@
 //! Alibaba Cloud OSS vector buckets, as the client alibabacloud-oss-v2 1.4 speaks to them: the bucket and the account
 //! stand in the host's name (`films-000000000000.localhost`), the operation in the query.
 //!
-//! The buckets are those of the other vendor's dialect. The fusion calls are refused by name: an index has one vector
-//! a row and no full-text search.
+//! The buckets are those of the other vendor's dialect; indexes of several vectors a row (`fusion`) are this one's.
 
 mod call;
 mod control;
 mod error;
 mod from_wire;
+mod fusion;
 mod types;
 mod vector_calls;
 

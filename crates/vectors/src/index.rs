@@ -23,6 +23,7 @@ mod list;
 mod read;
 mod scratch;
 mod search;
+mod select;
 mod texts;
 mod verify;
 

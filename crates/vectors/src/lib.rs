@@ -50,4 +50,6 @@ pub use index::{Damaged, Scored, TextQuery, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
 pub use segment::is_fixed;
 pub use text::{Language, TEXT_FIELDS_MAX, TextField};
-pub use types::{BATCH_ROWS_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape};
+pub use types::{
+    BATCH_ROWS_MAX, CHANGES_MAX, DIMENSION_MAX, KEY_BYTES_MAX, Key, Metric, NEIGHBOURS_MAX, Op, Row, Shape,
+};

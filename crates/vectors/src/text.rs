@@ -115,6 +115,19 @@ impl TextField {
         Ok(())
     }
 
+    /// How many of a question's words a row's field holds, and of how many; each word counts once.
+    #[must_use]
+    pub fn matched(&self, metadata: &Metadata, question: &str) -> (usize, usize) {
+        let terms = Question::new(self, question).terms;
+        let mut held = vec![false; terms.len()];
+        self.words(metadata, |word| {
+            if let Ok(term) = terms.binary_search_by(|term| term.as_ref().cmp(word)) {
+                held[term] = true;
+            }
+        });
+        (held.into_iter().filter(|held| *held).count(), terms.len())
+    }
+
     /// Names the objects of this field's words in the folder of a segment.
     fn stem(&self) -> String {
         let text = format!("{ANALYSIS_VERSION} {} {}", self.language.code().unwrap_or("standard"), self.field);

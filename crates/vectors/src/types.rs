@@ -10,6 +10,8 @@ pub const DIMENSION_MAX: u32 = 4096;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// How many vectors one write may name; the limit of Amazon S3 Vectors.
 pub const BATCH_ROWS_MAX: usize = 500;
+/// How many changes one step may make: a vector may be several rows.
+pub const CHANGES_MAX: usize = 4_096;
 /// How many neighbours one query may ask for.
 pub const NEIGHBOURS_MAX: usize = 10_000;
 

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use vectors::{Bucket, BucketName, IndexEntry, IndexName};
 
 use super::error::{Failure, shown};
-use super::{Target, control, host, vector_calls};
+use super::{Target, control, fusion, host, vector_calls};
 use crate::App;
 use crate::buckets::{Access, Asker, Barred, Buckets, is_allowed};
 use crate::policy::Wish;
@@ -44,10 +44,7 @@ pub(super) async fn answer(app: Arc<App>, target: Option<Target>, request: Reque
     let answered = match read(&app, id, target, request).await {
         Ok((call, method)) => {
             let call = Arc::new(call);
-            let done = match put_vectors(&call, &method) {
-                Some(bucket) => vector_calls::put(&call, &bucket).await,
-                None => run(&call, &method).await,
-            };
+            let done = run(&call, &method).await;
             let response = done.unwrap_or_else(|failure| failure.response(id, &host));
             note(&call, &method, response.status()).await;
             Ok(response)
@@ -128,14 +125,8 @@ fn check_digest(headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
     if is_right { Ok(()) } else { Err(Failure::digest()) }
 }
 
-/// The bucket of a `PutVectors`, which alone needs the call for longer than it is read.
-fn put_vectors(call: &Call, method: &Method) -> Option<BucketName> {
-    let asked = *method == Method::POST && call.operation() == Some("putVectors");
-    call.bucket.clone().filter(|_| asked)
-}
-
 /// Finds the operation by method and query, and does it.
-async fn run(call: &Call, method: &Method) -> Result<Response, Failure> {
+async fn run(call: &Arc<Call>, method: &Method) -> Result<Response, Failure> {
     let Some(name) = &call.bucket else {
         return if *method == Method::GET { control::list_buckets(call).await } else { Err(Failure::wrong_method()) };
     };
@@ -153,13 +144,13 @@ async fn run(call: &Call, method: &Method) -> Result<Response, Failure> {
         ("POST", Some("getVectorIndex")) => control::get_index(call, name).await,
         ("POST", Some("listVectorIndexes")) => control::list_indexes(call, name).await,
         ("POST", Some("deleteVectorIndex")) => control::delete_index(call, name).await,
+        ("POST", Some("putVectors")) => vector_calls::put(call, name).await,
         ("POST", Some("getVectors")) => vector_calls::get(call, name).await,
         ("POST", Some("listVectors")) => vector_calls::list(call, name).await,
         ("POST", Some("deleteVectors")) => vector_calls::delete(call, name).await,
         ("POST", Some("queryVectors")) => vector_calls::query(call, name).await,
-        ("POST", Some("putVectorIndexFusion" | "queryVectorsFusion")) => {
-            Err(Failure::not_implemented("a fusion index (several vectors a row, full-text search)"))
-        }
+        ("POST", Some("putVectorIndexFusion")) => fusion::put_index(call, name).await,
+        ("POST", Some("queryVectorsFusion")) => fusion::query(call, name).await,
         _ => Err(Failure::wrong_method()),
     }
 }

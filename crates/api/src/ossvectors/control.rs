@@ -8,8 +8,8 @@ use vectors::{Bucket, BucketName, BucketSettings, IndexEntry, IndexName, IndexSe
 
 use super::call::Call;
 use super::error::Failure;
-use super::from_wire;
 use super::types::{IndexRequest, ListIndexes};
+use super::{from_wire, fusion};
 use crate::policy::Policy;
 use crate::signature::decoded_pairs;
 use crate::time::rfc3339;
@@ -43,15 +43,25 @@ fn shown(call: &Call, bucket: &Bucket) -> Value {
 
 /// An index as the vendor shows it.
 fn shown_index(entry: &IndexEntry) -> Value {
+    let mut index = json!({
+        "indexName": entry.name.as_str(), "vectorBucketName": entry.bucket.as_str(),
+        "createTime": rfc3339(entry.created_ms), "status": "enable",
+    });
+    let own = fusion::shown(entry).unwrap_or_else(|| standard(entry));
+    for (name, value) in own.as_object().into_iter().flatten() {
+        index[name] = value.clone();
+    }
+    index
+}
+
+fn standard(entry: &IndexEntry) -> Value {
     let metric = match entry.shape.metric {
         Metric::Cosine => "cosine",
         Metric::Euclidean => "euclidean",
     };
     json!({
-        "indexName": entry.name.as_str(), "vectorBucketName": entry.bucket.as_str(),
-        "createTime": rfc3339(entry.created_ms), "dataType": "float32", "dimension": entry.shape.dimension,
-        "distanceMetric": metric, "metadata": {"nonFilterableMetadataKeys": entry.shape.not_filterable},
-        "status": "enable",
+        "dataType": "float32", "dimension": entry.shape.dimension, "distanceMetric": metric,
+        "metadata": {"nonFilterableMetadataKeys": entry.shape.not_filterable},
     })
 }
 

@@ -20,9 +20,9 @@ pub(super) fn tags(pairs: impl Iterator<Item = (String, String)>) -> BTreeMap<St
     pairs.collect()
 }
 
-/// What a new index is made for, and its name.
-pub(super) fn shape(wire: &IndexRequest) -> Result<(String, Shape), Failure> {
-    let name = wire.index_name.clone().ok_or_else(|| Failure::invalid("indexName is missing"))?;
+/// The name of a new index.
+pub(super) fn index_name(name: Option<&str>) -> Result<String, Failure> {
+    let name = name.ok_or_else(|| Failure::invalid("indexName is missing"))?;
     let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
     if !letters || !begins || name.len() > 63 {
@@ -30,6 +30,12 @@ pub(super) fn shape(wire: &IndexRequest) -> Result<(String, Shape), Failure> {
         let rule = "1 to 63 letters and digits, a letter first";
         return Err(Failure::invalid(format!("indexName is {shown:?}, it must be {rule}")));
     }
+    Ok(name.to_owned())
+}
+
+/// What a new index is made for, and its name.
+pub(super) fn shape(wire: &IndexRequest) -> Result<(String, Shape), Failure> {
+    let name = index_name(wire.index_name.as_deref())?;
     if wire.data_type.as_deref().is_some_and(|kind| kind != "float32") {
         return Err(Failure::invalid("dataType must be float32"));
     }
@@ -53,7 +59,6 @@ pub(super) fn shape(wire: &IndexRequest) -> Result<(String, Shape), Failure> {
 
 /// Vectors to put.
 pub(super) struct Batch {
-    pub(super) index_name: Option<String>,
     rows: Vec<(String, Numbers, Option<serde_json::Value>)>,
 }
 
@@ -70,7 +75,7 @@ impl Batch {
             let numbers = numbers.map_err(|why| Failure::invalid(format!("vectors[{place}].data: {why}")))?;
             rows.push((key, numbers, vector.metadata));
         }
-        Ok(Self { index_name: wire.index_name, rows })
+        Ok(Self { rows })
     }
 
     pub(super) fn texts(&self) -> Vec<String> {

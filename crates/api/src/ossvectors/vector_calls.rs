@@ -12,7 +12,8 @@ use vectors::{BATCH_ROWS_MAX, BucketName};
 use super::call::{Call, json as read};
 use super::error::Failure;
 use super::from_wire::{self, Batch};
-use super::types::{KeysRequest, ListVectors, QueryVectors};
+use super::fusion;
+use super::types::{KeysRequest, ListVectors, PutVectors, QueryVectors};
 use crate::buckets::embed;
 use crate::buckets::wire::{Numbers, position, returned, token};
 
@@ -29,8 +30,17 @@ pub(super) async fn put(call: &Arc<Call>, bucket: &BucketName) -> Answer {
 }
 
 async fn put_batch(call: &Call, bucket: &BucketName) -> Result<(), Failure> {
-    let batch = Batch::parse(read(&call.body)?)?;
-    let (bucket, entry) = call.index(bucket, batch.index_name.as_deref(), "PutVectors").await?;
+    let wire = read::<PutVectors>(&call.body);
+    // The vectors of a fusion index have names of their own, which may be those of a standard one's forms.
+    let name = match &wire {
+        Ok(wire) => wire.index_name.clone(),
+        Err(_) => read::<KeysRequest>(&call.body)?.index_name,
+    };
+    let (bucket, entry) = call.index(bucket, name.as_deref(), "PutVectors").await?;
+    if fusion::is_fusion(&entry) {
+        return fusion::put(call, &bucket, &entry).await;
+    }
+    let batch = Batch::parse(wire?)?;
     let texts = batch.texts();
     let embedded =
         if texts.is_empty() { Vec::new() } else { embed(&call.app, call.id, texts).await.map_err(Failure::invalid)? };
@@ -46,6 +56,10 @@ pub(super) async fn get(call: &Call, bucket: &BucketName) -> Answer {
     let wire: KeysRequest = call.json()?;
     let keys = from_wire::keys(&wire.keys, GET_KEYS_MAX)?;
     let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "GetVectors").await?;
+    if fusion::is_fusion(&entry) {
+        let vectors = fusion::get(call, (&bucket, &entry), &keys, (wire.return_data, wire.return_metadata)).await?;
+        return Ok(Json(json!({"vectors": vectors})).into_response());
+    }
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let rows = index.get(&keys).await.map_err(call.failed())?;
     call.count(&bucket, Activity::VectorRead, rows.len());
@@ -58,6 +72,10 @@ pub(super) async fn delete(call: &Call, bucket: &BucketName) -> Answer {
     let wire: KeysRequest = call.json()?;
     let keys = from_wire::keys(&wire.keys, BATCH_ROWS_MAX)?;
     let (_, entry) = call.index(bucket, wire.index_name.as_deref(), "DeleteVectors").await?;
+    if fusion::is_fusion(&entry) {
+        fusion::delete(call, &entry, &keys).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     index.delete(keys).await.map_err(call.failed())?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -72,7 +90,11 @@ pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let page = index.list(span, after.as_ref(), limit).await.map_err(call.failed())?;
     let data = wire.return_data.then_some(wire.data_format);
-    let vectors = if data.is_some() || wire.return_metadata {
+    let vectors = if fusion::is_fusion(&entry) {
+        drop(index);
+        let keys = fusion::listed(page.keys);
+        fusion::get(call, (&bucket, &entry), &keys, (wire.return_data, wire.return_metadata)).await?
+    } else if data.is_some() || wire.return_metadata {
         let rows = index.get(&page.keys).await.map_err(call.failed())?;
         call.count(&bucket, Activity::VectorRead, rows.len());
         rows.iter().map(|row| json!(returned(row, data, wire.return_metadata))).collect()
@@ -90,6 +112,9 @@ pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
     let mut wire: QueryVectors = call.json()?;
     let numbers = from_wire::numbers(wire.query_vector.take())?;
     let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "QueryVectors").await?;
+    if fusion::is_fusion(&entry) {
+        return Err(Failure::invalid(format!("{} is a fusion index; QueryVectorsFusion asks it", entry.name)));
+    }
     let vector = match numbers {
         Numbers::Known(numbers) => numbers,
         Numbers::OfText(text) => {

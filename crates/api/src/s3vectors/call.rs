@@ -123,6 +123,11 @@ impl Call {
             }
         }
         let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
+        let of_rows = |operation: &&str| operation.ends_with("Vectors") || operation.starts_with("Update");
+        if index.settings.fusion.is_some() && operations.iter().any(of_rows) {
+            let why = format!("The index {name} is a fusion index, which the other vendor's client asks");
+            return Err(Failure::validation(why));
+        }
         Ok((bucket, index))
     }
 

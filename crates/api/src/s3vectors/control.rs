@@ -163,6 +163,7 @@ pub(super) async fn create_index(call: Call) -> Answer {
         texts: from_wire::text_fields(&wire)?,
         time_to_live: wire.time_to_live.clone().map(|it| it.metadata_key),
         tags: from_wire::tags(wire.tags.clone())?,
+        fusion: None,
     };
     let bucket = call.bucket(&bucket, "CreateIndex").await?;
     let catalogue = &call.buckets.catalogue;

@@ -10,6 +10,7 @@ mod dashscope;
 mod elsewhere;
 mod embed;
 mod follow;
+mod fusion;
 mod hostile;
 mod leaving;
 mod limits;

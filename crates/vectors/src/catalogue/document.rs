@@ -86,6 +86,9 @@ pub struct IndexSettings {
     /// The metadata field that holds the second, since 1970, at which a row ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_to_live: Option<String>,
+    /// What a row holds besides one vector, a vendor's document; what the rows are, its dialect says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
 }

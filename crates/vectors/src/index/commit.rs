@@ -13,7 +13,7 @@ use super::Index;
 use super::apply::log_name;
 use crate::log::{ENTRY_BYTES_MAX, Entry, op_bytes, own_checksum};
 use crate::state::Logged;
-use crate::types::{BATCH_ROWS_MAX, Key, Op, Row};
+use crate::types::{BATCH_ROWS_MAX, CHANGES_MAX, Key, Op, Row};
 use crate::{Error, Result};
 
 /// How many requests one entry carries at most, so that it stays within memory on every reader.
@@ -64,7 +64,7 @@ impl Index {
     /// compaction lags; [`Error::Unknown`] and errors of the store.
     pub async fn put(&self, rows: Vec<Row>) -> Result<()> {
         let keys: Vec<&Key> = rows.iter().map(|row| &row.key).collect();
-        check_batch(&keys)?;
+        check_batch(&keys, BATCH_ROWS_MAX)?;
         for row in &rows {
             self.shape.check_vector(&row.vector)?;
         }
@@ -76,8 +76,23 @@ impl Index {
     /// # Errors
     /// As [`Self::put`].
     pub async fn delete(&self, keys: Vec<Key>) -> Result<()> {
-        check_batch(&keys.iter().collect::<Vec<_>>())?;
+        check_batch(&keys.iter().collect::<Vec<_>>(), BATCH_ROWS_MAX)?;
         self.write(keys.into_iter().map(Op::Delete).collect()).await
+    }
+
+    /// Adds, replaces and removes rows in one step: no reader sees a part of it. Durable and visible as [`Self::put`]
+    /// is.
+    ///
+    /// # Errors
+    /// As [`Self::put`], with [`CHANGES_MAX`] for the limit.
+    pub async fn change(&self, ops: Vec<Op>) -> Result<()> {
+        check_batch(&ops.iter().map(Op::key).collect::<Vec<_>>(), CHANGES_MAX)?;
+        for op in &ops {
+            if let Op::Put(row) = op {
+                self.shape.check_vector(&row.vector)?;
+            }
+        }
+        self.write(ops).await
     }
 
     async fn write(&self, ops: Vec<Op>) -> Result<()> {
@@ -246,9 +261,9 @@ impl Index {
     }
 }
 
-fn check_batch(keys: &[&Key]) -> Result<()> {
-    if !(1..=BATCH_ROWS_MAX).contains(&keys.len()) {
-        let why = format!("{} keys, 1 to {BATCH_ROWS_MAX} allowed", keys.len());
+fn check_batch(keys: &[&Key], max: usize) -> Result<()> {
+    if !(1..=max).contains(&keys.len()) {
+        let why = format!("{} keys, 1 to {max} allowed", keys.len());
         return Err(Error::Invalid { field: "batch", why });
     }
     let mut sorted = keys.to_vec();
