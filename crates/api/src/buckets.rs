@@ -213,7 +213,7 @@ impl Buckets {
         owner.map(|project| Caller { project, key, priority: Priority::Normal })
     }
 
-    /// Counts what every bucket keeps in this hour: four bytes a number of its vectors.
+    /// Counts what every bucket keeps in this hour: vectors, keys and metadata.
     ///
     /// # Errors
     /// If the store cannot be read; what was counted until then counts.
@@ -226,8 +226,7 @@ impl Buckets {
             for entry in self.catalogue.list_indexes(&bucket, all).await?.found {
                 let index = self.catalogue.open(&entry).await?;
                 index.refresh().await?;
-                let row_bytes = u64::from(entry.shape.dimension) * 4;
-                bytes = bytes.saturating_add(index.stats().rows.saturating_mul(row_bytes));
+                bytes = bytes.saturating_add(index.kept_bytes());
             }
             let payer = self.payer(&Asker::ANYBODY, self.owner(&bucket));
             owners.tally.keep(payer.as_ref(), bucket.name.as_str(), bytes);

@@ -12,8 +12,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::response::Response;
 use futures::stream;
+use ledger::usage::Activity;
 use serde_json::{Map, Value, json};
-use vectors::{Changes, Counted, Filter, IndexEntry, Op, Opened, Row, Standing, Stats};
+use vectors::{Bucket, Changes, Counted, Filter, IndexEntry, Op, Opened, Row, Standing, Stats};
 
 use super::call::Call;
 use super::error::{Check, Failure};
@@ -68,6 +69,7 @@ struct Reader {
     call: Call,
     wire: SubscribeVectors,
     operations: Vec<&'static str>,
+    bucket: Arc<Bucket>,
     entry: Arc<IndexEntry>,
     standing: Standing,
     told: Told,
@@ -101,7 +103,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Response, Failure> {
     check.finish()?;
     let operations = operations(&wire);
     let (bucket, name) = names(&call, &wire)?;
-    let (_, entry) = call.index(&bucket, &name, &operations).await?;
+    let (bucket, entry) = call.index(&bucket, &name, &operations).await?;
     let counted = Subscription::begin(&call.buckets).ok_or_else(Failure::busy)?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
     let standing = standing(&call, &wire, &entry).await?;
@@ -117,6 +119,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Response, Failure> {
         call,
         wire,
         operations,
+        bucket,
         entry,
         standing,
         told,
@@ -226,14 +229,16 @@ impl Reader {
         let Some(changes) = self.changes.take() else { return Ok(()) };
         let ops = changes.ops();
         let end = (self.next.op + CHANGES_AT_ONCE).min(ops.len());
+        let mut vectors = 0;
         for place in self.next.op.min(end)..end {
             let is_last = place + 1 == ops.len();
             let after = match is_last {
                 true => Cursor { entry: self.next.entry + 1, op: 0 },
                 false => Cursor { entry: self.next.entry, op: place + 1 },
             };
-            self.tell(&ops[place], after);
+            vectors += usize::from(self.tell(&ops[place], after));
         }
+        self.call.count(&self.bucket, Activity::VectorRead, vectors);
         if end == ops.len() {
             self.next = Cursor { entry: self.next.entry + 1, op: 0 };
             if self.next.entry - self.told_entry >= ENTRIES_PER_CURSOR {
@@ -316,21 +321,22 @@ impl Reader {
         self.call.buckets.catalogue.open(&entry).await.map_err(self.call.failed())
     }
 
-    /// Tells one change, if the reader wants it.
-    fn tell(&mut self, op: &Op, after: Cursor) {
+    /// Tells one change, if the reader wants it. Says whether a vector was told.
+    fn tell(&mut self, op: &Op, after: Cursor) -> bool {
         let (name, event) = match op {
             Op::Put(row) => match self.standing.fits(row) {
                 Some(distance) => ("put", self.put(row, distance)),
-                None => return,
+                None => return false,
             },
             Op::Delete(key) if self.standing.takes_all() => {
                 ("delete", Map::from_iter([("key".to_owned(), key.as_str().into())]))
             }
-            Op::Delete(_) => return,
+            Op::Delete(_) => return false,
         };
         self.told_entry = after.entry;
         let json = Value::Object(event).to_string();
         self.lines.push_back(sse::numbered(&after.text(&self.entry), name, &json));
+        matches!(op, Op::Put(_))
     }
 
     fn put(&self, row: &Row, distance: Option<f32>) -> Map<String, Value> {

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use api::App;
 use api::buckets::{Access, Buckets, Identity, Owners};
 use api::signature::{KeyPair, KeyPairs};
+use axum::body::Body;
+use axum::http::Request;
 use base::{ManualClock, SeededEntropy};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http_body_util::BodyExt as _;
 use ledger::usage::{Filter, records};
 use ledger::{Ledger, Meter, MeterOptions, Operation, Options, PriceList, Tally, Transaction};
 use meta::{Actor, Database, Directory, NewKey, Place, Role, SCHEMA, page_token};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use vectors::{BucketName, BucketSettings, Catalogue, Config};
 
 use crate::support::{Reply, Server};
@@ -85,6 +89,22 @@ impl Bench {
         reply.json()
     }
 
+    async fn follow_to_the_first_vector(&self, who: usize, index: &Value) {
+        let (mut wish, session) = (index.clone(), &self.sessions[who]);
+        wish["cursor"] = "earliest".into();
+        let request = Request::post("/SubscribeVectors")
+            .header("cookie", format!("sampan_session={session}"))
+            .header("x-sampan-page", page_token(session))
+            .body(Body::from(wish.to_string()))
+            .unwrap();
+        let mut body = api::router(Arc::clone(&self.app)).oneshot(request).await.unwrap().into_body();
+        let mut text = String::new();
+        while !text.contains("event: put") {
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            text.push_str(str::from_utf8(&piece).unwrap());
+        }
+    }
+
     async fn listed(&self, who: usize) -> Vec<String> {
         let listed = self.ask(who, "/ListVectorBuckets", &json!({})).await;
         let names = listed["vectorBuckets"].as_array().unwrap().iter();
@@ -110,7 +130,7 @@ async fn a_bucket_is_its_projects_who_sees_it_and_pays_for_it() {
         "distanceMetric": "cosine",
     });
     bench.ask(1, "/CreateIndex", &index).await;
-    let row = |key: &str| json!({"key": key, "data": {"float32": [1, 2]}});
+    let row = |key: &str| json!({"key": key, "data": {"float32": [1, 2]}, "metadata": {"n": 1}});
     let put = json!({"vectorBucketName": "songs", "indexName": "all", "vectors": [row("a"), row("b")]});
     bench.ask(1, "/PutVectors", &put).await;
     let vector = json!({"float32": [1, 2]});
@@ -118,6 +138,8 @@ async fn a_bucket_is_its_projects_who_sees_it_and_pays_for_it() {
     bench.ask(1, "/QueryVectors", &query(1)).await;
     // Whoever runs the place may look; the bucket's project pays.
     bench.ask(0, "/QueryVectors", &query(5)).await;
+    // A follower from the beginning is told of both vectors, which are read; it goes away after the first.
+    bench.follow_to_the_first_vector(1, &json!({"vectorBucketName": "songs", "indexName": "all"})).await;
     bench.app.count_kept().await.unwrap();
     bench.tally.book().await;
     let mut found = records(bench.ledger.database(), &Filter::default(), None, 10).await.unwrap();
@@ -125,9 +147,10 @@ async fn a_bucket_is_its_projects_who_sees_it_and_pays_for_it() {
     let shown: Vec<(&str, i64, i64)> =
         found.iter().map(|record| (record.activity.as_str(), record.units, record.price_micro)).collect();
     let expected = [
-        ("vector_keep", 16, 1),
-        ("vector_read", 1, 2_000_000),
+        // Two vectors of two numbers, a key of one letter each, {"n":1} twice.
+        ("vector_keep", 16 + 2 + 14, 1),
         ("vector_read", 2, 4_000_000),
+        ("vector_read", 3, 6_000_000),
         ("vector_write", 2, 2_000_000),
     ];
     assert_eq!(shown, expected);

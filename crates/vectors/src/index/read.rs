@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Index;
 use super::apply::locate;
+use super::search::chosen_rows;
 use crate::types::{Key, Row};
 use crate::{Error, Result};
 
@@ -27,6 +28,22 @@ impl Index {
                 answer => return answer.map(|rows| self.living(rows)),
             }
         }
+    }
+
+    /// Bytes of the rows that are alive: four for each number, and the key and the metadata (as JSON) of each. Counts
+    /// what this process has seen so far; it does not ask the store.
+    ///
+    /// Cost: a look at every row.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        let view = self.view();
+        let of_vectors = view.rows() * u64::from(self.shape.dimension) * 4;
+        let in_segments = view.segments.iter().map(|live| {
+            let rows = chosen_rows(live, None);
+            rows.iter().map(|row| live.segment.document_bytes(row)).sum::<u64>()
+        });
+        let in_memory = view.tail.live().map(|row| (row.key.as_str().len() + row.metadata.to_json_text().len()) as u64);
+        of_vectors + in_segments.sum::<u64>() + in_memory.sum::<u64>()
     }
 
     async fn get_once(&self, keys: &[Key]) -> Result<Vec<Arc<Row>>> {

@@ -210,6 +210,13 @@ impl Segment {
     }
 
     /// Where a row lies in the object of its part: small rows, whole rows, documents.
+    /// Bytes of a row's key and of its metadata as JSON.
+    pub(crate) fn document_bytes(&self, row: u32) -> u64 {
+        let range = self.range(Of::Document, self.head.part_of(row), row);
+        // The length of the key stands before it, a checksum behind the metadata; a damaged head may say anything.
+        (range.end - range.start).saturating_sub(2 + 4)
+    }
+
     pub(super) fn range(&self, of: Of, part: usize, row: u32) -> Range<u64> {
         let rows = self.head.rows_of(part);
         let (count, place) = (u64::from(rows.end - rows.start), u64::from(row - rows.start));

@@ -49,6 +49,9 @@ async fn check(metric: Metric) {
             assert!(matches!(index.compact().await.unwrap(), Compaction::Done { .. }));
         }
         assert_eq!(index.stats().rows as usize, model.len());
+        let metadata = |row: &Row| row.metadata.to_json().to_string().len();
+        let kept = model.values().map(|row| row.vector.len() * 4 + row.key.as_str().len() + metadata(row));
+        assert_eq!(index.kept_bytes(), kept.sum::<usize>() as u64);
     }
     let other = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
     for index in [&index, &other] {
