@@ -105,6 +105,11 @@ pub(crate) fn processor(processor: &Processor) -> anyhow::Result<Arc<Cpu>> {
     Ok(Arc::new(Cpu::new(options).context("start the processor's threads")?))
 }
 
+/// Has the threads that will be started share heaps, so that what they free can be given back.
+pub(crate) fn share_heaps() {
+    kernels::share_heaps(std::thread::available_parallelism().map_or(1, usize::from));
+}
+
 /// Bytes of memory that the machine has; `None` where `/proc` does not say.
 pub(crate) fn memory_bytes() -> Option<u64> {
     proc_kib("/proc/meminfo", "MemTotal:").map(|kib| kib << 10)

@@ -39,6 +39,7 @@ use clap::CommandFactory as _;
 use args::{Arguments, Command, ModelCommand};
 
 fn main() -> ExitCode {
+    machine::share_heaps();
     let (arguments, settings) = match config::arguments() {
         Ok(read) => read,
         Err(error) => {
