@@ -126,6 +126,9 @@ impl Catalogue {
         let remembered = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(folder).cloned();
         match remembered {
             Some(seen) if now_us.saturating_sub(seen.read_us) < FRESH_US => Ok(seen),
+            Some(seen) if seen.number > 0 && chain::is_newest(self.store.as_ref(), folder, seen.number).await? => {
+                Ok(self.remember(folder, Seen { read_us: now_us, ..seen }))
+            }
             _ => self.read(folder).await,
         }
     }

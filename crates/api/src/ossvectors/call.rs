@@ -266,6 +266,7 @@ impl Call {
         let name = name.ok_or_else(|| Failure::invalid("indexName is missing"))?;
         let name = IndexName::parse(name).map_err(|why| Failure::invalid(format!("indexName: {why}")))?;
         self.confine(bucket, operation)?;
+        self.buckets.catalogue.look_ahead(bucket, &name).await;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
         self.admit(&bucket, operation)?;
         self.allow(&bucket, operation, &format!("{}/{name}", self.name_of(&bucket.name)))?;

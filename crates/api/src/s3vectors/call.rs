@@ -112,6 +112,7 @@ impl Call {
         for operation in operations {
             self.scoped(bucket, operation)?;
         }
+        self.buckets.catalogue.look_ahead(bucket, name).await;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
         for operation in operations {
             self.admit(&bucket, operation)?;

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 const FOLDER: &str = "catalogue/buckets";
 
-fn chain_of(name: &BucketName) -> Result<Name> {
+pub(super) fn chain_of(name: &BucketName) -> Result<Name> {
     place(&[FOLDER, name.as_str()])
 }
 
@@ -20,7 +20,7 @@ fn not_found(name: &BucketName) -> Error {
 }
 
 /// The bucket that a document is about, if it still exists.
-fn alive(document: Option<&Document>) -> Option<&Arc<Bucket>> {
+pub(super) fn alive(document: Option<&Document>) -> Option<&Arc<Bucket>> {
     match document {
         Some(Document::Bucket(bucket) | Document::BucketLeaving(bucket)) => Some(bucket),
         _ => None,

@@ -54,6 +54,15 @@ pub(super) async fn newest(store: &dyn Store, folder: &Name) -> Result<Option<(u
     }
 }
 
+/// Whether the document with this number, which was the newest once, still is: one round trip.
+///
+/// The newest is never removed while its chain is in use, so a number that is still the greatest names the same bytes.
+pub(super) async fn is_newest(store: &dyn Store, folder: &Name, number: u64) -> Result<bool> {
+    let before = document_name(folder, number.saturating_sub(1))?;
+    let found = store.list_after(folder, Some(&before), 2).await.map_err(tried("list documents"))?;
+    Ok(matches!(&found[..], [only] if number_of(&only.name)? == number))
+}
+
 /// Creates the document with this number. `false` if another has it, or if greater ones exist.
 pub(super) async fn append(store: &dyn Store, folder: &Name, number: u64, bytes: Bytes) -> Result<bool> {
     let name = document_name(folder, number)?;

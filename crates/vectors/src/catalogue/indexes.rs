@@ -1,14 +1,14 @@
 //! Indexes: create, read, change, delete, list, open.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use base::Rng;
 use store::Name;
 
 use super::document::{Bucket, Document, IndexEntry, IndexSettings};
-use super::names::IndexName;
+use super::names::{BucketName, IndexName};
 use super::pool::Opened;
-use super::{Catalogue, INDEXES_MAX, Listing, RACES_MAX, Select, chain, contended, place};
+use super::{BUCKETS_MAX, Catalogue, INDEXES_MAX, Listing, RACES_MAX, Select, chain, contended, place};
 use crate::index::Index;
 use crate::types::Shape;
 use crate::{Error, Result};
@@ -99,6 +99,42 @@ impl Catalogue {
     pub async fn index(&self, bucket: &Bucket, name: &IndexName) -> Result<Arc<IndexEntry>> {
         let seen = self.look(&chain_of(bucket, name)?).await?;
         alive(seen.document.as_ref()).cloned().ok_or_else(|| not_found(name))
+    }
+
+    /// Looks at a bucket and an index of it side by side, as far as they are known: [`Self::bucket`] and
+    /// [`Self::index`] then need not ask the store one after the other. What cannot be read now is read by them.
+    pub async fn look_ahead(&self, bucket: &BucketName, name: &IndexName) {
+        let Ok(bucket_chain) = super::buckets::chain_of(bucket) else { return };
+        let Some(known) = self.known_bucket(&bucket_chain) else { return };
+        let Ok(index_chain) = chain_of(&known, name) else { return };
+        let _ = futures::join!(self.look(&bucket_chain), self.look(&index_chain));
+    }
+
+    fn known_bucket(&self, chain: &Name) -> Option<Arc<Bucket>> {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        super::buckets::alive(all.get(chain)?.document.as_ref()).cloned()
+    }
+
+    /// Opens indexes before anybody asks for them, in the order of their names, until as many are open as are kept or
+    /// the next does not fit into `rows_max` rows together. Returns how many are open.
+    ///
+    /// # Errors
+    /// Errors of the store, and [`Error::Corrupt`]: whoever asks for such an index is told.
+    pub async fn open_ahead(&self, rows_max: u64) -> Result<usize> {
+        let (mut rows, mut opened) = (0, 0);
+        let all = Select { prefix: "", after: "", limit: BUCKETS_MAX };
+        for bucket in self.list_buckets(all).await?.found {
+            let all = Select { prefix: "", after: "", limit: INDEXES_MAX };
+            for entry in self.list_indexes(&bucket, all).await?.found {
+                if opened == self.pool.open_max() || rows >= rows_max {
+                    return Ok(opened);
+                }
+                let index = self.open(&entry).await?;
+                rows += index.stats().rows;
+                opened += 1;
+            }
+        }
+        Ok(opened)
     }
 
     /// Changes the settings of an index. `change` is called again if another process was faster.

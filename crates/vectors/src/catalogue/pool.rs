@@ -69,6 +69,10 @@ impl Pool {
         Self { store, config, open_max, open: Mutex::default(), due: Arc::default() }
     }
 
+    pub(super) fn open_max(&self) -> usize {
+        self.open_max
+    }
+
     pub(super) fn config(&self) -> Config {
         self.config
     }

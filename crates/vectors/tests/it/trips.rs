@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Rng;
+use base::{ManualClock, Rng};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use store::{Entry, Memory, Name, Result, Store};
 use tokio::time::{Instant, sleep};
+use vectors::{BucketName, BucketSettings, Catalogue, FRESH_US, IndexEntry, IndexName, IndexSettings};
 use vectors::{Config, Index, Key, Metadata, Metric, Query, Row, Shape, Want};
 
 /// How long a round trip takes, on a clock that runs only while everybody waits.
@@ -122,4 +123,87 @@ async fn a_first_query_is_two_round_trips_and_a_write_is_two() {
     assert_eq!(found.unwrap(), expected, "a reader sees what another wrote");
     // One to see that there is more; two to see how much; the entry, the end of the log, manifests; then the search.
     assert!(stale <= 9, "{stale} round trips");
+}
+
+/// A bucket with an index of 500 rows in a far store, and the clock of everybody who uses it.
+struct Films {
+    store: Arc<dyn Store>,
+    clock: Arc<ManualClock>,
+    bucket: BucketName,
+    index: IndexName,
+}
+
+impl Films {
+    async fn new() -> Self {
+        let (bucket, index) = (BucketName::parse("films").unwrap(), IndexName::parse("plots").unwrap());
+        let clock = Arc::new(ManualClock::starting_at(1_700_000_000_000));
+        let films = Self { store: Arc::new(Far(Memory::new())), clock, bucket, index };
+        let writer = films.catalogue(1);
+        let bucket = writer.create_bucket(&films.bucket, BucketSettings::default()).await.unwrap();
+        let shape = Shape { dimension: 64, metric: Metric::Cosine, not_filterable: Vec::new() };
+        let entry = writer.create_index(&bucket, &films.index, shape, IndexSettings::default()).await.unwrap();
+        let opened = writer.open(&entry).await.unwrap();
+        opened.put(rows(0, &mut Rng::seeded(1))).await.unwrap();
+        opened.compact().await.unwrap();
+        films
+    }
+
+    fn catalogue(&self, seed: u64) -> Catalogue {
+        Catalogue::new(Arc::clone(&self.store), Arc::clone(&self.clock) as _, Config::default(), 8, seed)
+    }
+
+    async fn find(&self, catalogue: &Catalogue) -> vectors::Result<Arc<IndexEntry>> {
+        catalogue.look_ahead(&self.bucket, &self.index).await;
+        let bucket = catalogue.bucket(&self.bucket).await?;
+        catalogue.index(&bucket, &self.index).await
+    }
+
+    /// Until nothing that was read counts as fresh.
+    fn pass_time(&self) {
+        self.clock.advance_ms(FRESH_US / 1_000);
+    }
+
+    async fn query(&self, catalogue: &Catalogue) -> usize {
+        let entry = self.find(catalogue).await.unwrap();
+        let vector = rows(0, &mut Rng::seeded(1))[0].vector.to_vec();
+        let query = Query { vector, neighbours: 10, filter: None, want: Want::default() };
+        catalogue.open(&entry).await.unwrap().query(&query).await.unwrap().len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_an_index_is_checked_in_one_round_trip() {
+    let films = Films::new().await;
+    let (reader, writer) = (films.catalogue(2), films.catalogue(3));
+    // A listing and a document, of the bucket and then of the index.
+    assert_eq!(trips(films.find(&reader)).await.0, 4);
+    assert_eq!(trips(films.find(&reader)).await.0, 0);
+    films.pass_time();
+    assert_eq!(trips(films.find(&reader)).await.0, 1);
+    let bucket = writer.bucket(&films.bucket).await.unwrap();
+    let change = |settings: &mut IndexSettings| {
+        settings.time_to_live = Some("ends".to_owned());
+        Ok(())
+    };
+    writer.update_index(&bucket, &films.index, change).await.unwrap();
+    films.pass_time();
+    let (changed, entry) = trips(films.find(&reader)).await;
+    assert_eq!((changed, entry.unwrap().settings.time_to_live.as_deref()), (3, Some("ends")));
+    writer.delete_index(&bucket, &films.index).await.unwrap();
+    films.pass_time();
+    assert!(matches!(films.find(&reader).await, Err(vectors::Error::NotFound { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_query_after_a_start_is_three_round_trips() {
+    let films = Films::new().await;
+    let (cold, ahead) = (films.catalogue(2), films.catalogue(3));
+    // The bucket, the index, opening it, and the query.
+    assert_eq!(trips(films.query(&cold)).await, (2 + 2 + 3 + 2, 10));
+    assert_eq!(ahead.open_ahead(0).await.unwrap(), 0);
+    assert_eq!(ahead.open_ahead(1).await.unwrap(), 1);
+    assert_eq!(trips(films.query(&ahead)).await, (2, 10));
+    films.pass_time();
+    // Whether bucket and index are what they were, and the query.
+    assert_eq!(trips(films.query(&ahead)).await, (1 + 2, 10));
 }
