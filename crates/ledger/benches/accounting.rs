@@ -1,6 +1,7 @@
 //! What a request costs beside its answer: key check, reservation, settlement, on SQLite in a folder of the disk.
 //!
-//! Prints medians, one request after another, and how many a second 64 at a time make. Not through `divan`: the work is
+//! Prints medians, one request after another, and how many a second 64 at a time make; and how long wrong keys take,
+//! which must not tell how much of them is right. Not through `divan`: the work is
 //! async, and the tail matters as much as the middle.
 #![expect(
     clippy::print_stdout,
@@ -54,6 +55,29 @@ async fn one(directory: &Directory, ledger: &Ledger, key: &str, id: String) -> [
     [checked, reserved - checked, start.elapsed() - reserved]
 }
 
+/// Wrong keys of which ever more is right, in turns, so that whatever disturbs one disturbs all.
+async fn wrong_keys(directory: &Directory, key: &str, rounds: usize) {
+    let wrong = [0, 1, 2, 4].map(|quarters| {
+        // How a key begins is no secret.
+        let right = meta::KEY_PREFIX.len() + (key.len() - meta::KEY_PREFIX.len() - 1) * quarters / 4;
+        let rest: String = key[right..].chars().map(|digit| if digit == '0' { '1' } else { '0' }).collect();
+        format!("{}{rest}", &key[..right])
+    });
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..rounds {
+        for (text, times) in wrong.iter().zip(&mut times) {
+            let start = Instant::now();
+            assert!(directory.authenticate(text).await.is_err());
+            times.push(start.elapsed());
+        }
+    }
+    for (right, times) in ["nothing", "a quarter", "a half", "all but the last"].iter().zip(&mut times) {
+        times.sort_unstable();
+        let (middle, high) = (times[(times.len() - 1) / 2].as_nanos(), times[(times.len() - 1) * 9 / 10].as_nanos());
+        println!("wrong key, {right} right: p50 {middle} ns  p90 {high} ns");
+    }
+}
+
 fn at(sorted: &[Duration], percent: usize) -> u128 {
     sorted[(sorted.len() - 1) * percent / 100].as_micros()
 }
@@ -85,6 +109,7 @@ async fn main() {
         part.sort_unstable();
         println!("{name:10} p50 {:5} us  p99 {:5} us", at(part, 50), at(part, 99));
     }
+    wrong_keys(&directory, &key, requests).await;
     let start = Instant::now();
     let spender = |spender: usize| {
         let (directory, ledger, key) = (directory.clone(), ledger.clone(), key.clone());

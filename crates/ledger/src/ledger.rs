@@ -6,6 +6,7 @@
 //! [`meta::FLUSHED_WITHIN`] later, and is then made again from what was noted with the reservation ([`Ledger::note`]),
 //! which is never less than what left. When only the process ends, no settlement that answered is missing.
 
+mod recent;
 mod sweep;
 
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use meta::{Batch, Connection, Database, Flavour, Row as _, Turn, Value};
 use crate::account::Account;
 use crate::books::{Books, Change, Charge, Operation, Reserve, State};
 use crate::budget::{Budget, Scope};
-use crate::rows::{self, Kept, Reading, writing};
+use crate::rows::{self, Kept, Of, Reading};
 use crate::usage::{self, Ended, Spent, Subject};
 use crate::{Error, Result};
+
+use recent::Recent;
 
 pub use sweep::{DEAD_AFTER_MS, Swept};
 
@@ -72,6 +75,7 @@ pub struct Ledger {
     pub(crate) clock: Arc<dyn Clock>,
     owner: Arc<str>,
     options: Options,
+    recent: Arc<Recent>,
 }
 
 impl Ledger {
@@ -79,7 +83,7 @@ impl Ledger {
     /// the database, and is never used again.
     #[must_use]
     pub fn new(database: Database, clock: Arc<dyn Clock>, owner: &str, options: Options) -> Self {
-        Self { database, clock, owner: owner.into(), options }
+        Self { database, clock, owner: owner.into(), options, recent: Arc::default() }
     }
 
     /// Where the books are.
@@ -119,21 +123,25 @@ impl Ledger {
     /// [`Error::Insufficient`] or [`Error::OverBudget`].
     pub async fn reserve(&self, wanted: Wanted) -> Result<()> {
         let (now_ms, options, owner) = (self.clock.now_ms(), self.options, Arc::clone(&self.owner));
-        match self.database.flavour() {
+        let made = match self.database.flavour() {
             Flavour::Sqlite => {
                 let work = self.database.write_in_one_turn(move |turn| {
                     async move { reserve(turn, wanted, options, owner, now_ms).await }.boxed()
                 });
-                work.await
+                work.await?
             }
             // A server answers when it lies on its disk, which it shares among commits by itself.
             Flavour::Postgres => {
                 let work = self.database.write(move |connection| {
                     async move { reserve(&mut Turn::within(connection), wanted, options, owner, now_ms).await }.boxed()
                 });
-                work.await
+                work.await?
             }
+        };
+        if let Some(kept) = made {
+            self.recent.put(kept);
         }
+        Ok(())
     }
 
     /// Waits until every reservation that was answered lies on the disk.
@@ -174,6 +182,23 @@ impl Ledger {
     /// If the reservation does not exist or was released.
     pub async fn settle(&self, id: &str, ended: Ended) -> Result<Charge> {
         let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
+        if let Some(kept) = self.recent.take(&id).filter(|kept| kept.reservation.covers(ended.spent.used())) {
+            let transaction = settlement(&id, &ended);
+            let written = self.database.write_in_one_turn(move |turn| {
+                async move {
+                    let change = recent::end(turn, &transaction, &kept, now_ms, |batch, change| {
+                        let charge = charge(change).expect("settling leaves a settled reservation");
+                        usage::record(batch, &kept, &ended, &charge, now_ms)
+                    });
+                    Ok(charge(&change.await?).expect("settling leaves a settled reservation"))
+                }
+                .boxed()
+            });
+            match written.await {
+                Err(Error::Database(meta::Error::Written)) => {}
+                done => return done,
+            }
+        }
         let written =
             self.database.write_in_one_turn(move |turn| async move { settle(turn, &id, ended, now_ms).await }.boxed());
         written.await
@@ -185,10 +210,20 @@ impl Ledger {
     /// If the reservation does not exist or was settled.
     pub async fn release(&self, id: &str) -> Result<()> {
         let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
+        let operation = Operation::Release { reservation: id.clone() };
+        let transaction = by_itself(format!("release:{id}"), operation);
+        if let Some(kept) = self.recent.take(&id) {
+            let transaction = transaction.clone();
+            let written = self.database.write_in_one_turn(move |turn| {
+                async move { recent::end(turn, &transaction, &kept, now_ms, |_, _| Ok(())).await.map(drop) }.boxed()
+            });
+            match written.await {
+                Err(Error::Database(meta::Error::Written)) => {}
+                done => return done,
+            }
+        }
         let written = self.database.write_in_one_turn(move |turn| {
             async move {
-                let operation = Operation::Release { reservation: id.clone() };
-                let transaction = by_itself(format!("release:{id}"), operation);
                 book_with(turn, &transaction, now_ms, |batch, change, _| {
                     close(batch, &id, change);
                     Ok(())
@@ -294,7 +329,8 @@ async fn book_with(
         return Ok(Booked { change: Change { is_replay: true, ..Change::default() }, kept });
     };
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = writing(transaction_id, &change, now_ms);
+    let mut writing = Batch::new();
+    rows::write(&mut writing, Of::Numbered(transaction_id), &change, now_ms);
     add(&mut writing, &change, kept.as_ref())?;
     turn.finish(writing).await?;
     Ok(Booked { change, kept })
@@ -302,19 +338,26 @@ async fn book_with(
 
 /// Takes the transaction's name, and reads what it touches.
 async fn begin(turn: &mut Turn<'_>, transaction: &Transaction, now_ms: u64) -> Result<Begun> {
-    let query = "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (name) DO NOTHING RETURNING id";
-    let Transaction { name, operation, actor, memo } = transaction;
-    let (name, actor, memo) = (name.as_str(), actor.as_str(), memo.as_str());
     let mut batch = Batch::new();
-    batch.add(query, [name.into(), what(operation).into(), (now_ms as i64).into(), actor.into(), memo.into()]);
-    let reading = Reading::of(operation, now_ms);
+    insert(&mut batch, transaction, now_ms, "RETURNING id");
+    let reading = Reading::of(&transaction.operation, now_ms);
     reading.ask(&mut batch);
     let answers = turn.run(batch).await?;
     let (inserted, answers) = answers.split_first().expect("the batch has statements");
     let transaction_id = inserted.rows.first().map(|row| row.try_get(0)).transpose()?;
     let (books, kept) = reading.read(turn, answers).await?;
     Ok(Begun { transaction_id, books, kept })
+}
+
+/// Takes the transaction's name, unless it was used.
+fn insert(batch: &mut Batch, transaction: &Transaction, now_ms: u64, returning: &str) {
+    let query = format!(
+        "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (name) DO NOTHING {returning}"
+    );
+    let Transaction { name, operation, actor, memo } = transaction;
+    let (name, actor, memo) = (name.as_str(), actor.as_str(), memo.as_str());
+    batch.add(query, [name.into(), what(operation).into(), (now_ms as i64).into(), actor.into(), memo.into()]);
 }
 
 async fn open_if_new(connection: &mut Connection, project: &str, options: Options, now_ms: u64) -> Result<()> {
@@ -328,12 +371,19 @@ async fn open_if_new(connection: &mut Connection, project: &str, options: Option
     Ok(())
 }
 
-async fn reserve(turn: &mut Turn<'_>, wanted: Wanted, options: Options, owner: Arc<str>, now_ms: u64) -> Result<()> {
+/// Answers with the row that it made; `None` if it was made before.
+async fn reserve(
+    turn: &mut Turn<'_>,
+    wanted: Wanted,
+    options: Options,
+    owner: Arc<str>,
+    now_ms: u64,
+) -> Result<Option<Kept>> {
     let Wanted { id, project, key, subject, most, noted } = wanted;
     let asked = Reserve { id: id.clone(), project: project.clone(), key: key.clone(), most: most.used() };
     let transaction = by_itself(format!("reserve:{id}"), Operation::Reserve(asked));
     let Begun { transaction_id, mut books, .. } = begin(turn, &transaction, now_ms).await?;
-    let Some(transaction_id) = transaction_id else { return Ok(()) };
+    let Some(transaction_id) = transaction_id else { return Ok(None) };
     if !books.accounts.contains_key(&crate::AccountId::prepaid(&project)) {
         open_if_new(turn.connection().await?, &project, options, now_ms).await?;
         let reading = Reading::of(&transaction.operation, now_ms);
@@ -343,8 +393,11 @@ async fn reserve(turn: &mut Turn<'_>, wanted: Wanted, options: Options, owner: A
         (books, _) = reading.read(turn, &answers).await?;
     }
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = writing(transaction_id, &change, now_ms);
-    let reservation = change.reservation.as_ref().expect("reserving makes a reservation");
+    let mut writing = Batch::new();
+    rows::write(&mut writing, Of::Numbered(transaction_id), &change, now_ms);
+    let reservation = change.reservation.expect("reserving makes a reservation");
+    let subject = serde_json::to_string(&subject).expect("strings become JSON");
+    let kept = Kept { reservation: reservation.clone(), key: key.clone(), at_ms: now_ms, subject: subject.clone() };
     let values: [Value; 11] = [
         id.into(),
         (&*owner).into(),
@@ -354,7 +407,7 @@ async fn reserve(turn: &mut Turn<'_>, wanted: Wanted, options: Options, owner: A
         reservation.most.cost_micro.into(),
         rows::write_parts(&reservation.parts).into(),
         rows::write_windows(&reservation.windows).into(),
-        serde_json::to_string(&subject).expect("strings become JSON").into(),
+        subject.into(),
         noted.write().into(),
         (now_ms as i64).into(),
     ];
@@ -365,12 +418,17 @@ async fn reserve(turn: &mut Turn<'_>, wanted: Wanted, options: Options, owner: A
         values,
     );
     turn.finish(writing).await?;
-    Ok(())
+    Ok(Some(kept))
+}
+
+/// The transaction that ends a request.
+fn settlement(id: &str, ended: &Ended) -> Transaction {
+    let operation = Operation::Settle { reservation: id.to_owned(), used: ended.spent.used() };
+    by_itself(format!("settle:{id}"), operation)
 }
 
 async fn settle(turn: &mut Turn<'_>, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
-    let operation = Operation::Settle { reservation: id.to_owned(), used: ended.spent.used() };
-    let transaction = by_itself(format!("settle:{id}"), operation);
+    let transaction = settlement(id, &ended);
     let booked = book_with(turn, &transaction, now_ms, |batch, change, kept| {
         close(batch, id, change);
         match (kept, charge(change)) {
@@ -407,7 +465,8 @@ fn close(batch: &mut Batch, id: &str, change: &Change) {
         State::Settled(charge) => ("settled", charge),
         State::Released => ("released", Charge::default()),
     };
-    let query = "UPDATE ledger_reservations SET state = $1, value_micro = $2, written_off_micro = $3 WHERE id = $4";
+    let query = "UPDATE ledger_reservations SET state = $1, value_micro = $2, written_off_micro = $3
+                 WHERE id = $4 AND state = 'open'";
     batch.add(query, [state.into(), charge.value_micro.into(), charge.written_off_micro.into(), id.into()]);
 }
 

@@ -122,10 +122,15 @@ impl Holder {
         &self.0
     }
 
+    /// Its kind (`key`, `project` or `model`) and its name.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once(':').unwrap_or((&self.0, ""))
+    }
+
     /// The holder that stands for each of this kind.
     fn each(&self) -> Self {
-        let kind = self.0.split_once(':').map_or(&*self.0, |(kind, _)| kind);
-        Self(format!("{kind}:{EACH}").into())
+        Self(format!("{}:{EACH}", self.parts().0).into())
     }
 }
 
@@ -190,9 +195,26 @@ impl Limit {
     }
 }
 
+/// The limits that hold somebody: those of the key and of the project, those of each where these have none of their
+/// own, and those of models that may be asked for.
+#[must_use]
+pub fn binding<'l>(limits: &'l [Limit], key: &str, project: &str, asks: impl Fn(&str) -> bool) -> Vec<&'l Limit> {
+    let own = [Holder::key(key), Holder::project(project)];
+    let has_own = |each: &Limit| {
+        let is_own = |limit: &Limit| own.contains(&limit.holder) && limit.holder.each() == each.holder;
+        limits.iter().any(|limit| is_own(limit) && limit.measure == each.measure)
+    };
+    let holds = |limit: &&Limit| match limit.holder.parts() {
+        ("model", name) => name == EACH || asks(name),
+        (_, EACH) => !has_own(limit),
+        _ => own.contains(&limit.holder),
+    };
+    limits.iter().filter(holds).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Holder, Limit, Measure};
+    use super::{Holder, Limit, Measure, binding};
 
     #[test]
     fn limits_are_read_as_they_are_written() {
@@ -201,6 +223,36 @@ mod tests {
         assert_eq!(limit, expected);
         assert_eq!(Limit::parse("key:*=requests:60").unwrap().burst, 60);
         assert_eq!(Holder::key("k").each(), Holder::parse("key:*").unwrap());
+    }
+
+    #[test]
+    fn whoever_is_limited_sees_every_limit_that_holds_them() {
+        let limits: Vec<Limit> = [
+            "key:*=requests:60",
+            "key:*=tokens:1000",
+            "key:k=requests:6",
+            "key:other=requests:1",
+            "model:*=concurrent:9",
+            "model:m=tokens:500",
+            "model:secret=requests:2",
+            "project:*=requests:100",
+            "project:other=requests:1",
+            "project:p=concurrent:3",
+        ]
+        .map(|text| Limit::parse(text).unwrap())
+        .into();
+        let found = binding(&limits, "k", "p", |model| model != "secret");
+        let names: Vec<String> =
+            found.iter().map(|limit| format!("{} {}", limit.holder, limit.measure.name())).collect();
+        let expected = [
+            "key:* tokens",
+            "key:k requests",
+            "model:* concurrent",
+            "model:m tokens",
+            "project:* requests",
+            "project:p concurrent",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use tally::Tally;
 /// the answer goes on.
 pub const NOTED_AHEAD: u64 = 256;
 
-/// The context of a model that is not listed, because it is asked for by an alias.
+/// The context of a model that is not listed, because it is asked for by an alias, or does not tell it.
 const CONTEXT_UNKNOWN: u64 = 1 << 18;
 
 /// How requests are charged.
@@ -44,7 +44,7 @@ const CONTEXT_UNKNOWN: u64 = 1 << 18;
 pub struct MeterOptions {
     /// Where this process computes, for prices and records.
     pub region: String,
-    /// A model without a price is refused; otherwise it costs nothing.
+    /// What has no price is refused, a model or what is asked of it; otherwise it costs nothing.
     pub is_price_required: bool,
     /// Who pays for requests without a caller; `None`: nobody, they are not even counted.
     pub nobody: Option<Caller>,
@@ -93,8 +93,9 @@ impl Meter {
 
     fn price(&self, model: &str) -> Result<Price> {
         match self.prices.price(model, &self.options.region, self.ledger.clock().now_ms()) {
-            Err(Error::NoPrice { .. }) if !self.options.is_price_required => Ok(Price::free()),
-            priced => priced,
+            priced if self.options.is_price_required => priced,
+            Err(Error::NoPrice { .. }) => Ok(Price::free()),
+            priced => priced.map(Price::or_free),
         }
     }
 
@@ -161,7 +162,9 @@ impl<G: Generate + ?Sized> Metered<G> {
             return self.inner.generate(request).await;
         };
         request.validate()?;
-        let known = self.inner.models().into_iter().find(|card| card.id == request.model);
+        // Of a pool that does not tell its context nothing is known: otherwise nothing would be set aside.
+        let is_known = |card: &ModelCard| card.id == request.model && card.context_tokens > 0;
+        let known = self.inner.models().into_iter().find(is_known);
         let context = known.map_or(CONTEXT_UNKNOWN, |card| u64::from(card.context_tokens));
         let order = Order::new(&self.meter, &caller, &request.model, Activity::Generate, request.id)?;
         let prompt_most = bound::prompt(&request).map_or(context, |bound| bound.min(context));

@@ -159,6 +159,16 @@ impl Price {
         Self { model: "*".to_owned(), region: String::new(), rates: [Some(0); DIRECTIONS] }
     }
 
+    /// The same with nothing to pay for what has no price, for who only counts.
+    #[must_use]
+    pub fn or_free(mut self) -> Self {
+        for direction in Direction::ALL {
+            let rate = self.rate(direction).unwrap_or(0);
+            self.rates[direction as usize] = Some(rate);
+        }
+        self
+    }
+
     /// Micro-dollars of [`Direction::per`] units. Cached input costs as input where it has no price of its own.
     #[must_use]
     pub fn rate(&self, direction: Direction) -> Option<i64> {
@@ -244,6 +254,8 @@ mod tests {
         let price = PriceList::parse(LIST).unwrap().price("small", "eu-west", 0).unwrap();
         let refused = price.cost(&Quantities::of(Direction::VideoSecond, 1), Tariff::Full);
         assert!(matches!(refused, Err(Error::NoPrice { direction: "video", .. })), "{refused:?}");
+        let second = Quantities::of(Direction::VideoSecond, 1).with(Direction::CachedInput, 1_000_000);
+        assert_eq!(price.clone().or_free().cost(&second, Tariff::Full).unwrap(), 50_000, "the rest costs what it did");
         let refused = price.cost(&Quantities::of(Direction::Output, u64::MAX), Tariff::Full);
         assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     }

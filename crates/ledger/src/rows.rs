@@ -13,6 +13,15 @@ const ACCOUNTS_MAX: i64 = 1000;
 /// Budgets of one list.
 const BUDGETS_MAX: i64 = 100_000;
 
+/// Whose entries are written.
+#[derive(Clone, Copy)]
+pub(crate) enum Of<'a> {
+    /// Those of the transaction with this number.
+    Numbered(i64),
+    /// Those of the transaction with this name, which the same batch has written.
+    Named(&'a str),
+}
+
 /// A reservation's row.
 pub(crate) struct Kept {
     pub(crate) reservation: Reservation,
@@ -99,7 +108,7 @@ impl<'a> Reading<'a> {
 
 /// What a settlement within its reservation moves lies in the reservation itself: the held accounts hold it, because
 /// the reservation is open. So their rows need not be read; the database's own check guards them.
-fn assume_accounts(books: &mut Books, reservation: &Reservation) {
+pub(crate) fn assume_accounts(books: &mut Books, reservation: &Reservation) {
     for part in &reservation.parts {
         let held = AccountId::held(&reservation.project, part.account.unit());
         for id in [held, part.account.clone()] {
@@ -212,9 +221,8 @@ pub(crate) fn account(row: &AnyRow) -> Result<Account> {
     })
 }
 
-/// Statements that write what an operation changes, but for its reservation.
-pub(crate) fn writing(transaction_id: i64, change: &Change, now_ms: u64) -> Batch {
-    let mut batch = Batch::new();
+/// Adds statements that write what an operation changes, but for its reservation.
+pub(crate) fn write(batch: &mut Batch, of: Of<'_>, change: &Change, now_ms: u64) {
     for account in &change.opened {
         let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
                      VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
@@ -229,7 +237,7 @@ pub(crate) fn writing(transaction_id: i64, change: &Change, now_ms: u64) -> Batc
     }
     let moved = change.entries.iter().filter(|&(_, &amount)| amount != 0);
     let entries: Vec<(&str, i64)> = moved.map(|(id, &amount)| (id.as_str(), amount)).collect();
-    post(&mut batch, transaction_id, &entries);
+    post(batch, of, &entries);
     for id in &change.closed {
         let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
         batch.add(query, [(now_ms as i64).into(), id.as_str().into()]);
@@ -242,29 +250,31 @@ pub(crate) fn writing(transaction_id: i64, change: &Change, now_ms: u64) -> Batc
         let period = window.period.name();
         batch.add(query, [window.scope.as_str().into(), period.into(), start_ms.into(), (*amount).into()]);
     }
-    batch
 }
 
 /// Adds the entries and moves the balances by them, all of which must exist: two statements for any number of accounts.
-fn post(batch: &mut Batch, transaction_id: i64, entries: &[(&str, i64)]) {
+fn post(batch: &mut Batch, of: Of<'_>, entries: &[(&str, i64)]) {
     if entries.is_empty() {
         return;
     }
-    let places = |first: &str| -> String {
-        let pair = |index: usize| format!("({first}${}, ${})", 2 * index + 2, 2 * index + 3);
+    // Rows of pairs whose places begin behind so many others.
+    let rows = |first: &str, before: usize| -> String {
+        let pair = |index: usize| format!("({first}${}, ${})", before + 2 * index + 1, before + 2 * index + 2);
         (0..entries.len()).map(pair).collect::<Vec<String>>().join(", ")
     };
-    let pairs = entries.iter().flat_map(|&(account, amount)| [account.into(), amount.into()]);
-    let values: Vec<Value> = [transaction_id.into()].into_iter().chain(pairs).collect();
-    let insert = format!("INSERT INTO ledger_entries (transaction_id, account, amount) VALUES {}", places("$1, "));
-    batch.add(insert, values.clone());
-    // The first place is unused, so that both statements count alike; both databases want it mentioned.
+    let pairs: Vec<Value> = entries.iter().flat_map(|&(account, amount)| [account.into(), amount.into()]).collect();
+    let (transaction, first): (Value, &str) = match of {
+        Of::Numbered(id) => (id.into(), "$1, "),
+        Of::Named(name) => (name.into(), "(SELECT id FROM ledger_transactions WHERE name = $1), "),
+    };
+    let insert = format!("INSERT INTO ledger_entries (transaction_id, account, amount) VALUES {}", rows(first, 1));
+    batch.add(insert, [transaction].into_iter().chain(pairs.clone()).collect::<Vec<Value>>());
     let update = format!(
         "UPDATE ledger_accounts SET balance = balance + moved.column2 FROM (VALUES {}) AS moved
-         WHERE ledger_accounts.id = moved.column1 AND $1 > 0",
-        places("")
+         WHERE ledger_accounts.id = moved.column1",
+        rows("", 0)
     );
-    batch.add(update, values);
+    batch.add(update, pairs);
     batch.expect_written(entries.len() as u64);
 }
 

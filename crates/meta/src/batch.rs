@@ -77,8 +77,8 @@ struct Statement {
 }
 
 /// Fails in SQLite if the statement before it wrote another number of rows: there is no absolute value of the least
-/// number.
-const GUARD: &str = "SELECT abs(CASE WHEN changes() = $1 THEN 0 ELSE -9223372036854775807 - 1 END)";
+/// number. It has no rows, because each is a message from SQLite's thread.
+const GUARD: &str = "SELECT 1 WHERE abs(CASE WHEN changes() = $1 THEN 0 ELSE -9223372036854775807 - 1 END) < 0";
 
 impl Batch {
     /// No statement.

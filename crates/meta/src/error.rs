@@ -42,6 +42,8 @@ pub enum Error {
     Gone,
     #[error("a statement wrote another number of rows than it must")]
     Written,
+    #[error("a text holds a zero byte, which this database does not take")]
+    ZeroByte,
     #[error("ask the database")]
     Database(#[source] sqlx::Error),
 }
@@ -53,7 +55,7 @@ impl Error {
         match self {
             Self::Missing { .. } => Kind::NotFound,
             Self::Exists { .. } => Kind::Conflict,
-            Self::Wrong { .. } => Kind::Invalid,
+            Self::Wrong { .. } | Self::ZeroByte => Kind::Invalid,
             Self::NotAllowed { .. } => Kind::Forbidden,
             Self::UnknownKey
             | Self::UnknownSession
@@ -73,9 +75,14 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(source: sqlx::Error) -> Self {
-        Self::Database(source)
+        let is_no_text = source.as_database_error().and_then(|told| told.code()).is_some_and(|code| code == NO_TEXT);
+        if is_no_text { Self::ZeroByte } else { Self::Database(source) }
     }
 }
+
+/// What PostgreSQL says of a text that it does not take (`character_not_in_repertoire`). Ours are all UTF-8, so it is a
+/// zero byte. SQLite takes it.
+const NO_TEXT: &str = "22021";
 
 /// Whether a statement failed because a row with this key is there already.
 pub(crate) fn is_taken(error: &sqlx::Error) -> bool {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc as blocking;
+use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -19,8 +19,8 @@ use crate::{Connection, Error, Result, Turn};
 
 /// Writes that share a commit.
 const BATCH_MAX: usize = 128;
-/// Times that the flushing thread looks around before it syncs what nobody waits for.
-const GATHERING_STEPS: u32 = 10;
+/// Commits, or hundredths of [`FLUSHED_WITHIN`], that go by before the flushing thread syncs what nobody waits for.
+const GATHERING_STEPS: u32 = 100;
 
 /// A write that waits for its turn.
 pub(crate) struct Order {
@@ -343,13 +343,16 @@ fn flusher(wal: PathBuf) -> Option<blocking::Sender<Vec<Tell>>> {
 fn flush_until_closed(receive: &blocking::Receiver<Vec<Tell>>, wal: &std::path::Path) {
     let mut failed = false;
     while let Ok(mut waiting) = receive.recv() {
-        // Nobody waits: gather for a while, in steps so short that whoever comes to wait hardly notices.
+        // Nobody waits: gather for a while, or until somebody comes who does.
         for _ in 0..GATHERING_STEPS {
             if !waiting.is_empty() {
                 break;
             }
-            std::thread::sleep(FLUSHED_WITHIN / GATHERING_STEPS);
-            drain(receive, &mut waiting);
+            match receive.recv_timeout(FLUSHED_WITHIN / GATHERING_STEPS) {
+                Ok(more) => waiting = more,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         drain(receive, &mut waiting);
         if let Err(error) = synced(wal) {

@@ -108,6 +108,10 @@ pub(crate) fn open(data: &Path, database: Database, clock: &Arc<dyn Clock>) -> a
 
 /// Makes the key file, for this user's eyes only. Another process may make it at the same moment: the first one counts.
 fn make_key(file: &Path) -> anyhow::Result<()> {
+    if let Some(folder) = file.parent() {
+        // With a database on a server nothing else has made it.
+        std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    }
     let mut key = [0; SEAL_KEY_BYTES];
     SystemEntropy.fill(&mut key);
     let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,7 +2,8 @@
 //!
 //! Every worker has a project of its own and its own copy of the pure books, in which it does the same. After a break
 //! nobody knows whether the operation was made, so it is sent again by the same name, sometimes after opening the
-//! database anew. `SAMPAN_CRASH_OPERATIONS` says how many operations there are, `SAMPAN_CRASH_SEED` which; a few
+//! database anew. Rounds differ in how many work at a time: many share their transactions, one by itself begins and
+//! ends its own. `SAMPAN_CRASH_OPERATIONS` says how many operations there are, `SAMPAN_CRASH_SEED` which; a few
 //! hundred where they do not.
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Rng;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use ledger::{AccountId, Books, Error, Ledger, Operation, Reserve, State, Unit};
 use meta::{Faults, Moment};
 
@@ -21,6 +22,8 @@ const OPERATIONS: u64 = 600;
 /// One of so many moments breaks.
 const BREAKS: u64 = 40;
 const TRIES_MAX: usize = 200;
+/// Workers at a time, round by round.
+const AT_A_TIME: [usize; 4] = [WORKERS, 1, 2, WORKERS];
 
 /// Breaks at random moments, by a seed.
 struct Chance {
@@ -138,19 +141,21 @@ impl Worker {
     }
 }
 
-async fn round(fresh: &Fresh, workers: Vec<Worker>, steps: u64, faults: &Arc<Chance>) -> Vec<Worker> {
+/// Every worker does so many steps, so many workers at a time.
+async fn round(fresh: &Fresh, workers: Vec<Worker>, steps: u64, at_a_time: usize, faults: &Arc<Chance>) -> Vec<Worker> {
     let shared: Arc<dyn Faults> = Arc::<Chance>::clone(faults);
     let ledger = fresh.open_with("crash", Some(0), Some(shared)).await;
     let work = |mut worker: Worker| {
         let ledger = ledger.clone();
-        tokio::spawn(async move {
+        let working = tokio::spawn(async move {
             for _ in 0..steps {
                 worker.step(&ledger).await;
             }
             worker
-        })
+        });
+        async { working.await.unwrap() }
     };
-    join_all(workers.into_iter().map(work)).await.into_iter().map(|done| done.unwrap()).collect()
+    stream::iter(workers).map(work).buffered(at_a_time).collect().await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the number of operations is asked for from outside")]
@@ -162,9 +167,9 @@ async fn random_operations_with_breaks_lose_and_double_nothing() {
     let fresh = fresh().await;
     let faults = Arc::new(Chance { rng: Mutex::new(Rng::seeded(seed)), breaks: AtomicU64::new(0) });
     let mut workers: Vec<Worker> = (0..WORKERS).map(|index| Worker::new(seed, index)).collect();
-    let rounds = 4;
-    for _ in 0..rounds {
-        workers = round(&fresh, workers, operations.div_ceil(rounds * WORKERS as u64), &faults).await;
+    let steps = operations.div_ceil((AT_A_TIME.len() * WORKERS) as u64);
+    for at_a_time in AT_A_TIME {
+        workers = round(&fresh, workers, steps, at_a_time, &faults).await;
     }
     let ledger = fresh.open("auditor", Some(0)).await;
     let mut again = 0;

@@ -52,6 +52,32 @@ async fn what_is_reserved_is_settled_once_and_the_rest_comes_back() {
 }
 
 #[tokio::test]
+async fn an_end_that_somebody_else_has_booked_is_read_and_changes_nothing() {
+    let fresh = fresh().await;
+    // Each remembers what it reserved itself, and nothing of the other.
+    let (here, there) = (fresh.open("here", Some(0)).await, fresh.open("there", Some(0)).await);
+    here.book(transaction("first", deposit("p", 1_000))).await.unwrap();
+    let most = spent(100, 100);
+    for id in ["settled", "released", "taken", "left"] {
+        here.reserve(wanted(id, "p", most, most)).await.unwrap();
+    }
+    let charge = there.settle("settled", ended(spent(50, 40))).await.unwrap();
+    assert_eq!(charge.value_micro, 40);
+    there.release("released").await.unwrap();
+    assert_eq!(here.settle("settled", ended(spent(90, 90))).await.unwrap().value_micro, 40);
+    let refused = here.settle("released", ended(spent(90, 90))).await;
+    assert!(matches!(refused, Err(Error::State { .. })), "{refused:?}");
+    // More than was reserved is read, too: the accounts have to pay for it.
+    assert_eq!(here.settle("taken", ended(spent(120, 120))).await.unwrap().value_micro, 110);
+    here.release("left").await.unwrap();
+    here.release("left").await.unwrap();
+    there.release("left").await.unwrap();
+    let prepaid = here.accounts(Some("p")).await.unwrap().into_iter().find(|account| account.id.pays()).unwrap();
+    assert_eq!(prepaid.balance, 1_000 - 40 - 110);
+    assert_eq!(here.audit().await.unwrap().findings, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_tokens_cannot_pay_is_paid_in_money() {
     let fresh = fresh().await;
     let ledger = fresh.open("me", Some(0)).await;

@@ -30,11 +30,15 @@ struct Bench {
 }
 
 async fn bench(dollars: i64) -> Bench {
+    bench_of(dollars, PRICES, true).await
+}
+
+async fn bench_of(dollars: i64, prices: &str, is_price_required: bool) -> Bench {
     let fresh = fresh().await;
     let ledger = fresh.open("me", Some(0)).await;
     ledger.book(transaction("first", deposit("p", dollars * DOLLAR))).await.unwrap();
-    let options = MeterOptions { region: "home".to_owned(), is_price_required: true, nobody: None };
-    let meter = Meter::new(ledger.clone(), PriceList::parse(PRICES).unwrap(), options, 1);
+    let options = MeterOptions { region: "home".to_owned(), is_price_required, nobody: None };
+    let meter = Meter::new(ledger.clone(), PriceList::parse(prices).unwrap(), options, 1);
     Bench { _fresh: fresh, ledger, meter }
 }
 
@@ -187,25 +191,49 @@ async fn a_batch_costs_half_and_who_has_no_account_nothing() {
     assert_eq!((records.len(), records[0].price_micro, records[0].tariff.as_str()), (1, 3 * DOLLAR / 2, "batch"));
 }
 
-#[tokio::test]
-async fn embeddings_and_rankings_are_charged_as_they_were_read() {
-    let bench = bench(1_000_000).await;
-    let words = Words::new("e", "r").refusing(vec![Error::ShuttingDown]);
-    let metered = Metered::new(Arc::clone(&bench.meter), Arc::new(words));
-    let id = RequestId::random(&mut Rng::seeded(1));
-    let embed = || EmbedRequest {
-        id,
+fn embed() -> EmbedRequest {
+    EmbedRequest {
+        id: RequestId::random(&mut Rng::seeded(1)),
         caller: caller(Priority::Normal),
         model: "e".to_owned(),
         inputs: vec![EmbedInput::Text("three small words".to_owned())],
         instruction: None,
         dimensions: None,
         truncate: false,
-    };
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_price_is_refused_only_where_it_must_be_paid_for() {
+    // The model has prices, but none for what is asked of it.
+    let no_embedding = "price = [{ model = \"*\", input = \"1000000\" }]";
+    for is_price_required in [true, false] {
+        let bench = bench_of(1_000_000, no_embedding, is_price_required).await;
+        let embedding = Metered::new(Arc::clone(&bench.meter), Arc::new(Words::new("e", "r")));
+        let embedded = embedding.embed(embed()).await;
+        let answered = bench.around(vec![Script::text(&["Hello"])]).generate(asked("Hi", 8)).await;
+        if is_price_required {
+            for refused in [embedded.map(drop), answered.map(drop)] {
+                assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+            }
+            continue;
+        }
+        assert!(embedded.is_ok());
+        answered.unwrap().collect::<Vec<_>>().await;
+        let (records, left) = bench.end().await;
+        assert_eq!((records.len(), left), (2, 1_000_000 - 1), "the prompt is paid for, the rest is counted");
+    }
+}
+
+#[tokio::test]
+async fn embeddings_and_rankings_are_charged_as_they_were_read() {
+    let bench = bench(1_000_000).await;
+    let words = Words::new("e", "r").refusing(vec![Error::ShuttingDown]);
+    let metered = Metered::new(Arc::clone(&bench.meter), Arc::new(words));
     assert!(metered.embed(embed()).await.is_err());
     let embedded = metered.embed(embed()).await.unwrap();
     let rerank = RerankRequest {
-        id,
+        id: RequestId::random(&mut Rng::seeded(1)),
         caller: caller(Priority::Normal),
         model: "r".to_owned(),
         query: "words".to_owned(),

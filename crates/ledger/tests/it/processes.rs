@@ -49,10 +49,18 @@ async fn sixty_four_spenders_in_two_processes_spend_a_budget_to_the_last_and_no_
     if let (Ok(which), Ok(place)) = (std::env::var(WHICH), std::env::var(PLACE)) {
         return spend(Place::parse(&place).unwrap(), &which).await;
     }
+    for (scope, period) in [(Scope::project("p"), Period::Day), (Scope::key("key-of-p"), Period::Month)] {
+        shared(&scope, period).await;
+    }
+}
+
+/// Two processes spend what one budget allows.
+#[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
+async fn shared(scope: &Scope, period: Period) {
     let fresh = fresh().await;
     let ledger = fresh.open("parent", Some(0)).await;
     ledger.book(transaction("first", deposit("p", 10 * BUDGET))).await.unwrap();
-    ledger.set_budget(&Scope::project("p"), Period::Day, Some(BUDGET)).await.unwrap();
+    ledger.set_budget(scope, period, Some(BUDGET)).await.unwrap();
     let place = match &fresh.place {
         Place::File(file) => file.display().to_string(),
         Place::Postgres(url) => url.clone(),
