@@ -30,13 +30,13 @@ output = "4"
 embedding = "1"
 `;
 
-/** @param {string} binary @param {boolean} [asksForKeys] */
-export async function start(binary, asksForKeys = false) {
+/** @param {string} binary @param {boolean} [asksForKeys] @param {string[]} [more] further options */
+export async function start(binary, asksForKeys = false, more = []) {
   const data = mkdtempSync(join(tmpdir(), "sampan-console-"));
   writeFileSync(join(data, "pools.toml"), POOLS);
   writeFileSync(join(data, "prices.toml"), PRICES);
   const seer = new URL("../../fixtures/tiny/qwen3_vl", import.meta.url).pathname;
-  const options = ["--model", `seer=${seer}`, "--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml")];
+  const options = ["--model", `seer=${seer}`, "--pools", join(data, "pools.toml"), "--prices", join(data, "prices.toml"), ...more];
   const child = spawn(binary, ["up", ...(asksForKeys ? ["--keys"] : ["--open"]), "--listen", "127.0.0.1:0", "--data", data, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((resolve, reject) => {
     let text = "";

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Mutex;
 
 use crate::keys::{Key, KeySet};
-use crate::token::{Expected, TOKEN_BYTES_MAX, Token};
+use crate::token::{Address, Expected, Named, TOKEN_BYTES_MAX, Token};
 use crate::{Error, Identity, Result};
 
 /// What the provider publishes of itself is asked for again after so long.
@@ -124,6 +124,7 @@ struct Published {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    userinfo_endpoint: Option<String>,
     code_challenge_methods_supported: Option<Vec<String>>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
@@ -133,6 +134,15 @@ struct Published {
 #[derive(Deserialize)]
 struct Tokens {
     id_token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// What the provider says of a person (Core 1.0, section 5.3.2).
+#[derive(Deserialize)]
+struct Told {
+    sub: String,
+    #[serde(flatten)]
+    address: Address,
 }
 
 #[derive(Deserialize)]
@@ -211,7 +221,7 @@ impl Provider {
             let why = format!("it sent a code of {} bytes, 1 to {RETURNED_BYTES_MAX} allowed", code.len());
             return Err(Error::Refused { why });
         }
-        let text = self.exchange(&known.published, code, &waiting.verifier).await?;
+        let (text, access) = self.exchange(&known.published, code, &waiting.verifier).await?;
         let token = Token::parse(&text)?;
         let known = match token.is_known(&known.keys) {
             true => known,
@@ -223,11 +233,26 @@ impl Provider {
             nonce: &waiting.nonce,
             now_s: (self.clock.now_ms() / 1000) as i64,
         };
-        token.verify(&known.keys, &expected)
+        let Named { subject, address } = token.verify(&known.keys, &expected)?;
+        match (&known.published.userinfo_endpoint, access) {
+            (Some(endpoint), Some(access)) if !address.is_told() => self.told(endpoint, &access, subject).await,
+            _ => address.identity(subject),
+        }
     }
 
-    /// The identity token for a code.
-    async fn exchange(&self, published: &Published, code: &str, verifier: &str) -> Result<String> {
+    /// Whoever signed in, where the token does not tell their address.
+    async fn told(&self, endpoint: &str, access: &str, subject: String) -> Result<Identity> {
+        let request = self.client.get(endpoint).header(AUTHORIZATION, format!("Bearer {access}"));
+        let told: Told = self.ask(endpoint, request).await?;
+        // Or somebody's token could be used to ask for somebody else's address.
+        if told.sub != subject {
+            return Err(answer(endpoint, format!("it is about {:?}, not about {subject:?}", told.sub)));
+        }
+        told.address.identity(subject)
+    }
+
+    /// The identity token for a code, and what the provider tells more for.
+    async fn exchange(&self, published: &Published, code: &str, verifier: &str) -> Result<(String, Option<String>)> {
         let Options { client, secret, redirect, .. } = &self.options;
         let mut fields = vec![
             ("grant_type", "authorization_code"),
@@ -251,7 +276,7 @@ impl Provider {
         let tokens: Tokens = self.ask(&published.token_endpoint, request).await?;
         let token = tokens.id_token.ok_or_else(|| answer(&published.token_endpoint, "it holds no id_token".into()))?;
         match token.len() {
-            0..=TOKEN_BYTES_MAX => Ok(token),
+            0..=TOKEN_BYTES_MAX => Ok((token, tokens.access_token.filter(|access| is_header(access)))),
             bytes => Err(Error::token(format!("it has {bytes} bytes, {TOKEN_BYTES_MAX} allowed"))),
         }
     }
@@ -287,7 +312,8 @@ impl Provider {
         if published.issuer != *issuer {
             return Err(answer(url, format!("it is of {:?}, not of {issuer:?}", published.issuer)));
         }
-        for address in [&published.authorization_endpoint, &published.token_endpoint, &published.jwks_uri] {
+        let always = [&published.authorization_endpoint, &published.token_endpoint, &published.jwks_uri];
+        for address in always.into_iter().chain(&published.userinfo_endpoint) {
             if !is_private(address) {
                 return Err(answer(url, format!("{address:?} is not encrypted")));
             }
@@ -320,6 +346,12 @@ impl Provider {
             _ => Err(answer(url, format!("it has the status {}", status.as_u16()))),
         }
     }
+}
+
+/// Whether a token can stand in a header (RFC 6750, section 2.1).
+fn is_header(access: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    (1..=TOKEN_BYTES_MAX).contains(&access.len()) && access.bytes().all(is_fit)
 }
 
 fn answer(url: &str, why: String) -> Error {

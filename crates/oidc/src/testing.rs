@@ -26,6 +26,8 @@ pub const SECRET: &str = "a secret: of two words";
 /// Whoever signs in here.
 pub const EMAIL: &str = "ada@example.com";
 
+/// What it tells more for.
+const ACCESS: &str = "an-access.token";
 const KEY: &[u8] = include_bytes!("../../../fixtures/oidc/rsa.pk8");
 
 /// What it does otherwise than it should.
@@ -40,6 +42,8 @@ pub struct Behaviour {
     pub published: Box<dyn Fn(&mut Value) + Send>,
     /// The name of the key that it publishes.
     pub key: String,
+    /// What it says of a person who is asked for beside the token; `None`: it does not.
+    pub told: Option<Value>,
 }
 
 impl Default for Behaviour {
@@ -50,6 +54,7 @@ impl Default for Behaviour {
             token: Box::new(|token| token),
             published: Box::new(|_| {}),
             key: "first".to_owned(),
+            told: None,
         }
     }
 }
@@ -117,6 +122,7 @@ impl TestProvider {
             .route("/keys", get(keys))
             .route("/authorize", get(authorize))
             .route("/token", post(token))
+            .route("/userinfo", get(userinfo))
             .with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move {
             // It ends with the test.
@@ -176,7 +182,11 @@ async fn published(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "code_challenge_methods_supported": ["plain", "S256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     });
-    (shared.told().behaviour.published)(&mut published);
+    let told = shared.told();
+    if told.behaviour.told.is_some() {
+        published["userinfo_endpoint"] = json!(format!("{issuer}/userinfo"));
+    }
+    (told.behaviour.published)(&mut published);
     Json(published)
 }
 
@@ -237,5 +247,13 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Stri
         "email": EMAIL, "email_verified": true,
     });
     let token = shared.signed(&told, claims);
-    Json(json!({"access_token": "x", "token_type": "Bearer", "expires_in": 300, "id_token": token})).into_response()
+    Json(json!({"access_token": ACCESS, "token_type": "Bearer", "expires_in": 300, "id_token": token})).into_response()
+}
+
+async fn userinfo(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let is_right = headers.get("authorization").is_some_and(|value| *value == format!("Bearer {ACCESS}"));
+    match &shared.told().behaviour.told {
+        Some(told) if is_right => Json(told).into_response(),
+        _ => (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_token"}))).into_response(),
+    }
 }

@@ -52,8 +52,21 @@ struct Claims {
     iat: i64,
     nbf: Option<i64>,
     nonce: Option<String>,
+    #[serde(flatten)]
+    address: Address,
+}
+
+/// The address of whoever signed in, where it is told.
+#[derive(Deserialize)]
+pub(crate) struct Address {
     email: Option<String>,
     email_verified: Option<Verified>,
+}
+
+/// Whom a good token names, with or without their address.
+pub(crate) struct Named {
+    pub(crate) subject: String,
+    pub(crate) address: Address,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +112,7 @@ impl<'a> Token<'a> {
     }
 
     /// Whom it names, if it is good.
-    pub(crate) fn verify(&self, keys: &[Key], expected: &Expected<'_>) -> Result<Identity> {
+    pub(crate) fn verify(&self, keys: &[Key], expected: &Expected<'_>) -> Result<Named> {
         let name = &self.header.alg;
         let algorithm = Algorithm::parse(name)
             .ok_or_else(|| Error::token(format!("it is signed by {name:?}, allowed: RS256, PS256, ES256, EdDSA")))?;
@@ -118,7 +131,7 @@ impl<'a> Token<'a> {
         let claims: Claims = serde_json::from_slice(&self.payload)
             .map_err(|error| Error::token(format!("its claims cannot be read: {error}")))?;
         claims.check(expected)?;
-        claims.identity()
+        Ok(Named { subject: claims.sub, address: claims.address })
     }
 }
 
@@ -160,16 +173,24 @@ impl Claims {
         }
         Ok(())
     }
+}
 
-    fn identity(self) -> Result<Identity> {
-        let email = self.email.ok_or_else(|| Error::token("it names no address (email)"))?;
+impl Address {
+    /// Whether it is there at all.
+    pub(crate) fn is_told(&self) -> bool {
+        self.email.is_some()
+    }
+
+    /// Whoever has it, if it is verified.
+    pub(crate) fn identity(self, subject: String) -> Result<Identity> {
+        let email = self.email.ok_or_else(|| Error::token("it names no address (email), nor does the provider"))?;
         let is_verified = match self.email_verified {
             Some(Verified::Is(is)) => is,
             Some(Verified::Said(said)) => said == "true",
             None => false,
         };
         match is_verified {
-            true => Ok(Identity { subject: self.sub, email }),
+            true => Ok(Identity { subject, email }),
             false => Err(Error::Unverified { email }),
         }
     }

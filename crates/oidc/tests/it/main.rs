@@ -84,6 +84,38 @@ async fn a_provider_may_want_the_secret_in_the_body_and_write_true_in_quotes() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_not_in_the_token_is_asked_for() {
+    let told = |told: Value| Behaviour {
+        claims: Box::new(|claims| drop(claims.as_object_mut().unwrap().remove("email"))),
+        told: Some(told),
+        ..Behaviour::default()
+    };
+    let good = || json!({"sub": "user-1", "email": EMAIL, "email_verified": true});
+    let changed = |field: &str, value: Value| {
+        let mut changed = good();
+        changed[field] = value;
+        changed
+    };
+    let check = async |behaviour: Behaviour, refusal: Option<&str>| {
+        // What is published is remembered for an hour, so each has a bench of its own.
+        let bench = bench().await;
+        bench.there.behave(behaviour);
+        match (bench.signed_in().await, refusal) {
+            (Ok(found), None) => assert_eq!(found, Identity { subject: "user-1".to_owned(), email: EMAIL.to_owned() }),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error} lacks {part}"),
+            (found, refusal) => panic!("{found:?}, expected {refusal:?}"),
+        }
+    };
+    check(told(good()), None).await;
+    check(told(changed("sub", json!("user-2"))), Some("about \"user-2\"")).await;
+    check(told(changed("email_verified", json!(false))), Some("not verified")).await;
+    check(told(changed("email", Value::Null)), Some("names no address")).await;
+    check(Behaviour { told: None, ..told(good()) }, Some("names no address")).await;
+    let elsewhere = |published: &mut Value| published["userinfo_endpoint"] = json!("http://id.example/userinfo");
+    check(Behaviour { published: Box::new(elsewhere), ..told(good()) }, Some("not encrypted")).await;
+}
+
+#[tokio::test]
 async fn keys_that_are_newer_than_what_is_known_are_asked_for_but_not_all_the_time() {
     let bench = bench().await;
     bench.signed_in().await.unwrap();
