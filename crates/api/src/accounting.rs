@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base::Kind;
 use ledger::calendar::parse_day;
-use ledger::limit::{Holder, Limit, Measure};
+use ledger::limit::{Holder, Limit, Measure, binding};
 use ledger::money::parse_dollars;
 use ledger::programme::Programmes;
 use ledger::usage::{
@@ -26,10 +26,10 @@ use ledger::usage::{
 use ledger::{Meter, Operation, Period, Scope, Transaction};
 use serde_json::{Value, json};
 
-use crate::App;
 use crate::auth::principal;
 use crate::error::status;
 use crate::refusal::{Answer, Refusal};
+use crate::{App, Limits};
 
 pub use pdf::pdf_of_invoice;
 use types::{AccountsQuery, Booking, BudgetBody, InvoiceQuery, Kindred, LimitBody, UsageQuery};
@@ -40,6 +40,8 @@ pub struct Books {
     pub meter: Arc<Meter>,
     /// Programmes that give credit.
     pub programmes: Programmes,
+    /// The limits in force.
+    pub limits: Arc<Limits>,
 }
 
 /// Records of one answer, where nothing is said.
@@ -202,11 +204,12 @@ async fn audit(app: State<Arc<App>>) -> Answer {
 }
 
 async fn budgets(app: State<Arc<App>>) -> Answer {
-    let own = confined().map(|project| Scope::project(&project));
+    let own = principal().filter(|_| confined().is_some());
+    let own = own.map(|principal| [Scope::project(&principal.project), Scope::key(&principal.key)]);
     let found = books(&app)?.meter.ledger().budgets().await?;
     let shown: Vec<Value> = found
         .iter()
-        .filter(|(budget, _)| own.as_ref().is_none_or(|own| budget.scope == *own))
+        .filter(|(budget, _)| own.as_ref().is_none_or(|own| own.contains(&budget.scope)))
         .map(|(budget, spent)| {
             json!({
                 "scope": budget.scope.as_str(), "period": budget.period.name(), "limit_micro": budget.limit_micro,
@@ -226,11 +229,20 @@ async fn set_budget(app: State<Arc<App>>, body: Result<Json<BudgetBody>, JsonRej
 }
 
 async fn limits(app: State<Arc<App>>) -> Answer {
-    let own = principal().filter(|_| confined().is_some());
-    let own = own.map(|principal| [Holder::project(&principal.project), Holder::key(&principal.key)]);
-    let found = books(&app)?.meter.ledger().limits().await?;
-    let is_shown = |limit: &&Limit| own.as_ref().is_none_or(|own| own.contains(&limit.holder));
-    Ok(Json(json!({"data": found.iter().filter(is_shown).map(shown_limit).collect::<Vec<_>>()})))
+    let books = books(&app)?;
+    let accounts = books.meter.ledger().limits().await?;
+    let configured = books.limits.configured_beside(&accounts);
+    let all: Vec<Limit> = accounts.iter().chain(&configured).cloned().collect();
+    let found: Vec<&Limit> = match principal().filter(|_| confined().is_some()) {
+        Some(own) => binding(&all, &own.key, &own.project, |model| own.scopes.allows_model(model)),
+        None => all.iter().collect(),
+    };
+    let shown = found.into_iter().map(|limit| {
+        let mut shown = shown_limit(limit);
+        shown["from"] = if configured.contains(limit) { "configuration" } else { "accounts" }.into();
+        shown
+    });
+    Ok(Json(json!({"data": shown.collect::<Vec<_>>()})))
 }
 
 fn shown_limit(limit: &Limit) -> Value {

@@ -12,9 +12,12 @@
 //! | `DELETE /admin/v1/keys/{id}` | revoke it at once |
 //! | `GET /admin/v1/openapi.json` | all of `/admin/v1` for programs |
 //!
+//! Beside it [`custody`] has key pairs, secrets and settings of residency.
+//!
 //! Lists come in pages: `limit` (100, at most 1000) and `after`, the `last_id` of the page before. What the caller sees
 //! and may change, the directory decides; what is foreign does not exist.
 
+mod custody;
 mod openapi;
 mod types;
 
@@ -38,6 +41,7 @@ use crate::auth::principal;
 use crate::error::status;
 use crate::refusal::{Answer, Refusal};
 
+pub use custody::Custody;
 use types::{
     ChangeMember, KeyRow, ListOf, ListQuery, MakeKey, MakeMember, MakeOrganisation, MakeProject, MemberRow,
     OrganisationRow, ProjectRow,
@@ -57,6 +61,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/v1/members/{id}", patch(change_member).delete(remove_member))
         .route("/admin/v1/keys", get(keys).post(make_key))
         .route("/admin/v1/keys/{id}", delete(revoke_key))
+        .merge(custody::routes())
 }
 
 type Asked<T> = Result<Json<T>, JsonRejection>;

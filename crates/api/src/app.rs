@@ -7,16 +7,18 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use base::{Clock, Entropy, RequestId, Rng, SeededEntropy};
-use chat::{Embed, Generate, Manage, ModelCard};
+use chat::{Caller, Embed, Generate, Manage, ModelCard};
 use hub::Depot;
 use meta::Directory;
 use oidc::Provider;
 use store::Store;
 
 use crate::accounting::Books;
+use crate::admin::Custody;
 use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::{self, Buckets};
+use crate::kept::MayKeep;
 use crate::observe::{Listener, Observed, Observer};
 use crate::pulls::Pulls;
 use crate::{
@@ -43,6 +45,8 @@ pub struct App {
     pub(crate) embed: Option<Arc<dyn Embed>>,
     /// What was used and what it cost, if anybody counts.
     pub(crate) books: Option<Arc<Books>>,
+    /// Sealed secrets and settings of residency, if they are kept.
+    pub(crate) custody: Option<Custody>,
     /// Vector buckets, if there are any.
     pub(crate) buckets: Option<Arc<Buckets>>,
     /// Who loads and unloads models, if anybody does.
@@ -57,6 +61,8 @@ pub struct App {
     pub(crate) routing: Option<Routing>,
     /// Where the API keeps what outlives a request.
     pub(crate) objects: Arc<dyn Store>,
+    /// Whose data may be kept there; `None`: everybody's.
+    may_keep: Option<MayKeep>,
     /// What is measured.
     pub(crate) observer: Arc<Observer>,
     /// Batches that are not over.
@@ -87,12 +93,14 @@ impl App {
             public_url: None,
             embed: None,
             books: None,
+            custody: None,
             buckets: None,
             manage: None,
             shelf: None,
             depot: None,
             pulls: None,
             objects,
+            may_keep: None,
             desk,
             routing: None,
             background: openai::Background::default(),
@@ -154,6 +162,22 @@ impl App {
         Self { objects, desk, ..self }
     }
 
+    /// The same for callers whose data may not be kept everywhere.
+    #[must_use]
+    pub fn with_may_keep(self, may_keep: MayKeep) -> Self {
+        Self { may_keep: Some(may_keep), ..self }
+    }
+
+    /// Whether something of a caller's, made by a model if by any, may be kept on this machine.
+    ///
+    /// # Errors
+    /// [`chat::Error::NotKept`] says what and why not.
+    pub(crate) fn may_keep(&self, what: &str, caller: Option<&Caller>, model: Option<&str>) -> chat::Result<()> {
+        let Some(may_keep) = &self.may_keep else { return Ok(()) };
+        let refused = |reason| chat::Error::NotKept { what: what.to_owned(), reason };
+        may_keep(caller, model.unwrap_or_default()).map_err(refused)
+    }
+
     /// Takes up the batches that an earlier process left; says how many there were. Once, before the first request.
     ///
     /// # Errors
@@ -197,6 +221,12 @@ impl App {
     #[must_use]
     pub fn with_books(self, books: Books) -> Self {
         Self { books: Some(Arc::new(books)), ..self }
+    }
+
+    /// The same with what is kept for whoever runs the place.
+    #[must_use]
+    pub fn with_custody(self, custody: Custody) -> Self {
+        Self { custody: Some(custody), ..self }
     }
 
     /// The same with vector buckets.

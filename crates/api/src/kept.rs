@@ -1,4 +1,9 @@
 //! JSON objects on a store: what the API keeps for its callers, each project's in a folder of its own.
+//!
+//! Whose data may not lie on this machine leaves nothing here. What lies here already, because a setting is younger,
+//! can be read, so that it can be taken elsewhere, and deleted.
+
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -6,6 +11,10 @@ use chat::Caller;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::{Error, Name, Store};
+
+/// Says why what a caller leaves, and a model of this name makes of it, may not be kept on this machine. The name is
+/// empty where there is no model.
+pub type MayKeep = Arc<dyn Fn(Option<&Caller>, &str) -> Result<(), String> + Send + Sync>;
 
 /// `<kind>/<project>`. A project's name may hold anything; bytes that an object's name cannot have are written as two
 /// hexadecimal digits behind an underscore, and a long name as its beginning and a checksum.

@@ -44,7 +44,9 @@ mod sse;
 mod time;
 
 pub use accounting::{Books, pdf_of_invoice};
+pub use admin::Custody;
 pub use app::{App, router};
+pub use kept::MayKeep;
 pub use limited::{Limited, Limits};
 pub use observe::{Listener, Over};
 pub use pulls::{PullRequest, Pulls};

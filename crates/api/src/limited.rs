@@ -46,6 +46,13 @@ impl Limits {
         self.gate().set(&all);
     }
 
+    /// Those of the configuration that nothing among these comes before.
+    pub(crate) fn configured_beside(&self, accounts: &[Limit]) -> Vec<Limit> {
+        let is_set =
+            |limit: &Limit| accounts.iter().any(|set| (&set.holder, set.measure) == (&limit.holder, limit.measure));
+        self.configured.iter().filter(|limit| !is_set(limit)).cloned().collect()
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // What is counted is whole between any two statements that hold the lock.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)

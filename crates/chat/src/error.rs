@@ -44,6 +44,8 @@ pub enum Error {
     Upstream { pool: String, kind: Kind, reason: String },
     #[error("nobody may or can answer for model {model:?}: {reason}")]
     NoRoute { model: String, kind: Kind, reason: String },
+    #[error("{what} may not be kept here: {reason}")]
+    NotKept { what: String, reason: String },
     #[error("{reason}")]
     OutOfCredit { reason: String },
     #[error("the request cannot be booked at the moment")]
@@ -72,6 +74,7 @@ impl Error {
             | Self::UnknownToken { .. } => Kind::Invalid,
             Self::TemplateBroken { .. } | Self::TokenizerBroken { .. } => Kind::Corrupt,
             Self::Upstream { kind, .. } | Self::NoRoute { kind, .. } => *kind,
+            Self::NotKept { .. } => Kind::Forbidden,
             Self::Overloaded { .. }
             | Self::ProjectBusy { .. }
             | Self::LimitReached { .. }

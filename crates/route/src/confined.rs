@@ -10,7 +10,7 @@ use chat::{
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
-use crate::{Place, Residency};
+use crate::{Bound, Place, Residency};
 
 /// The settings in force, and where this machine stands. Clones share them.
 #[derive(Clone)]
@@ -47,16 +47,34 @@ impl Border {
         bucket: Option<&str>,
         model: &str,
     ) -> std::result::Result<(), String> {
+        let bounds = self.bounds(caller, bucket, model);
+        all_inside(bounds.iter().map(|bound| bound.admits(&self.place)))
+    }
+
+    /// Whether what a caller leaves here, and what a model made of it, may be kept on this machine, wherever it is
+    /// computed. `model` is empty where there is none.
+    ///
+    /// # Errors
+    /// A sentence for every setting that says no.
+    pub fn admits_kept(&self, caller: Option<&Caller>, model: &str) -> std::result::Result<(), String> {
+        let bounds = self.bounds(caller, None, model);
+        all_inside(bounds.iter().map(|bound| bound.admits_kept(&self.place.keeps)))
+    }
+
+    fn bounds(&self, caller: Option<&Caller>, bucket: Option<&str>, model: &str) -> Vec<Arc<Bound>> {
         let residency = Arc::clone(&self.residency.read().unwrap_or_else(PoisonError::into_inner));
-        let bounds = residency.of(caller, bucket, model);
-        let outside: Vec<String> = bounds.iter().filter_map(|bound| bound.admits(&self.place).err()).collect();
-        if outside.is_empty() { Ok(()) } else { Err(outside.join("; ")) }
+        residency.of(caller, bucket, model)
     }
 
     fn check(&self, caller: Option<&Caller>, model: &str) -> Result<()> {
         let refused = |reason| Error::NoRoute { model: model.to_owned(), kind: Kind::Forbidden, reason };
         self.admits(caller, None, model).map_err(refused)
     }
+}
+
+fn all_inside(checks: impl Iterator<Item = std::result::Result<(), String>>) -> std::result::Result<(), String> {
+    let outside: Vec<String> = checks.filter_map(std::result::Result::err).collect();
+    if outside.is_empty() { Ok(()) } else { Err(outside.join("; ")) }
 }
 
 /// This machine's models, for whom the settings let in.

@@ -87,7 +87,15 @@ impl Bound {
         if let Some(scope) = &self.compute_scope {
             inside("compute_scope", scope, place.computes.as_ref()).map_err(|why| self.refusal(&why))?;
         }
-        match (&self.data_region, &place.keeps) {
+        self.admits_kept(&place.keeps)
+    }
+
+    /// Whether data may be kept where this place keeps it, wherever it is computed on.
+    ///
+    /// # Errors
+    /// As [`Self::admits`].
+    pub fn admits_kept(&self, keeps: &Keeps) -> Result<(), String> {
+        match (&self.data_region, keeps) {
             (None, _) | (Some(_), Keeps::Nothing) => Ok(()),
             (Some(allowed), Keeps::In(region)) => inside("data_region", allowed, Some(region)),
             (Some(allowed), Keeps::Unknown) => inside("data_region", allowed, None),

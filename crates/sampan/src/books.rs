@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{App, Limited, Limits};
+use api::{App, Books, Limited, Limits};
 use base::{Clock, Entropy};
 use chat::{Caller, Priority};
 use ledger::programme::Programmes;
@@ -47,6 +47,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// As the API shows them.
+    pub(crate) fn shown(&self) -> Books {
+        let (meter, programmes) = (Arc::clone(&self.meter), self.programmes.clone());
+        Books { meter, programmes, limits: Arc::clone(&self.limits) }
+    }
+
     /// Whatever answers, within limits and with a bill.
     pub(crate) fn charged<G: ?Sized>(&self, inner: Arc<G>) -> Arc<Limited<Metered<G>>> {
         let metered = Metered::new(Arc::clone(&self.meter), inner);

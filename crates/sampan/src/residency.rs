@@ -102,7 +102,7 @@ pub(crate) fn region(name: &str) -> Option<Region> {
 pub(crate) struct Borders {
     /// Its models, which keep nothing.
     pub(crate) models: Border,
-    /// Its vector buckets, which are kept where they are searched.
+    /// Its vector buckets, which are kept where they are searched; and what else it keeps.
     pub(crate) buckets: Border,
 }
 
@@ -118,6 +118,12 @@ impl Borders {
     pub(crate) fn of_buckets(&self) -> api::buckets::Border {
         let border = self.buckets.clone();
         Arc::new(move |caller, bucket| border.admits(caller, Some(bucket), ""))
+    }
+
+    /// As the API asks it of responses, files and batches.
+    pub(crate) fn of_kept(&self) -> api::MayKeep {
+        let border = self.buckets.clone();
+        Arc::new(move |caller, model| border.admits_kept(caller, model))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use api::buckets::{Buckets, Owners};
-use api::{App, Books};
+use api::{App, Custody};
 use axum::serve::ListenerExt as _;
 use base::Clock;
 use chat::{Embed, Generate, Manage};
@@ -80,7 +80,8 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     let _compactor = served.compactor;
     let app = App::new(kept.charged(generate), clock, machine::random_seed()?);
     let buckets = served.buckets.with_border(borders.of_buckets());
-    let app = app.with_books(Books { meter: Arc::clone(&kept.meter), programmes: kept.programmes.clone() });
+    let custody = Custody { vault: secrets.clone(), database: kept.database.clone() };
+    let app = app.with_books(kept.shown()).with_custody(custody);
     let app = app.with_entropy(Arc::new(machine::SystemEntropy));
     let app = app
         .with_embed(kept.charged(embed))
@@ -94,7 +95,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         None => app,
     };
     let app = guarded(up, app, buckets, &data, &kept, &secrets).await?;
-    let app = Arc::new(app.with_objects(objects(&data)?));
+    let app = Arc::new(app.with_objects(objects(&data)?).with_may_keep(borders.of_kept()));
     resume(&app).await?;
     tokio::spawn(crate::books::count_kept(Arc::clone(&app)));
 

@@ -10,6 +10,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema};
 
+use super::custody::{KeepSecret, MakePair, SetResidence};
 use super::types::{
     ChangeMember, KeyRow, ListOf, MadeKey, MakeKey, MakeMember, MakeOrganisation, MakeProject, MemberRow,
     OrganisationRow, Problem, ProjectRow,
@@ -61,6 +62,20 @@ const ROUTES: &[Described] = &[
         .taking("MakeKey")
         .answering("201", "MadeKey"),
     row(Delete, "/admin/v1/keys/{id}", "Revoke a key at once").ending(),
+    row(Get, "/admin/v1/key-pairs", "Key pairs of projects for vector buckets"),
+    row(Post, "/admin/v1/key-pairs", "Make a key pair; its secret is in the answer and nowhere else")
+        .taking("MakePair")
+        .answering("201", "Any"),
+    row(Delete, "/admin/v1/key-pairs/{access_key}", "Revoke a key pair at once").ending(),
+    row(Get, "/admin/v1/secrets", "The names of secrets of pools"),
+    row(Post, "/admin/v1/secrets", "Keep a secret, which nothing shows again")
+        .taking("KeepSecret")
+        .answering("201", "Any"),
+    row(Delete, "/admin/v1/secrets/{name}", "Forget a secret").ending(),
+    row(Get, "/admin/v1/residency", "Where data may be kept and computed on"),
+    row(Post, "/admin/v1/residency/set", "Set where data of something may be kept and computed on")
+        .taking("SetResidence")
+        .ending(),
     row(Get, "/admin/v1/models", "Every model with its state and figures"),
     row(Post, "/admin/v1/models/load", "Load a model").taking("Named").ending(),
     row(Post, "/admin/v1/models/unload", "Unload a model when its running requests are done").taking("Named").ending(),
@@ -154,6 +169,9 @@ fn description() -> OpenApi {
         schema::<ListOf<ProjectRow>>("ListOfProjects"),
         schema::<ListOf<MemberRow>>("ListOfMembers"),
         schema::<ListOf<KeyRow>>("ListOfKeys"),
+        schema::<MakePair>("MakePair"),
+        schema::<KeepSecret>("KeepSecret"),
+        schema::<SetResidence>("SetResidence"),
         schema::<Problem>("Problem"),
     ];
     let components =

@@ -103,6 +103,7 @@ async fn create(
 }
 
 async fn created(app: &Arc<App>, id: RequestId, owner: Option<Caller>, body: Bytes) -> Result<Record, Failure> {
+    app.may_keep("a batch", owner.as_ref(), None).map_err(|error| Failure::of(&error, id))?;
     let body = whole(body)?;
     let wire: WireBatch<'_> = serde_json::from_slice(&body).map_err(|why| match why.is_data() {
         true => Failure::wrong("requests", &why.to_string()),

@@ -80,6 +80,15 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/admin/v1/keys", Look),
     ("POST", "/admin/v1/keys", Use),
     ("DELETE", "/admin/v1/keys/{id}", Look),
+    // What lies in custody for whoever runs the place.
+    ("GET", "/admin/v1/key-pairs", Operate),
+    ("POST", "/admin/v1/key-pairs", Operate),
+    ("DELETE", "/admin/v1/key-pairs/{access_key}", Operate),
+    ("GET", "/admin/v1/secrets", Operate),
+    ("POST", "/admin/v1/secrets", Operate),
+    ("DELETE", "/admin/v1/secrets/{name}", Operate),
+    ("GET", "/admin/v1/residency", Operate),
+    ("POST", "/admin/v1/residency/set", Operate),
     // The books. Whoever may look sees their own project only, unless they run the place or its money.
     ("GET", "/v1/usage", Use),
     ("GET", "/admin/v1/usage", Look),

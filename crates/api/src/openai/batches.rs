@@ -67,6 +67,7 @@ async fn create(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
 
 async fn created(app: &Arc<App>, id: RequestId, owner: Option<Caller>, body: Body) -> Result<Response, Failure> {
     let wire: WireRequest = fields::read(&fields::object(&whole(body)?, Others::Refused(FIELDS), REFUSED)?)?;
+    app.may_keep("a batch", owner.as_ref(), None).map_err(|error| Failure::of(&error, id))?;
     let wrong = |param: &str, message: String| Err(Failure::invalid(message, Some(param.to_owned())));
     if !ENDPOINTS.contains(&wire.endpoint.as_str()) {
         let message = format!("endpoint is {:?}, allowed: {}", wire.endpoint, ENDPOINTS.join(", "));

@@ -104,6 +104,7 @@ async fn uploaded(
     owner: Option<&Caller>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Failure> {
+    app.may_keep("a file", owner, None).map_err(|error| Failure::of(&error, id))?;
     let mut form = form.map_err(|why| Failure::invalid(why.body_text(), None))?;
     let (files, now_ms) = (files_of(app, owner), app.clock.now_ms());
     let failed = |error: store::Error| Failure::of_store(&error, id);

@@ -12,6 +12,7 @@ mod embed;
 mod follow;
 mod fusion;
 mod hostile;
+mod keeping;
 mod leaving;
 mod limits;
 mod observe;

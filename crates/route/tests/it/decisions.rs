@@ -369,6 +369,15 @@ proptest! {
                 for reason in &outside { prop_assert!(why.contains(reason), "{why} lacks {reason}"); }
             }
         }
+        // What is kept is held to the regions of data alone, read here by hand: the place's name or a law that holds.
+        let lies_in = |allowed: &[String]| match &place.keeps {
+            Keeps::Nothing => true,
+            Keeps::Unknown => false,
+            Keeps::In(region) => allowed.iter().any(|at| *at == region.name || region.jurisdictions.contains(at)),
+        };
+        let of_kept = set.iter().filter(|bound| bound.level != Level::Bucket);
+        let may_keep = of_kept.filter_map(|bound| bound.data_region.as_deref()).all(lies_in);
+        prop_assert_eq!(border.admits_kept(Some(&caller), "m").is_ok(), may_keep);
         // Whoever has no account is held to buckets and models only.
         let nobody = set.iter().filter(|bound| matches!(bound.level, Level::Bucket | Level::Model));
         let is_inside = nobody.clone().all(|bound| bound.admits(&place).is_ok());

@@ -148,6 +148,46 @@ fn limits_are_set_while_it_runs() {
 }
 
 #[test]
+fn a_key_sees_every_limit_that_holds_it_and_no_other() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = sampan(data.path());
+    command.args(["up", "--listen", "127.0.0.1:0", "--kv-mib", "64", "--limit", "key:*=requests:60"]);
+    command.args(["--limit", "model:*=concurrent:9", "--limit", "model:secret=requests:2"]);
+    command.stdout(std::process::Stdio::piped());
+    let server = Server::of(command);
+    assert!(run(data.path(), &["admin", "project", "new", "robots"]).status.success());
+    let made = json(data.path(), &["admin", "key", "new", "arm", "--project", "robots", "--models", "q*", "--json"]);
+    let own = format!("key:{}", made["id"].as_str().unwrap());
+    for limit in [[&*own, "tokens", "500"], ["key:other", "tokens", "7"], ["project:robots", "concurrent", "3"]] {
+        assert!(run(data.path(), &[&["admin", "limit"], limit.as_slice()].concat()).status.success());
+    }
+    let seen_by = |key: &str| -> Vec<String> {
+        let (_, text) = server.ask_with(&format!("authorization: Bearer {key}\r\n"), "GET", "/admin/v1/limits", "");
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let answer: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let text = |limit: &Value, field: &str| limit[field].as_str().unwrap().to_owned();
+        let rows = answer["data"].as_array().unwrap().iter();
+        rows.map(|limit| format!("{} {} {}", text(limit, "holder"), text(limit, "measure"), text(limit, "from")))
+            .collect()
+    };
+    let project = stdout(data.path(), &["admin", "project", "ls", "--json"]);
+    let project: Vec<Value> = project.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let robots = project.iter().find(|project| project["name"] == "robots").unwrap()["id"].as_str().unwrap();
+    let mut expected = vec![
+        format!("{own} tokens accounts"),
+        format!("project:{robots} concurrent accounts"),
+        "key:* requests configuration".to_owned(),
+        "model:* concurrent configuration".to_owned(),
+    ];
+    let mut seen = seen_by(made["key"].as_str().unwrap());
+    expected.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, expected);
+    let owner = std::fs::read_to_string(data.path().join("admin.key")).unwrap();
+    assert_eq!(seen_by(owner.trim()).len(), 6, "whoever runs the place sees all");
+}
+
+#[test]
 fn key_pairs_of_projects_sign_within_their_scope_until_they_are_revoked() {
     let data = tempfile::tempdir().unwrap();
     let log = data.path().join("log");
@@ -257,6 +297,12 @@ fn residency_stands_with_the_accounts_and_holds_for_models_and_buckets() {
         let (status, told) = refused(path, body);
         assert!(status == 403 && told.contains("compute_scope is US; frankfurt (DE, EU) is outside"), "{told}");
     }
+    // What is kept goes by the region of data alone: it may lie here, wherever it is computed.
+    let batch = r#"{"requests": [{"custom_id": "one", "params": {}}]}"#;
+    assert_eq!(ask("/v1/messages/batches", batch).0, 200);
+    set(&["key", made["id"].as_str().unwrap(), "--data-region", "tokyo"]);
+    let (status, told) = refused("/v1/messages/batches", batch);
+    assert!(status == 403 && told.contains("data_region is tokyo; frankfurt (DE, EU) is outside"), "{told}");
     let bucket = |arguments: &[&str]| {
         let url = format!("http://{}", server.address);
         run(data.path(), &[&["vectors", "--server", &url, "bucket"], arguments].concat())
@@ -275,4 +321,55 @@ fn residency_stands_with_the_accounts_and_holds_for_models_and_buckets() {
     let listed = json(data.path(), &["admin", "residency", "ls", "--json"]);
     assert_eq!((listed[0]["level"].as_str(), listed[1]["data_region"][0].as_str()), (Some("organisation"), Some("EU")));
     assert!(refusal(data.path(), &["admin", "residency", "set", "project", "nobody"]).contains("does not exist"));
+}
+
+#[test]
+fn whoever_runs_the_place_looks_after_pairs_secrets_and_residency_over_http() {
+    let data = tempfile::tempdir().unwrap();
+    let log = data.path().join("log");
+    let server = started(data.path(), &log);
+    let owner = std::fs::read_to_string(data.path().join("admin.key")).unwrap();
+    let header = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", owner.trim());
+    let ask = |method: &str, path: &str, body: &str| -> (u16, Value) {
+        let (status, text) = server.ask_with(&header, method, &format!("/admin/v1/{path}"), body);
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    };
+    let (status, pair) = ask("POST", "key-pairs", r#"{"name": "arm", "buckets": ["films*"]}"#);
+    assert_eq!(status, 201, "{pair}");
+    let (access_key, secret) = (pair["access_key"].as_str().unwrap(), pair["secret"].as_str().unwrap());
+    let url = format!("http://{}", server.address);
+    let list = ["vectors", "--server", &url, "--access-key", access_key, "--secret", secret, "bucket", "ls"];
+    assert!(run(data.path(), &list).status.success());
+    assert_eq!(ask("GET", "key-pairs", "").1["data"][0]["state"], "good");
+    assert_eq!(ask("DELETE", &format!("key-pairs/{access_key}"), "").0, 204);
+    assert!(!run(data.path(), &list).status.success());
+    let sealed = "sk-cloud-9876543210";
+    assert_eq!(ask("POST", "secrets", &format!(r#"{{"name": "cloud", "secret": "{sealed}"}}"#)).0, 201);
+    let names = ask("GET", "secrets", "").1;
+    assert!(names["data"][0]["name"] == "cloud" && !names.to_string().contains(sealed), "{names}");
+    let body = r#"{"level": "project", "name": "default", "data_region": ["EU"], "compute_scope": []}"#;
+    assert_eq!(ask("POST", "residency/set", body).0, 204);
+    let set = ask("GET", "residency", "").1;
+    assert_eq!(
+        (&set["data"][0]["data_region"][0], &set["data"][0]["compute_scope"]),
+        (&"EU".into(), &Value::Array(vec![]))
+    );
+    for (method, path, body, expected) in [
+        ("DELETE", "key-pairs/AK0", "", 404),
+        ("POST", "key-pairs", r#"{"name": "leg", "dialects": ["latin"]}"#, 400),
+        ("POST", "key-pairs", r#"{"name": "leg", "project": "none"}"#, 404),
+        ("POST", "secrets", r#"{"name": "cloud", "secret": "again"}"#, 409),
+        ("DELETE", "secrets/none", "", 404),
+        ("POST", "residency/set", r#"{"level": "planet", "name": "earth"}"#, 400),
+        ("POST", "residency/set", r#"{"level": "project", "name": "none", "data_region": ["EU"]}"#, 404),
+    ] {
+        let (status, told) = ask(method, path, body);
+        assert!(status == expected && told["error"]["message"].is_string(), "{method} {path} {body}: {status} {told}");
+    }
+    assert_eq!(ask("DELETE", "secrets/cloud", "").0, 204);
+    let logged = std::fs::read_to_string(&log).unwrap();
+    for hidden in [owner.trim(), secret, sealed] {
+        assert!(!logged.contains(hidden), "a secret stands in the log");
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::response::Response;
 use base::RequestId;
+use chat::Caller;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -44,14 +46,22 @@ impl AnthropicLines {
         Self { app: Arc::clone(app) }
     }
 
+    async fn asked(&self, id: RequestId, caller: Caller, params: &str) -> Result<Response, Failure> {
+        if let Ok(Asks { model, stream }) = serde_json::from_str(params) {
+            if stream {
+                return Err(Failure::invalid("stream: not possible in a batch".to_owned()));
+            }
+            // A setting may be younger than the batch.
+            let kept = self.app.may_keep("an answer", Some(&caller), model.as_deref());
+            kept.map_err(|error| Failure::of(&error, id))?;
+        }
+        handlers::message(&self.app, id, Some(caller), params.as_bytes()).await
+    }
+
     async fn reply(&self, record: &Record, line: &[u8]) -> Reply {
         let wire: WireLine<'_> = serde_json::from_slice(line).expect("the line was checked");
         let id = self.app.request_id();
-        let asks_stream = serde_json::from_str::<Streams>(wire.params.get()).is_ok_and(|asks| asks.stream);
-        let answered = match asks_stream {
-            true => Err(Failure::invalid("stream: not possible in a batch".to_owned())),
-            false => handlers::message(&self.app, id, Some(record.caller()), wire.params.get().as_bytes()).await,
-        };
+        let answered = self.asked(id, record.caller(), wire.params.get()).await;
         let text = match answered {
             Ok(response) => batch::text_of(response).await.map(|(_, text)| text).ok_or_else(|| {
                 Failure::invalid(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")).body(Some(id))
@@ -74,7 +84,9 @@ impl AnthropicLines {
 }
 
 #[derive(Deserialize)]
-struct Streams {
+struct Asks {
+    #[serde(default)]
+    model: Option<String>,
     #[serde(default)]
     stream: bool,
 }

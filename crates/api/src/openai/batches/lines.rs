@@ -30,9 +30,11 @@ struct WireLine<'line> {
     body: Option<&'line RawValue>,
 }
 
-/// What a line cannot ask for.
+/// Who answers a line, and what it cannot ask for.
 #[derive(Deserialize)]
 struct Waits {
+    #[serde(default)]
+    model: Option<String>,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
@@ -68,7 +70,10 @@ impl OpenAiLines {
     }
 
     async fn asked(&self, id: RequestId, caller: Caller, endpoint: &str, body: &[u8]) -> Result<Response, Failure> {
-        if let Ok(Waits { stream, background }) = serde_json::from_slice(body) {
+        if let Ok(Waits { model, stream, background }) = serde_json::from_slice(body) {
+            // A setting may be younger than the batch.
+            let kept = self.app.may_keep("an answer", Some(&caller), model.as_deref());
+            kept.map_err(|error| Failure::of(&error, id))?;
             for (param, asks) in [("stream", stream), ("background", background)] {
                 if asks == Some(true) {
                     return Err(Failure::invalid(

@@ -43,6 +43,8 @@ pub(super) struct Call {
     /// The response as it begins.
     pub(super) response: WireResponse,
     pub(super) stream: bool,
+    /// It was said, not assumed, that the response is stored.
+    pub(super) asks_to_store: bool,
 }
 
 /// Parses a request. `id` names it, and everything that is made for it.
@@ -54,7 +56,7 @@ pub(super) fn create(body: &[u8], id: RequestId, response_id: String, now_s: u64
         return Err(wrong("input", "is missing or empty"));
     }
     let background = wire.background.unwrap_or(false);
-    let store = wire.store.unwrap_or(true);
+    let (store, asks_to_store) = (wire.store.unwrap_or(true), background || wire.store == Some(true));
     let stream = wire.stream.unwrap_or(false);
     if background && !store {
         return Err(wrong("background", "needs store: true"));
@@ -107,7 +109,7 @@ pub(super) fn create(body: &[u8], id: RequestId, response_id: String, now_s: u64
         usage: None,
         metadata,
     };
-    Ok(Call { request, instructions: wire.instructions, input, response, stream })
+    Ok(Call { request, instructions: wire.instructions, input, response, stream, asks_to_store })
 }
 
 fn wrong(param: &str, why: &str) -> Failure {

@@ -55,7 +55,16 @@ async fn prepared(
     body: &[u8],
 ) -> Result<(Prepared, GenerateRequest), Failure> {
     let now_ms = app.clock.now_ms();
-    let call = from_wire::create(body, id, shelf::new_id(app, now_ms), now_ms / 1000)?;
+    let mut call = from_wire::create(body, id, shelf::new_id(app, now_ms), now_ms / 1000)?;
+    if call.response.store
+        && let Err(error) = app.may_keep("the response", caller.as_ref(), Some(&call.request.model))
+    {
+        // Whoever did not ask for it goes without, as with the vendor where an organisation keeps nothing.
+        if call.asks_to_store {
+            return Err(Failure::of(&error, id).about("store"));
+        }
+        call.response.store = false;
+    }
     let mut context = match &call.response.previous_response_id {
         Some(previous) => conversation(app, id, caller.as_ref(), previous).await?,
         None => Vec::new(),
