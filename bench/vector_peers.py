@@ -6,21 +6,25 @@
     bench/vector_peers.py table                # the last result of everything that was run
 
 Everything is built first, one engine after the other; then they are asked in turns, ROUNDS (3) times. With PAUSE=1 it waits
-for a line on its input in between, so that a machine that is not one's own can be made quiet.
+for a line on its input in between, so that a machine that is not one's own can be made quiet. What is known is written after
+every round.
 
 SAMPAN_BIN is ours, default target/release/sampan. The embeddings are bench/.work/emb100k: base.npy, queries.npy, gt.npy and
 base.jsonl with a bucket (0 to 99, independent of the vector) and a source (correlated with it) for each row.
 
 Every engine runs at one setting for all questions, told in `SETTINGS`; queries come one at a time from one thread, ours over
-HTTP, the others by a call in their own process. Engines with a knob for how hard they look are asked at `EFFORTS` besides:
-queries a second at the least effort whose recall without a filter is 0.95. Recall is at 10 against exact neighbours among the rows that the filter lets through. Memory is what the process has more of after
-the queries than before it began (anonymous pages, so files that are mapped do not count). `flushes` counts fsync and
+HTTP, the others by a call in their own process. Engines with a knob for how hard they look are asked at `EFFORTS` besides,
+until recall without a filter is 0.95; then all are asked in turns again, each at that effort, and the ratio of the speeds is
+the median of the rounds' ratios. Recall is at 10 against exact neighbours among the rows that the filter lets through. Memory
+is what the process has more of after the queries than before it began (anonymous pages, so files that are mapped do not
+count). `flushes` counts fsync and
 fdatasync calls while 20 rows are added one by one; `lag` is whether a row is found by the query right after its add.
 """
 
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -523,6 +527,10 @@ class Child:
         rounds = sorted(self.result["rounds"][question], key=lambda each: each["p50_ms"])
         self.result[question] = rounds[len(rounds) // 2]
 
+    def save(self):
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{self.result['name']}.json").write_text(json.dumps(self.result, indent=1))
+
     def end(self):
         self.process.stdin.close()
         self.process.wait()
@@ -534,45 +542,53 @@ def run(names, count):
         print(f"build {name}", flush=True)
         children.append(Child(name, count))
         print(f"  {children[-1].result['build_s']:.0f} s", flush=True)
+        children[-1].save()
     if os.environ.get("PAUSE"):
         print("everything is built; a line on the input begins", flush=True)
         sys.stdin.readline()
-    for _ in range(int(os.environ.get("ROUNDS", "3"))):
+    rounds = int(os.environ.get("ROUNDS", "3"))
+    for _ in range(rounds):
         for question in ("none", "tenth", "hundredth", "correlated"):
             for child in children:
                 one = child.ask(question=question)
                 if one is not None:
                     child.keep(question, one)
-    for child in children:
+                child.save()
+    wishes = [{"question": "none"} for _ in children]
+    for child, wish in zip(children, wishes):
         for effort in EFFORTS if child.result["efforts"] else []:
-            one = child.ask(question="none", effort=effort)
-            if one["recall"] >= RECALL:
-                child.result["at_recall"] = {"effort": effort, **one}
+            wish["effort"] = effort
+            if child.ask(**wish)["recall"] >= RECALL:
                 break
-        else:
-            child.result["at_recall"] = child.result["none"]
-    RESULTS.mkdir(exist_ok=True)
+    for _ in range(rounds):
+        for child, wish in zip(children, wishes):
+            child.keep("at_recall", {**wish, **child.ask(**wish)})
+            child.save()
     for child in children:
         child.result |= child.ask(finish=True)
+        child.save()
         child.end()
-        (RESULTS / f"{child.result['name']}.json").write_text(json.dumps(child.result, indent=1))
+
+
+def speeds(one):
+    return [each["per_second"] for each in one["rounds"]["at_recall"]]
 
 
 def table():
-    print("| engine | setting | recall | a tenth | a hundredth | correlated | p50 | queries/s at recall 0.95 | build "
-          "| memory | disk | flushes a row | at once |")
+    found = {name: RESULTS / f"{name}.json" for name in ENGINES}
+    found = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
+    ours = found["sampan"]
+    print("| engine | setting | recall | a tenth | a hundredth | correlated | queries/s at recall 0.95 | ours to theirs "
+          "| memory | ours to theirs | disk | flushes a row | at once |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for name in ENGINES:
-        path = RESULTS / f"{name}.json"
-        if not path.exists():
-            continue
-        one = json.loads(path.read_text())
+    for name, one in found.items():
         recall = [f"{one[question]['recall']:.3f}" if question in one else "no filter" for question in
                   ("none", "tenth", "hundredth", "correlated")]
         flushed = "?" if one["flushes"] is None else f"{one['flushes']:.1f}"
-        print(f"| {name} | {one['setting']} | {' | '.join(recall)} | {one['none']['p50_ms']:.2f} ms "
-              f"| {one['at_recall']['per_second']:.0f} | {one['build_s']:.0f} s "
-              f"| {one['memory_mb']:.0f} MB | {one['disk_mb']:.0f} MB | {flushed} | {one['found_at_once']} of 20 |")
+        ratio = statistics.median(left / right for left, right in zip(speeds(ours), speeds(one)))
+        print(f"| {name} | {one['setting']} | {' | '.join(recall)} | {one['at_recall']['per_second']:.0f} | {ratio:.2f} "
+              f"| {one['memory_mb']:.0f} MB | {ours['memory_mb'] / max(one['memory_mb'], 1):.2f} | {one['disk_mb']:.0f} MB "
+              f"| {flushed} | {one['found_at_once']} of 20 |")
 
 
 def main():
