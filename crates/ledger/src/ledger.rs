@@ -180,6 +180,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If the reservation does not exist or was released.
+    #[expect(clippy::missing_panics_doc, reason = "settling leaves a settled reservation")]
     pub async fn settle(&self, id: &str, ended: Ended) -> Result<Charge> {
         let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
         if let Some(kept) = self.recent.take(&id).filter(|kept| kept.reservation.covers(ended.spent.used())) {

@@ -43,6 +43,7 @@ async fn spend(place: Place, which: &str) {
     join_all((0..SPENDERS).map(|index| tokio::spawn(spender(index)))).await.into_iter().for_each(|done| done.unwrap());
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
 async fn sixty_four_spenders_in_two_processes_spend_a_budget_to_the_last_and_no_more() {
@@ -55,7 +56,6 @@ async fn sixty_four_spenders_in_two_processes_spend_a_budget_to_the_last_and_no_
 }
 
 /// Two processes spend what one budget allows.
-#[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
 async fn shared(scope: &Scope, period: Period) {
     let fresh = fresh().await;
     let ledger = fresh.open("parent", Some(0)).await;
