@@ -3,6 +3,7 @@
 
 mod accounts;
 mod batches;
+mod charged;
 mod chat;
 mod commands;
 mod convert;
