@@ -45,7 +45,6 @@ async fn spend(place: Place, which: &str) {
 
 #[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the test starts itself again")]
 async fn sixty_four_spenders_in_two_processes_spend_a_budget_to_the_last_and_no_more() {
     if let (Ok(which), Ok(place)) = (std::env::var(WHICH), std::env::var(PLACE)) {
         return spend(Place::parse(&place).unwrap(), &which).await;
