@@ -1,9 +1,10 @@
 //! Load on a server that speaks OpenAI's chat completions: sampan, or another one on the same file.
 //!
 //! `cargo run --release -p sampan --example http_load -- ADDRESS MODEL [REQUESTS [CLIENTS,... [PID
-//! [WORDS,... [ANSWER]]]]]` drives 1, 4, 16,
+//! [WORDS,... [ANSWER [FIRST]]]]]]` drives 1, 4, 16,
 //! 64 and 256 streaming clients, each for its share of the requests, with prompts of four lengths in turn, and prints
-//! throughput, time to the first token (TTFT), time per token after it (TPOT), and the memory of process PID.
+//! throughput, time to the first token (TTFT), time per token after it (TPOT), and the memory of process PID. Prompts
+//! are numbered from FIRST on; a server that has seen a number may have its prompt in a cache.
 //!
 //! `… --example http_load -- null [REQUESTS]` measures what the API itself costs: 256 clients with a pause between
 //! their requests, so that nobody waits for another, against models that answer at once.
@@ -11,6 +12,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,12 +45,14 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<usize> =
         words.split(',').map(|words| words.parse().context("WORDS")).collect::<anyhow::Result<_>>()?;
     let asked = Asked { address, model, words, answer_tokens: argument(6, ANSWER_TOKENS).parse().context("ANSWER")? };
+    let mut first: usize = argument(7, "0").parse().context("FIRST")?;
     println!("| clients | tokens/s | TTFT p50 | TTFT p99 | TPOT p50 | TPOT p99 | memory before | after |");
     println!("|---|---|---|---|---|---|---|---|");
     for clients in argument(3, "1,4,16,64,256").split(',') {
         let clients: usize = clients.parse().context("CLIENTS")?;
         let before = resident(pid);
-        let row = drive(&asked, requests.max(clients), clients)?;
+        let row = drive(&asked, first..first + requests.max(clients), clients)?;
+        first += requests.max(clients);
         println!("| {clients} | {row} | {before} | {} |", resident(pid));
     }
     Ok(())
@@ -70,11 +74,11 @@ struct Timed {
     whole: Duration,
 }
 
-fn drive(asked: &Asked, requests: usize, clients: usize) -> anyhow::Result<String> {
+fn drive(asked: &Asked, requests: Range<usize>, clients: usize) -> anyhow::Result<String> {
     let began = Instant::now();
     let timed = std::thread::scope(|scope| {
         let client = |client: usize| {
-            let share = (client..requests).step_by(clients);
+            let share = requests.clone().skip(client).step_by(clients);
             scope.spawn(move || share.map(|index| ask(asked, index)).collect::<anyhow::Result<Vec<Timed>>>())
         };
         let running: Vec<_> = (0..clients).map(client).collect();

@@ -73,6 +73,12 @@ pub struct ModelStatus {
     pub drafted_tokens: u64,
     /// Those of them that the model agreed with.
     pub accepted_tokens: u64,
+    /// How often it was found out which tokens fit a form.
+    pub masks: u64,
+    /// What that took beside the steps, in microseconds.
+    pub masks_us: u64,
+    /// By how much steps waited for it.
+    pub mask_waits_us: u64,
 }
 
 /// Whoever holds models and can load and unload them.

@@ -177,6 +177,8 @@ pub struct GenerateRequest {
     pub logprobs: Option<u32>,
     /// The prompt is part of the answer (completions with `echo`).
     pub echo: bool,
+    /// Whether next tokens may be guessed ahead where that pays. No answer depends on it, only its speed.
+    pub speculates: bool,
 }
 
 impl GenerateRequest {
@@ -202,6 +204,7 @@ impl GenerateRequest {
             max_tokens: None,
             logprobs: None,
             echo: false,
+            speculates: true,
         }
     }
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// What stands before a block.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Parent {
-    /// Nothing: it is the first of a sequence of this project. Projects have nothing in common, so none can tell by
+    /// Nothing: it is the first of a sequence of this realm. Projects have no realm in common, so none can tell by
     /// the time that its prompt takes what another one has asked.
-    Project(Arc<str>),
+    Realm(Arc<str>),
     Block(u32),
 }
 
@@ -110,9 +110,9 @@ impl Blocks {
         self.children.remove(&(kept.parent, kept.tokens));
     }
 
-    /// The kept blocks of a project with which `tokens` begin, as many as there are. They are not held yet.
-    pub(crate) fn beginning(&self, project: &Arc<str>, tokens: &[u32]) -> Vec<u32> {
-        let (mut found, mut parent) = (Vec::new(), Parent::Project(Arc::clone(project)));
+    /// The kept blocks of a realm with which `tokens` begin, as many as there are. They are not held yet.
+    pub(crate) fn beginning(&self, realm: &Arc<str>, tokens: &[u32]) -> Vec<u32> {
+        let (mut found, mut parent) = (Vec::new(), Parent::Realm(Arc::clone(realm)));
         for piece in tokens.chunks_exact(self.block_tokens) {
             let Some(&block) = self.children.get(&(parent, Box::from(piece))) else { break };
             found.push(block);
@@ -160,9 +160,9 @@ impl Blocks {
 
     /// Keeps block `index` of a sequence, whole and computed, whose blocks before it are kept. If an equal one is kept
     /// already, the sequence goes on with that one.
-    pub(crate) fn keep(&mut self, project: &Arc<str>, blocks: &mut [u32], index: usize, tokens: &[u32]) {
+    pub(crate) fn keep(&mut self, realm: &Arc<str>, blocks: &mut [u32], index: usize, tokens: &[u32]) {
         let parent = match index {
-            0 => Parent::Project(Arc::clone(project)),
+            0 => Parent::Realm(Arc::clone(realm)),
             _ => Parent::Block(blocks[index - 1]),
         };
         let block = blocks[index];
@@ -189,7 +189,7 @@ impl Blocks {
         let is_pinned = |block: u32| self.kept[block as usize].as_ref().is_some_and(|kept| kept.is_pinned);
         let follows = match self.kept[block as usize].as_ref().map(|kept| &kept.parent) {
             None => false,
-            Some(Parent::Project(_)) => true,
+            Some(Parent::Realm(_)) => true,
             Some(Parent::Block(parent)) => is_pinned(*parent),
         };
         let may = self.pinned < self.count() / PINNED_SHARE;

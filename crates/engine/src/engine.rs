@@ -1,7 +1,8 @@
 //! The engine of one model, as requests see it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use base::{Clock, Rng};
@@ -9,11 +10,12 @@ use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, Priority};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
-use models::{Checkpoint, KvPool, Qwen3};
+use models::{Adapter, AdapterFiles, Checkpoint, Config, KvPool, Qwen3};
 use tokio::sync::mpsc;
 
 use crate::checked;
 use crate::constraint::{Constrainer, Held};
+use crate::drafter::Drafter;
 use crate::eyes::{Eyes, Look};
 use crate::figures::Figures;
 use crate::fill;
@@ -68,9 +70,27 @@ impl Default for Options {
     }
 }
 
+/// The files of a model and of whoever guesses for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+    /// A smaller model with the same tokenizer that guesses next tokens ahead.
+    pub draft: Option<&'a Checkpoint>,
+}
+
+impl<'a> From<&'a Checkpoint> for Files<'a> {
+    fn from(checkpoint: &'a Checkpoint) -> Self {
+        Self { checkpoint, draft: None }
+    }
+}
+
 /// A loaded model that answers requests.
 pub struct Engine {
     card: ModelCard,
+    cpu: Arc<Cpu>,
+    config: Config,
+    precision: Precision,
     weights_bytes: u64,
     kv_bytes: u64,
     kv_block_bytes: u64,
@@ -83,6 +103,8 @@ pub struct Engine {
 pub(crate) struct Shared {
     text: TextSide,
     constrainer: Constrainer,
+    /// By the names that requests use.
+    adapters: RwLock<BTreeMap<String, Arc<Adapter>>>,
     context_tokens: usize,
     vocabulary: usize,
     guesses: bool,
@@ -110,14 +132,15 @@ impl Engine {
     ///
     /// # Errors
     /// If the checkpoint is broken, or the cache would not hold one block.
-    pub fn start(
+    pub fn start<'a>(
         name: &str,
-        checkpoint: &Checkpoint,
+        files: impl Into<Files<'a>>,
         cpu: Arc<Cpu>,
         clock: Arc<dyn Clock>,
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        let Files { checkpoint, draft } = files.into();
         if !checkpoint.has_head() {
             return Err(Error::Headless { name: name.to_owned() });
         }
@@ -125,7 +148,9 @@ impl Engine {
         let text = TextSide::new(checkpoint, eyes)?;
         let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
         let (kv, limits) = cache(&checkpoint.config, options)?;
-        let (weights_bytes, kv_bytes) = (model.size_bytes() as u64, kv_bytes(&kv, &checkpoint.config));
+        let drafter = draft.map(|draft| Drafter::load(&cpu, draft, checkpoint, &options)).transpose()?;
+        let draft_bytes = drafter.as_ref().map_or(0, Drafter::size_bytes);
+        let (weights_bytes, kv_bytes) = (model.size_bytes() as u64 + draft_bytes, kv_bytes(&kv, &checkpoint.config));
         let kv_block_bytes = kv.block_bytes() as u64;
         let scheduler = Scheduler::new(limits);
         let logits = checkpoint.config.vocabulary;
@@ -142,11 +167,13 @@ impl Engine {
             facts: facts::of(checkpoint, &text),
         };
         let (commands, receiver) = channel();
-        let worker = Worker::new(name.to_owned(), model, kv, cpu, Arc::clone(&clock), scheduler, receiver);
+        let worker = Worker::new(name.to_owned(), model, kv, Arc::clone(&cpu), Arc::clone(&clock), scheduler, receiver)
+            .with_drafter(drafter);
         let constrainer = Constrainer::new(text.tokenizer.clone(), &text.defaults.eos);
         let shared = Arc::new(Shared {
             text,
             constrainer,
+            adapters: RwLock::default(),
             context_tokens,
             vocabulary: tokens,
             guesses: options.guesses,
@@ -159,7 +186,27 @@ impl Engine {
             .name(format!("engine {name}"))
             .spawn(move || worker.run())
             .map_err(Error::Thread)?;
-        Ok(Self { card, weights_bytes, kv_bytes, kv_block_bytes, shared, commands, worker: Some(worker) })
+        let (config, precision) = (checkpoint.config.clone(), options.precision);
+        let worker = Some(worker);
+        Ok(Self { card, cpu, config, precision, weights_bytes, kv_bytes, kv_block_bytes, shared, commands, worker })
+    }
+
+    /// Adds an adapter. From now on requests whose model has this name are computed with it; those that run go on.
+    ///
+    /// # Errors
+    /// If it does not fit the model, or the name is taken.
+    pub fn adapt(&self, name: &str, files: &AdapterFiles) -> Result<()> {
+        let adapter = Arc::new(Adapter::load(&self.cpu, files, &self.config, self.precision)?);
+        let mut adapters = self.shared.adapters.write().unwrap_or_else(PoisonError::into_inner);
+        if name == self.card.id || adapters.contains_key(name) {
+            return Err(Error::SameName { name: name.to_owned() });
+        }
+        adapters.insert(name.to_owned(), adapter);
+        Ok(())
+    }
+
+    fn answers_to(&self, model: &str) -> bool {
+        model == self.card.id || self.shared.adapter(model).is_some()
     }
 
     /// Name and limits.
@@ -181,9 +228,10 @@ impl Engine {
         Occupancy { running: running.get(), waiting: waiting.get(), blocks_held: blocks_held.get() }
     }
 
-    /// Memory of the packed weights.
+    /// Memory of the packed weights, those of adapters too.
     pub(crate) fn weights_bytes(&self) -> u64 {
-        self.weights_bytes
+        let adapters = self.shared.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        self.weights_bytes + adapters.values().map(|adapter| adapter.size_bytes() as u64).sum::<u64>()
     }
 
     /// Memory that keys and values and recurrent states take when the cache is full.
@@ -219,7 +267,7 @@ impl Engine {
         self.shared.figures.preemptions.get()
     }
 
-    /// Starts a generation; the request's model name is not looked at.
+    /// Starts a generation, with an adapter if the request's model is the name of one; else the name is not looked at.
     ///
     /// # Errors
     /// If the request is out of range, its prompt too long, or too many are waiting.
@@ -249,7 +297,7 @@ impl Engine {
 }
 
 /// The cache that the options allow: never more than all sequences can use.
-fn cache(config: &models::Config, options: Options) -> Result<(KvPool, Limits)> {
+fn cache(config: &Config, options: Options) -> Result<(KvPool, Limits)> {
     let block_bytes = KvPool::new(config, options.kv_format, 1)?.block_bytes();
     let affordable = options.kv_bytes / block_bytes as u64;
     let useful = config.context_tokens.div_ceil(KV_BLOCK_TOKENS) as u64 * options.sequences_max as u64;
@@ -263,16 +311,16 @@ fn cache(config: &models::Config, options: Options) -> Result<(KvPool, Limits)> 
 }
 
 /// Memory that the cache of such a model would take.
-pub(crate) fn cache_bytes(config: &models::Config, options: Options) -> Result<u64> {
+pub(crate) fn cache_bytes(config: &Config, options: Options) -> Result<u64> {
     Ok(kv_bytes(&cache(config, options)?.0, config))
 }
 
-fn kv_bytes(kv: &KvPool, config: &models::Config) -> u64 {
+fn kv_bytes(kv: &KvPool, config: &Config) -> u64 {
     u64::from(kv.blocks()) * kv.block_bytes() as u64 + u64::from(kv.slots()) * config.state_bytes() as u64
 }
 
 /// Recurrent states may take as much memory again as keys and values, and a few sequences always get one.
-fn sequences_that_fit(config: &models::Config, options: Options) -> usize {
+fn sequences_that_fit(config: &Config, options: Options) -> usize {
     let affordable = match config.state_bytes() {
         0 => usize::MAX,
         state_bytes => usize::try_from(options.kv_bytes / state_bytes as u64).unwrap_or(usize::MAX),
@@ -349,11 +397,15 @@ impl Shared {
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let output = Output::new(encoded.output, self.text.tokenizer.clone(), echo);
         let prompt_tokens = tokens.len() as u32;
+        let project = request.caller.as_ref().map_or_else(|| Arc::from(""), |caller| Arc::clone(&caller.project));
+        let adapter = self.adapter(&request.model);
         sender.try_send(Ok(Event::Started { prompt_tokens })).expect("the channel is new");
         Ok((
             Submission {
                 id: request.id,
-                project: request.caller.as_ref().map_or_else(|| Arc::from(""), |caller| Arc::clone(&caller.project)),
+                realm: realm(&project, adapter.as_ref().map(|_| &*request.model)),
+                project,
+                adapter,
                 priority: request.caller.as_ref().map_or_else(Priority::default, |caller| caller.priority),
                 sampler: Sampler::new(settings, seed, &tokens),
                 head: self.text.head(request, &tokens),
@@ -368,7 +420,7 @@ impl Shared {
                 output,
                 budget: self.text.budget(request)?,
                 constraint,
-                may_guess: self.guesses,
+                may_guess: self.guesses && request.speculates,
                 events: sender,
                 place,
             },
@@ -390,6 +442,10 @@ impl Shared {
         Ok(Some(Arc::new(Sight::new(placed.expect("the prompt was made for these grids"), &seen))))
     }
 
+    fn adapter(&self, name: &str) -> Option<Arc<Adapter>> {
+        self.adapters.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     fn echo(&self, tokens: &[u32]) -> String {
         self.text.tokenizer.as_ref().map(|tokenizer| tokenizer.decode(tokens, false)).unwrap_or_default()
     }
@@ -407,6 +463,12 @@ impl Shared {
     }
 }
 
+/// Whose kept blocks a sequence may take: those of its project, computed with the same adapter.
+fn realm(project: &Arc<str>, adapter: Option<&str>) -> Arc<str> {
+    // No project's name holds the separator.
+    adapter.map_or_else(|| Arc::clone(project), |adapter| format!("{project}\u{1f}{adapter}").into())
+}
+
 impl Generate for Engine {
     fn models(&self) -> Vec<ModelCard> {
         vec![self.card.clone()]
@@ -414,7 +476,7 @@ impl Generate for Engine {
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
         async move {
-            if request.model != self.card.id {
+            if !self.answers_to(&request.model) {
                 return Err(chat::Error::UnknownModel { model: request.model });
             }
             self.start_generation(request).await
@@ -424,7 +486,7 @@ impl Generate for Engine {
 
     fn count_tokens(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<u32>> {
         async move {
-            if request.model != self.card.id {
+            if !self.answers_to(&request.model) {
                 return Err(chat::Error::UnknownModel { model: request.model });
             }
             self.count_prompt(request).await

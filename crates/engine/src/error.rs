@@ -24,6 +24,10 @@ pub enum Error {
     SameName { name: String },
     #[error("the alias {alias:?} stands for no model")]
     UnknownAlias { alias: String },
+    #[error("the adapter {adapter:?} belongs to {base:?}, which generates no text here")]
+    NoBase { adapter: String, base: String },
+    #[error("{model:?}, for which a draft model is named, generates no text here")]
+    NoDrafted { model: String },
     #[error("the files of model {name:?} are those of another kind of model than when the program started")]
     Changed { name: String },
     #[error("model {name:?}")]
@@ -50,7 +54,7 @@ impl Error {
             Self::Vocabulary { .. } => Kind::Corrupt,
             Self::CacheTooSmall { .. } => Kind::Exhausted,
             Self::SameName { .. } | Self::Changed { .. } => Kind::Conflict,
-            Self::UnknownAlias { .. } => Kind::NotFound,
+            Self::UnknownAlias { .. } | Self::NoBase { .. } | Self::NoDrafted { .. } => Kind::NotFound,
             Self::OfModel { source, .. } => source.kind(),
             Self::Unsupported { .. } => Kind::Invalid,
             Self::Thread(_) => Kind::Unavailable,

@@ -16,6 +16,9 @@ pub(crate) struct Figures {
     pub(crate) output_tokens: Count,
     pub(crate) drafted_tokens: Count,
     pub(crate) accepted_tokens: Count,
+    pub(crate) masks: Count,
+    pub(crate) masks_us: Count,
+    pub(crate) mask_waits_us: Count,
     rate_bits: AtomicU32,
     stopped: AtomicBool,
 }
@@ -42,6 +45,11 @@ impl Figures {
     pub(crate) fn note_guesses(&self, guessed: usize, right: usize) {
         self.drafted_tokens.add(guessed as u64);
         self.accepted_tokens.add(right as u64);
+    }
+
+    pub(crate) fn note_masks(&self, found: usize, took_us: u64) {
+        self.masks.add(found as u64);
+        self.masks_us.add(took_us);
     }
 
     /// The worker takes no more requests, and lets go of those that it has.

@@ -5,9 +5,11 @@
 //! the one load, and are all told if it fails.
 
 mod adding;
+mod extras;
 mod load;
 mod seats;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,11 +28,14 @@ use tokio::sync::Notify;
 use crate::places::Places;
 use crate::source::{Opened, Role, Source};
 use crate::{Error, Options, Result};
+use extras::Named;
 use load::Loaded;
 use seats::{Ask, Seats, Stage};
 
 /// Whoever finds all memory used by others waits for so long.
 const ROOM_WAIT_MS: u64 = 60_000;
+
+pub use extras::{AdapterEntry, Extras};
 
 /// A model that may be asked for.
 #[derive(Debug, Clone)]
@@ -77,6 +82,9 @@ struct Shared {
 struct Model {
     name: String,
     aliases: Vec<String>,
+    adapters: Vec<Named>,
+    /// The smaller model that guesses for it.
+    draft: Option<PathBuf>,
     source: Source,
     role: Role,
     layers_done: AtomicU32,
@@ -140,6 +148,20 @@ impl Fleet {
     /// # Errors
     /// If a model's files cannot be opened, two have one name, or an alias means no model.
     pub fn new(entries: Vec<Entry>, aliases: &[(String, String)], machine: Machine) -> Result<Self> {
+        Self::with_extras(entries, aliases, Extras::default(), machine)
+    }
+
+    /// The same with adapters, each of which is loaded with its model and answers under its own name, and with models
+    /// that guess for others.
+    ///
+    /// # Errors
+    /// Also if one of them cannot be opened or belongs to no model here.
+    pub fn with_extras(
+        entries: Vec<Entry>,
+        aliases: &[(String, String)],
+        extras: Extras,
+        machine: Machine,
+    ) -> Result<Self> {
         let (mut models, mut cards, mut needs): (Vec<Model>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { name, source, is_optional } in entries {
             if models.iter().any(|other| other.name == name) {
@@ -165,6 +187,7 @@ impl Fleet {
             let unknown = || Error::UnknownAlias { alias: alias.clone() };
             target.ok_or_else(unknown)?.aliases.push(alias.clone());
         }
+        extras::assign(extras, &mut models, &mut needs, &machine)?;
         let seats = Seats::new(needs, machine.keep_alive, machine.memory_bytes);
         let loaded = models.iter().map(|_| None).collect();
         let models = models.into_iter().collect();
@@ -197,7 +220,11 @@ impl Fleet {
         let state = self.shared.lock();
         let models = self.shared.models.iter().map(|(_, model)| model);
         let of_role = models.zip(&state.cards).filter(|(model, _)| model.role == role);
-        of_role.map(|(_, card)| card.clone()).collect()
+        let named = |(model, card): (&Model, &ModelCard)| {
+            let adapters = model.adapters.iter().map(|adapter| ModelCard { id: adapter.name.clone(), ..card.clone() });
+            std::iter::once(card.clone()).chain(adapters).collect::<Vec<_>>()
+        };
+        of_role.flat_map(named).collect()
     }
 
     /// Waits until a model is loaded and holds it.
@@ -260,6 +287,8 @@ impl Model {
         let model = Self {
             name: name.to_owned(),
             aliases: Vec::new(),
+            adapters: Vec::new(),
+            draft: None,
             source,
             role,
             layers_done: AtomicU32::new(0),
@@ -270,7 +299,11 @@ impl Model {
     }
 
     fn is_called(&self, name: &str) -> bool {
-        self.name == name || self.aliases.iter().any(|alias| alias == name)
+        self.name == name || self.further_names().any(|further| further == name)
+    }
+
+    fn further_names(&self) -> impl Iterator<Item = &String> {
+        self.aliases.iter().chain(self.adapters.iter().map(|adapter| &adapter.name))
     }
 
     fn progress(&self) -> (u32, u32) {
@@ -353,7 +386,14 @@ impl Shared {
             model.layers_all.store(all as u32, Ordering::Relaxed);
             model.layers_done.store(done as u32, Ordering::Relaxed);
         };
-        let read = || load::load(&model.name, &model.source, model.role, &self.machine, progress);
+        let read = || -> Result<Loaded> {
+            let draft = model.draft.as_deref();
+            let loaded = load::load(&model.name, &model.source, model.role, &self.machine, draft, progress)?;
+            if let Ok(engine) = loaded.engine() {
+                extras::adapt(engine, &model.adapters)?;
+            }
+            Ok(loaded)
+        };
         // A panic is our bug; it must not leave everybody waiting.
         let outcome = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
             Ok(Ok(loaded)) => Ok(loaded),
@@ -409,7 +449,7 @@ impl Shared {
         };
         let mut status = ModelStatus {
             card: state.cards[index].clone(),
-            aliases: model.aliases.clone(),
+            aliases: model.further_names().cloned().collect(),
             state: stage,
             keep_alive: seat.keep,
             expires_ms: state.seats.expires_ms(index),
@@ -425,6 +465,9 @@ impl Shared {
             preemptions: 0,
             drafted_tokens: 0,
             accepted_tokens: 0,
+            masks: 0,
+            masks_us: 0,
+            mask_waits_us: 0,
         };
         if let Some(loaded) = &state.loaded[index] {
             loaded.describe(&mut status);

@@ -63,6 +63,8 @@ pub enum Input {
         reuses: bool,
         /// The project that it is computed for.
         project: Arc<str>,
+        /// Whose kept blocks it takes and adds to: in one realm equal tokens are computed alike, and for one project.
+        realm: Arc<str>,
         /// Its place among others.
         priority: Priority,
     },
@@ -104,6 +106,7 @@ struct Sequence {
     kept: usize,
     resting: bool,
     project: Arc<str>,
+    realm: Arc<str>,
     priority: Priority,
     /// It counts as one of high priority.
     is_raised: bool,
@@ -141,7 +144,7 @@ impl Sequence {
     fn keep_computed(&mut self, blocks: &mut Blocks, block_tokens: usize) {
         while (self.kept + 1) * block_tokens <= self.computed {
             let tokens = &self.tokens[self.kept * block_tokens..(self.kept + 1) * block_tokens];
-            blocks.keep(&self.project, &mut self.blocks, self.kept, tokens);
+            blocks.keep(&self.realm, &mut self.blocks, self.kept, tokens);
             self.kept += 1;
             if self.kept * block_tokens <= self.pinned {
                 blocks.pin(self.blocks[self.kept - 1]);
@@ -285,7 +288,7 @@ impl Scheduler {
 
     fn note(&mut self, input: Input) {
         match input {
-            Input::Arrived { id, tokens, pinned, reuses, project, priority } => {
+            Input::Arrived { id, tokens, pinned, reuses, project, realm, priority } => {
                 let count = tokens.len();
                 assert!(count > 0 && count <= self.capacity_tokens(), "{count} tokens can never be computed");
                 let sequence = Sequence {
@@ -297,6 +300,7 @@ impl Scheduler {
                     kept: 0,
                     resting: false,
                     project,
+                    realm,
                     priority,
                     is_raised: false,
                     guesses: Vec::new(),
@@ -506,7 +510,7 @@ impl Scheduler {
         if !sequence.reuses {
             return Vec::new();
         }
-        self.blocks.beginning(&sequence.project, &sequence.tokens[..sequence.tokens.len() - 1])
+        self.blocks.beginning(&sequence.realm, &sequence.tokens[..sequence.tokens.len() - 1])
     }
 
     fn blocks_for(&self, tokens: usize) -> usize {

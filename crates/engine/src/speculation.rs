@@ -5,8 +5,9 @@
 //! that was drawn is already computed, and the first that was not ends the step. So an answer is the same, token for
 //! token, whether anything was guessed or not, by seed too.
 //!
-//! A guess costs a row of the step. [`Lookup`] guesses less, and then rests, when its guesses are wrong; [`Costs`] says
-//! whether rows are cheap at the moment.
+//! A guess costs a row of the step. Whoever guesses does so less, and then rests, when the guesses are wrong ([`Trust`]);
+//! [`Costs`] says whether rows are cheap at the moment. A second model may guess where nothing was said before: see
+//! `drafter`.
 
 use std::collections::HashMap;
 
@@ -14,6 +15,8 @@ use std::collections::HashMap;
 const GRAM: usize = 3;
 /// Tokens of one guess at most.
 pub(crate) const GUESS_MAX: usize = 8;
+/// The same of a second model's, each of which costs a step of that model.
+pub(crate) const DRAFT_MAX: usize = 4;
 /// What share of the guessed tokens is taken for right before anything is known.
 const RATE_START: f32 = 0.6;
 /// How much the last guess counts in that share.
@@ -34,9 +37,7 @@ pub(crate) struct Lookup {
     before: Option<usize>,
     /// Tokens from here on are no words and are never guessed.
     vocabulary: u32,
-    rate: f32,
-    rest: u32,
-    rests_for: u32,
+    trust: Trust,
 }
 
 impl Lookup {
@@ -47,9 +48,7 @@ impl Lookup {
             places: HashMap::new(),
             before: None,
             vocabulary: u32::try_from(vocabulary).unwrap_or(u32::MAX),
-            rate: RATE_START,
-            rest: 0,
-            rests_for: REST_MIN,
+            trust: Trust::default(),
         };
         prompt.iter().for_each(|&token| lookup.push(token));
         lookup
@@ -57,7 +56,7 @@ impl Lookup {
 
     pub(crate) fn push(&mut self, token: u32) {
         self.tokens.push(token);
-        self.rest = self.rest.saturating_sub(1);
+        self.trust.pass();
         if let Some(last) = self.tokens.last_chunk::<GRAM>() {
             self.before = self.places.insert(*last, self.tokens.len());
         }
@@ -65,12 +64,53 @@ impl Lookup {
 
     /// What may follow, at most so many tokens.
     pub(crate) fn guess(&self, most: usize) -> &[u32] {
-        let Some(first) = self.before.filter(|_| self.rest == 0) else { return &[] };
-        let length = ((self.rate * GUESS_MAX as f32).ceil() as usize).clamp(1, GUESS_MAX).min(most);
+        let Some(first) = self.before else { return &[] };
+        let length = self.trust.length(GUESS_MAX).min(most);
         let said = &self.tokens[first..];
         let said = &said[..length.min(said.len())];
         let words = said.iter().position(|&token| token >= self.vocabulary).unwrap_or(said.len());
         &said[..words]
+    }
+
+    /// All tokens so far.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// What share of the guessed tokens is right.
+    pub(crate) fn rate(&self) -> f32 {
+        self.trust.rate
+    }
+
+    /// Takes note of how many of the guessed tokens were right.
+    pub(crate) fn learn(&mut self, guessed: usize, right: usize) {
+        self.trust.learn(guessed, right);
+    }
+}
+
+/// How far whoever guesses is to be trusted with one sequence.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    rate: f32,
+    rest: u32,
+    rests_for: u32,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { rate: RATE_START, rest: 0, rests_for: REST_MIN }
+    }
+}
+
+impl Trust {
+    /// A token went by.
+    pub(crate) fn pass(&mut self) {
+        self.rest = self.rest.saturating_sub(1);
+    }
+
+    /// How many tokens to guess, at most so many; 0 while it rests.
+    pub(crate) fn length(&self, most: usize) -> usize {
+        if self.rest > 0 { 0 } else { ((self.rate * most as f32).ceil() as usize).clamp(1, most) }
     }
 
     /// What share of the guessed tokens is right.
@@ -104,12 +144,14 @@ const TRY_AGAIN: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Costs {
     us: [f32; ROWS_MAX + 1],
+    /// What a token of the second model takes.
+    draft_us: f32,
     declined: u32,
 }
 
 impl Default for Costs {
     fn default() -> Self {
-        Self { us: [0.0; ROWS_MAX + 1], declined: 0 }
+        Self { us: [0.0; ROWS_MAX + 1], draft_us: 0.0, declined: 0 }
     }
 }
 
@@ -120,11 +162,26 @@ impl Costs {
         }
     }
 
+    /// Takes note of what the second model took for so many tokens.
+    pub(crate) fn note_draft(&mut self, guessed: usize, took_us: u64) {
+        let us = took_us as f32 / guessed as f32;
+        self.draft_us = if self.draft_us > 0.0 { self.draft_us + COST_STEP * (us - self.draft_us) } else { us };
+    }
+
+    /// As [`Self::pays`], for tokens that the second model would have to guess first.
+    pub(crate) fn pays_draft(&mut self, rows: usize, guessed: usize, rate: f32) -> bool {
+        self.pays_at(rows, guessed, rate, self.draft_us * guessed as f32)
+    }
+
     /// Whether to compute so many guessed tokens, `rate` of which are right, beside `rows` rows, one a sequence.
     pub(crate) fn pays(&mut self, rows: usize, guessed: usize, rate: f32) -> bool {
+        self.pays_at(rows, guessed, rate, 0.0)
+    }
+
+    fn pays_at(&mut self, rows: usize, guessed: usize, rate: f32, before_us: f32) -> bool {
         let (Some(&without), Some(&with)) = (self.us.get(rows), self.us.get(rows + guessed)) else { return false };
         // All sequences wait for the longer step; one of them gets more tokens out of it.
-        if without <= 0.0 || with <= 0.0 || rate * guessed as f32 / rows as f32 > with / without - 1.0 {
+        if without <= 0.0 || with <= 0.0 || rate * guessed as f32 / rows as f32 > (with + before_us) / without - 1.0 {
             return true;
         }
         self.declined += 1;
@@ -183,5 +240,9 @@ mod tests {
         assert!(!costs.pays(4, 4, 0.4), "three others wait for it");
         assert!((0..100).any(|_| costs.pays(1, 4, 0.1)));
         assert!(!costs.pays(70, 4, 1.0));
+        assert!(costs.pays_draft(1, 4, 0.5), "the second model has taken no time yet");
+        costs.note_draft(4, 20_000);
+        assert!(!costs.pays_draft(1, 4, 0.5), "two more tokens for two and a half steps");
+        assert!(costs.pays(1, 4, 0.5), "what costs nothing to guess pays as before");
     }
 }

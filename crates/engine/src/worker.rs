@@ -1,7 +1,9 @@
 //! The thread that owns a model's cache and computes its steps.
 
+mod step;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -9,11 +11,12 @@ use std::time::Duration;
 use base::{Clock, RequestId};
 use chat::{Event, Finish, FinishReason, Priority, StopMatch, Usage};
 use kernels::Cpu;
-use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Adapter, KvPool, LogitRows, Qwen3, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
 
 use crate::budget::Budget;
 use crate::constraint::{Constraint, Mask, Next};
+use crate::drafter::Drafter;
 use crate::figures::{Figures, Pace};
 use crate::output::{Output, Scored, logprobs_of};
 use crate::places::Place;
@@ -21,7 +24,8 @@ use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
 use crate::sight::{Sight, View};
 use crate::slots::Slots;
-use crate::speculation::{Costs, GUESS_MAX, Lookup};
+use crate::speculation::{Costs, DRAFT_MAX, GUESS_MAX, Lookup, Trust};
+use step::Step;
 
 /// Events that wait for their reader.
 pub(crate) const EVENTS_MAX: usize = 256;
@@ -42,6 +46,10 @@ pub(crate) struct Submission {
     pub(crate) id: RequestId,
     /// The project that it is computed for; all who have none are one.
     pub(crate) project: Arc<str>,
+    /// Whose kept blocks it may take.
+    pub(crate) realm: Arc<str>,
+    /// What it is computed with besides the model.
+    pub(crate) adapter: Option<Arc<Adapter>>,
     /// Its place among others.
     pub(crate) priority: Priority,
     pub(crate) tokens: Vec<u32>,
@@ -86,6 +94,10 @@ struct Active {
     mask: Result<Option<Mask>, String>,
     /// Where guesses come from, if any are made.
     lookup: Option<Lookup>,
+    /// How far the second model's guesses are to be trusted.
+    draft: Trust,
+    /// The last guess is the second model's.
+    is_drafted: bool,
 }
 
 /// What a draw led to.
@@ -111,6 +123,7 @@ pub(crate) struct Worker {
     workspace: Workspace,
     slots: Slots,
     costs: Costs,
+    drafter: Option<Drafter>,
     next_id: SequenceId,
 }
 
@@ -140,8 +153,14 @@ impl Worker {
             workspace: Workspace::default(),
             slots,
             costs: Costs::default(),
+            drafter: None,
             next_id: 0,
         }
+    }
+
+    /// The same with a second model that guesses.
+    pub(crate) fn with_drafter(self, drafter: Option<Drafter>) -> Self {
+        Self { drafter, ..self }
     }
 
     /// What is done here, for others to look at.
@@ -228,14 +247,14 @@ impl Worker {
                 };
                 // A recurrent state cannot be taken back to where another sequence began to differ.
                 let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
-                let project = Arc::clone(&submission.project);
+                let (project, realm) = (Arc::clone(&submission.project), Arc::clone(&submission.realm));
                 let priority = submission.priority;
                 // Nor can it be taken back from a wrong guess.
                 let is_hybrid = self.model.config().architecture.is_hybrid();
                 let guesses = submission.may_guess && submission.constraint.is_none() && !is_hybrid;
                 let lookup = guesses.then(|| Lookup::new(&tokens, submission.vocabulary));
                 let pinned = submission.head;
-                self.inputs.push(Input::Arrived { id, tokens, pinned, reuses, project, priority });
+                self.inputs.push(Input::Arrived { id, tokens, pinned, reuses, project, realm, priority });
                 let active = Active {
                     output_tokens: 0,
                     cached_tokens: None,
@@ -245,6 +264,8 @@ impl Worker {
                     resting_since_us: None,
                     mask: Ok(None),
                     lookup,
+                    draft: Trust::default(),
+                    is_drafted: false,
                     submission,
                 };
                 self.active.insert(id, active);
@@ -277,12 +298,17 @@ impl Worker {
     /// Computes a step and draws what is due; says how many tokens that were.
     fn compute(&mut self, plan: &[Slice]) -> u64 {
         self.slots.assign(plan.iter().map(|slice| slice.id), |id| self.scheduler.is_running(id));
-        let sights: Vec<_> = plan.iter().map(|slice| self.active[&slice.id].submission.sight.clone()).collect();
+        let beside = |slice: &Slice| {
+            let submission = &self.active[&slice.id].submission;
+            (submission.sight.clone(), submission.adapter.clone())
+        };
+        let (sights, adapters): (Vec<_>, Vec<_>) = plan.iter().map(beside).unzip();
         let tokens: Vec<Vec<u32>> = plan.iter().map(|slice| self.tokens_of(slice)).collect();
         let views = plan.iter().zip(&sights).zip(&tokens);
         let views = views.map(|((slice, sight), tokens)| Some(sight.as_ref()?.view(tokens, slice.first)));
         let views: Vec<Option<View<'_>>> = views.collect();
-        let batch = plan.iter().zip(&tokens).zip(&views).map(|((slice, tokens), view)| Sequence {
+        let parts = plan.iter().zip(&tokens).zip(&views).zip(&adapters);
+        let batch = parts.map(|(((slice, tokens), view), adapter)| Sequence {
             tokens: view.as_ref().map_or(tokens, |view| &view.tokens),
             prompt_tokens: self.active[&slice.id].prompt_among(slice),
             first_position: slice.first,
@@ -290,12 +316,14 @@ impl Worker {
             state: self.slots.of(slice.id),
             places: view.as_ref().map(|view| &*view.places),
             inserted: view.as_ref().map_or(&[], |view| &view.inserted),
+            adapter: adapter.as_deref(),
             logits: self.active[&slice.id].rows_wanted(slice),
         });
         let batch: Vec<Sequence<'_>> = batch.collect();
         let drawing: Vec<_> = plan.iter().filter(|slice| slice.draws).map(|slice| slice.id).collect();
         let (model, cpu, kv, workspace) = (&self.model, &*self.cpu, &mut self.kv, &mut self.workspace);
-        let logits = with_masks(&mut self.active, &drawing, || model.forward(cpu, kv, &batch, workspace));
+        let watch = (&*self.clock, &*self.figures);
+        let logits = with_masks(&mut self.active, &drawing, watch, || model.forward(cpu, kv, &batch, workspace));
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
         let mut step = Step {
             name: &self.name,
@@ -322,14 +350,31 @@ impl Worker {
 
     /// Guesses what follows in the sequences that go on, where it pays beside `drawing` sequences.
     fn guess(&mut self, plan: &[Slice], drawing: usize) {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.keep(|id| self.active.contains_key(&id));
+        }
         for slice in plan.iter().filter(|slice| slice.draws) {
-            let Some(active) = self.active.get(&slice.id) else { continue };
+            let Some(active) = self.active.get_mut(&slice.id) else { continue };
             let Some(lookup) = &active.lookup else { continue };
             // The last token of an answer needs no guess behind it.
             let room = (active.submission.most_tokens - active.output_tokens).saturating_sub(1);
             let guess = lookup.guess(GUESS_MAX.min(room as usize));
             if !guess.is_empty() && self.costs.pays(drawing, guess.len(), lookup.rate()) {
+                active.is_drafted = false;
                 self.inputs.push(Input::Guessed(slice.id, guess.to_vec()));
+                continue;
+            }
+            let most = active.draft.length(DRAFT_MAX).min(room as usize);
+            let Some(drafter) = self.drafter.as_mut().filter(|_| active.submission.sight.is_none()) else { continue };
+            if most == 0 || !self.costs.pays_draft(drawing, most, active.draft.rate()) {
+                continue;
+            }
+            let began_us = self.clock.monotonic_us();
+            let guess = drafter.guess(&self.cpu, slice.id, lookup.tokens(), most);
+            if !guess.is_empty() {
+                self.costs.note_draft(guess.len(), self.clock.monotonic_us() - began_us);
+                active.is_drafted = true;
+                self.inputs.push(Input::Guessed(slice.id, guess));
             }
         }
     }
@@ -344,87 +389,13 @@ impl Worker {
     }
 }
 
-/// A step whose logits are there.
-struct Step<'a> {
-    name: &'a str,
-    figures: &'a Figures,
-    scheduler: &'a Scheduler,
-    inputs: &'a mut Vec<Input>,
-    active: &'a mut BTreeMap<SequenceId, Active>,
-    now_us: u64,
-    /// Tokens that were drawn.
-    drawn: u64,
-}
-
-impl Step<'_> {
-    /// Takes the rows of a slice and draws from them.
-    fn take<'r>(&mut self, slice: &Slice, rows: &mut impl Iterator<Item = &'r [f32]>) {
-        let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
-        if active.cached_tokens.is_none() {
-            active.cached_tokens = Some(slice.first as u32);
-            self.figures.prompt_tokens.add(u64::from(active.prompt_tokens));
-            self.figures.cached_tokens.add(slice.first as u64);
-        }
-        if slice.guesses == 0 && active.rows_wanted(slice) == LogitRows::All {
-            let scoring = slice.count - usize::from(slice.draws);
-            active.score(slice, self.scheduler.tokens_of(slice.id), rows.by_ref().take(scoring));
-        }
-        if !slice.draws {
-            return;
-        }
-        let rows: Vec<&[f32]> = rows.by_ref().take(1 + slice.guesses).collect();
-        let guesses = &self.scheduler.guesses_of(slice.id)[..slice.guesses];
-        let mut right = 0;
-        for (index, row) in rows.into_iter().enumerate() {
-            let advance = active.advance(row);
-            self.drawn += 1;
-            self.figures.output_tokens.add(1);
-            let Advance::Token(token) = advance else {
-                self.figures.note_guesses(guesses.len(), right);
-                return self.end(slice.id, advance);
-            };
-            self.inputs.push(Input::Advanced(slice.id, token));
-            if let Some(lookup) = &mut active.lookup {
-                lookup.push(token);
-            }
-            if guesses.get(index) != Some(&token) {
-                break;
-            }
-            right += 1;
-        }
-        self.figures.note_guesses(guesses.len(), right);
-        if let Some(lookup) = active.lookup.as_mut().filter(|_| !guesses.is_empty()) {
-            lookup.learn(guesses.len(), right);
-        }
-    }
-
-    /// Ends a sequence with its last event.
-    fn end(&mut self, id: SequenceId, advance: Advance) {
-        let active = self.active.remove(&id).expect("it was just looked at");
-        self.inputs.push(Input::Ended(id));
-        let finish = match advance {
-            Advance::Finished(finish) => finish,
-            Advance::Missed(reason) => {
-                let output_tokens = active.output_tokens;
-                return active.end(Err(chat::Error::FormMissed { tries: 1, output_tokens, reason }));
-            }
-            Advance::Token(_) => unreachable!("a sequence with a next token goes on"),
-        };
-        let Usage { prompt_tokens, output_tokens, .. } = finish.usage;
-        tracing::info!(
-            request.id = %active.submission.id,
-            model = self.name,
-            tokens.in = prompt_tokens,
-            tokens.out = output_tokens,
-            elapsed_ms = (self.now_us - active.arrived_us) / 1000,
-            "generation finished"
-        );
-        active.end(Ok(Event::Finished(finish)));
-    }
-}
-
 /// Runs the forward pass, and beside it, on a thread of its own, finds out what the constrained sequences may say next.
-fn with_masks<T>(active: &mut BTreeMap<SequenceId, Active>, drawing: &[SequenceId], forward: impl FnOnce() -> T) -> T {
+fn with_masks<T>(
+    active: &mut BTreeMap<SequenceId, Active>,
+    drawing: &[SequenceId],
+    (clock, figures): (&dyn Clock, &Figures),
+    forward: impl FnOnce() -> T,
+) -> T {
     let is_held =
         |(id, active): &(&SequenceId, &mut Active)| drawing.contains(id) && active.submission.constraint.is_some();
     let held: Vec<&mut Active> = active.iter_mut().filter(is_held).map(|(_, active)| active).collect();
@@ -432,8 +403,18 @@ fn with_masks<T>(active: &mut BTreeMap<SequenceId, Active>, drawing: &[SequenceI
         return forward();
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| held.into_iter().for_each(Active::find_mask));
-        forward()
+        let masks = scope.spawn(move || {
+            let (began_us, found) = (clock.monotonic_us(), held.len());
+            held.into_iter().for_each(Active::find_mask);
+            figures.note_masks(found, clock.monotonic_us() - began_us);
+        });
+        let computed = forward();
+        let began_us = clock.monotonic_us();
+        if let Err(panic) = masks.join() {
+            resume_unwind(panic);
+        }
+        figures.mask_waits_us.add(clock.monotonic_us() - began_us);
+        computed
     })
 }
 

@@ -7,7 +7,8 @@
 //!    [`gguf`].
 //! 2. **[`Config`]** is the shape of the model, read from `config.json` or from GGUF metadata and checked once.
 //! 3. **[`Qwen3`]** holds the packed weights and computes logits; **[`Vision`]** turns pictures into what stands in the
-//!    places of tokens, **[`bert::Bert`]** texts into vectors.
+//!    places of tokens, **[`bert::Bert`]** texts into vectors; an **[`Adapter`]** changes what a model says for those
+//!    sequences of a step that have it.
 //!
 //! **[`convert`]** writes a checkpoint in another form or format, **[`observe`]** says which errors count in it, and
 //! **[`divergence`]** how far one model's predictions lie from another's.
@@ -17,6 +18,7 @@
 
 #![warn(missing_docs)]
 
+mod adapter;
 pub mod bert;
 mod checkpoint;
 pub mod config;
@@ -39,6 +41,7 @@ pub mod text;
 pub mod vision;
 pub mod weights;
 
+pub use adapter::{Adapter, AdapterFiles};
 pub use checkpoint::{Checkpoint, Embedded};
 pub use config::Config;
 pub use error::{Error, Result};

@@ -13,9 +13,11 @@ mod attention;
 mod delta_net;
 mod feed_forward;
 mod load;
+mod low_rank;
 
 use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span};
 
+use crate::adapter::Adapter;
 use crate::config::Config;
 use crate::observe::{Importance, Site};
 use crate::rope::Frequencies;
@@ -23,6 +25,7 @@ use crate::vision::Features;
 use crate::weights::Tensor;
 use crate::{Error, Result};
 use feed_forward::FeedForward;
+use low_rank::Adapted;
 
 /// A model that is ready to compute.
 pub struct Qwen3 {
@@ -90,6 +93,8 @@ pub struct Sequence<'a> {
     pub places: Option<&'a [[u32; 3]]>,
     /// Pictures among the new tokens.
     pub inserted: &'a [Inserted<'a>],
+    /// What its rows go through besides the weights; it was loaded for this model.
+    pub adapter: Option<&'a Adapter>,
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
 }
@@ -258,11 +263,13 @@ impl Qwen3 {
     ) -> &'w [f32] {
         let w = workspace;
         let (spans, delta_spans) = self.begin(batch, w);
+        let mut adapted = Adapted::new(batch);
         for (index, (layer, memory)) in self.layers.iter().zip(&mut kv.layers).enumerate() {
+            adapted.layer = index;
             kernels::rms_norm(cpu, &w.x, &layer.mixer_norm, self.config.norm_eps, &mut w.normed);
             match (&layer.mixer, memory) {
                 (Mixer::Attention(attention), LayerMemory::Keys(cache)) => {
-                    attention.add(cpu, &self.config, cache, &spans, w);
+                    attention.add(cpu, &self.config, cache, &spans, w, &mut adapted);
                 }
                 (Mixer::DeltaNet(delta_net), LayerMemory::States(states)) => {
                     delta_net.add(cpu, &self.config, states, &delta_spans, w);
@@ -276,7 +283,7 @@ impl Qwen3 {
             }
             kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
             let rows = Rows::mixed(&w.normed, &w.roles);
-            layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch);
+            layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch, &mut adapted);
             if let Some(observed) = &mut w.observed {
                 layer.feed_forward.observe(index, &w.normed, &w.feed_forward, observed);
             }

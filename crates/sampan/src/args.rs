@@ -165,6 +165,14 @@ pub(crate) struct Up {
     /// A further name of a model. May be repeated.
     #[arg(long = "alias", value_name = "NAME=MODEL")]
     pub(crate) aliases: Vec<String>,
+    /// Serve a LoRA adapter, a folder that PEFT wrote, under a name of its own, beside its model and without a second
+    /// copy of it. Which model that is the adapter says, or BASE does. May be repeated.
+    #[arg(long = "adapter", value_name = "NAME=[BASE@]FOLDER")]
+    pub(crate) adapters: Vec<String>,
+    /// Let a smaller model with the same tokenizer guess ahead for a model: answers stay the same and come sooner where
+    /// it guesses right. May be repeated.
+    #[arg(long = "draft", value_name = "MODEL=PATH")]
+    pub(crate) drafts: Vec<String>,
     /// Memory of all models that are loaded at one time, in MiB: weights, keys and values. Idle models make room for
     /// others. Default: three quarters of the machine's.
     #[arg(long = "memory", value_name = "MIB", env = "SAMPAN_MEMORY_MIB")]

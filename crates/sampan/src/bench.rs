@@ -119,6 +119,7 @@ impl Subject<'_> {
                 state: 0,
                 places: None,
                 inserted: &[],
+                adapter: None,
                 logits,
             };
             self.model.forward(self.cpu, &mut self.kv, &[sequence], &mut self.workspace);
@@ -139,6 +140,7 @@ impl Subject<'_> {
                     state: state as u32,
                     places: None,
                     inserted: &[],
+                    adapter: None,
                     logits: LogitRows::None,
                 };
                 self.model.hidden(self.cpu, &mut self.kv, &[sequence], &mut self.workspace);
@@ -158,6 +160,7 @@ impl Subject<'_> {
                 state: state as u32,
                 places: None,
                 inserted: &[],
+                adapter: None,
                 logits: LogitRows::Last,
             };
             let step: Vec<Sequence<'_>> =

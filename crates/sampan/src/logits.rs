@@ -55,6 +55,7 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
         state: 0,
         places: (!features.is_empty()).then_some(&*placed.positions),
         inserted: &inserted,
+        adapter: None,
         logits: LogitRows::All,
     };
     let numbers = model.forward(&cpu, &mut kv, &[sequence], &mut workspace);

@@ -1,7 +1,7 @@
 //! `sampan up`: the platform in one process.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use api::{App, Custody};
 use axum::serve::ListenerExt as _;
 use base::Clock;
 use chat::{Embed, Generate, Manage};
-use engine::{Engine, Fleet, Machine, Options};
+use engine::{AdapterEntry, Engine, Extras, Fleet, Machine, Options};
 use kernels::Cpu;
 use meta::Vault;
 use route::{Confined, Fetching, Pictures, Policy, Router};
@@ -273,7 +273,29 @@ fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)
     };
     let aliases = up.aliases.iter().map(|alias| alias_of(alias)).collect::<anyhow::Result<Vec<_>>>()?;
     let entries = entries.into_iter().map(Entry::served).collect();
-    Ok((Fleet::new(entries, &aliases, machine)?, preloaded))
+    let adapters = up.adapters.iter().map(|adapter| adapter_of(adapter)).collect::<anyhow::Result<Vec<_>>>()?;
+    let drafts = up.drafts.iter().map(|draft| draft_of(draft)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((Fleet::with_extras(entries, &aliases, Extras { adapters, drafts }, machine)?, preloaded))
+}
+
+fn draft_of(argument: &str) -> anyhow::Result<(String, PathBuf)> {
+    match argument.split_once('=') {
+        Some((model, path)) if !model.is_empty() && !path.is_empty() => Ok((model.to_owned(), path.into())),
+        Some(_) | None => bail!("--draft {argument:?}: it is written MODEL=PATH"),
+    }
+}
+
+fn adapter_of(argument: &str) -> anyhow::Result<AdapterEntry> {
+    let Some((name, place)) = argument.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty())
+    else {
+        bail!("--adapter {argument:?}: it is written NAME=FOLDER, or NAME=BASE@FOLDER")
+    };
+    // A folder may have the sign in its name.
+    let (base, folder) = match place.split_once('@') {
+        Some((base, folder)) if !Path::new(place).is_dir() => (Some(base.to_owned()), folder),
+        Some(_) | None => (None, place),
+    };
+    Ok(AdapterEntry { name: name.to_owned(), folder: folder.into(), base })
 }
 
 fn alias_of(argument: &str) -> anyhow::Result<(String, String)> {

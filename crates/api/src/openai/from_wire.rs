@@ -136,6 +136,7 @@ fn finish(
         request.max_tokens = Some(in_range.ok_or_else(wrong)?);
     }
     request.sampling = sampling(shared)?;
+    request.speculates = shared.speculate.unwrap_or(true);
     request.stop = StopRules {
         strings: match &shared.stop {
             None => Vec::new(),

@@ -231,6 +231,9 @@ impl Manage for Residents {
             preemptions: 0,
             drafted_tokens: 0,
             accepted_tokens: 0,
+            masks: 0,
+            masks_us: 0,
+            mask_waits_us: 0,
         }]
     }
 

@@ -50,8 +50,19 @@ impl Check {
 }
 
 fn fits(text: &str, validator: &Validator) -> Result<(), String> {
-    let value: Value = serde_json::from_str(text).map_err(|why| format!("it is no JSON: {why}"))?;
+    let mut value: Value = serde_json::from_str(text).map_err(|why| format!("it is no JSON: {why}"))?;
+    unsign_zeros(&mut value);
     validator.validate(&value).map_err(|why| format!("{} does not fit: {why}", place(why.instance_path().as_str())))
+}
+
+/// A negative zero is zero, an integer, which the validator does not see.
+fn unsign_zeros(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.as_f64() == Some(0.0) => *value = Value::from(0),
+        Value::Array(items) => items.iter_mut().for_each(unsign_zeros),
+        Value::Object(fields) => fields.values_mut().for_each(unsign_zeros),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn place(path: &str) -> &str {

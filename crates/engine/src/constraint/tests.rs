@@ -13,7 +13,11 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 fn constrainer() -> Constrainer {
-    let json = std::fs::read(fixture("nano/tokenizer.json")).unwrap();
+    constrainer_of("nano/tokenizer.json")
+}
+
+fn constrainer_of(tokenizer: &str) -> Constrainer {
+    let json = std::fs::read(fixture(tokenizer)).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_json(&json).unwrap());
     let ends = [tokenizer.token_id("<|im_end|>").unwrap(), tokenizer.token_id("<|endoftext|>").unwrap()];
     Constrainer::new(Some(tokenizer), &ends)
@@ -101,6 +105,7 @@ fn a_schema_holds_the_whole_answer() {
     };
     check("{\"n\": 7}", Outcome::Fits);
     check("{\"n\":\n 12}", Outcome::Fits);
+    check("{\"n\": -0}", Outcome::Fits);
     check("{\"n\": 7", Outcome::Unfinished);
     check("Sure", stops("Sure"));
     check("{\"n\": \"", stops(" \""));
@@ -301,4 +306,38 @@ fn schemas_of_a_file() {
     let (served, all, mistakes) = judge(&std::fs::read_to_string(path).unwrap());
     eprintln!("{served} of {all} schemas take every valid instance, {} mistakes: {mistakes:#?}", mistakes.len());
     assert!(mistakes.is_empty());
+}
+
+/// `SCHEMAS=FILE cargo test -p engine --lib -- --ignored masks_of_a_file --nocapture`: what the masks cost with the
+/// tokens of the published models, over the valid instances of every schema.
+#[test]
+#[ignore = "slow: measures with a large collection from a file that is not part of the repository"]
+#[expect(clippy::disallowed_methods, reason = "a tool for whoever has the collection")]
+fn masks_of_a_file() {
+    let lines = std::fs::read_to_string(std::env::var("SCHEMAS").unwrap()).unwrap();
+    let constrainer = constrainer_of("tokenizer/tokenizer.json");
+    let tokenizer = Arc::clone(constrainer.tokenizer.as_ref().unwrap());
+    let mut took_us = Vec::new();
+    for line in lines.lines() {
+        let group: Value = serde_json::from_str(line).unwrap();
+        let request = request(Format::JsonSchema(group["schema"].clone()));
+        let output = options(&request, Opening::Text, ToolFormat::Json);
+        let Ok(Some(held)) = constrainer.held(&request, &output) else { continue };
+        for test in group["tests"].as_array().unwrap().iter().filter(|test| test["valid"] == true) {
+            let mut constraint = constrainer.start(Arc::clone(&held), Opening::Text);
+            for token in tokenizer.encode(&test["data"].to_string(), Specials::AsText).unwrap() {
+                let began = std::time::Instant::now();
+                let mask = constraint.mask();
+                took_us.push(began.elapsed().as_secs_f64() * 1e6);
+                if mask.is_err() || constraint.accept(token, false).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    took_us.sort_by(f64::total_cmp);
+    let at = |share: f64| took_us[(took_us.len() as f64 * share) as usize];
+    let mean = took_us.iter().sum::<f64>() / took_us.len() as f64;
+    let count = took_us.len();
+    eprintln!("{count} masks: mean {mean:.1} us, p50 {:.1}, p99 {:.1}, p99.9 {:.1}", at(0.5), at(0.99), at(0.999));
 }

@@ -138,6 +138,7 @@ impl Decoder {
                     state: index,
                     places: None,
                     inserted: &[],
+                    adapter: None,
                     logits: if end == text.len() { LogitRows::Last } else { LogitRows::None },
                 }
             };

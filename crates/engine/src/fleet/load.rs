@@ -1,5 +1,6 @@
 //! What a model needs, and bringing it into memory.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use chat::ModelStatus;
@@ -8,7 +9,7 @@ use models::Checkpoint;
 use super::{Machine, Opened, Role, Source};
 use crate::embedder::{Decoder, Embedder};
 use crate::places::Places;
-use crate::{Engine, Error, Options, Result, engine};
+use crate::{Engine, Error, Files, Options, Result, engine};
 
 /// With less room than this for keys and values a model is not worth loading.
 const KV_BYTES_MIN: u64 = 16 << 20;
@@ -46,6 +47,7 @@ pub(super) fn load(
     source: &Source,
     role: Role,
     machine: &Machine,
+    draft: Option<&Path>,
     progress: impl FnMut(usize, usize),
 ) -> Result<Loaded> {
     let Machine { cpu, clock, .. } = machine;
@@ -63,7 +65,9 @@ pub(super) fn load(
         }
         Opened::Decoder(checkpoint) if role == Role::Generates => {
             let options = options(&checkpoint, machine);
-            let engine = Engine::start(name, &checkpoint, Arc::clone(cpu), Arc::clone(clock), options, progress)?;
+            let draft = draft.map(Checkpoint::open).transpose()?;
+            let files = Files { checkpoint: &checkpoint, draft: draft.as_ref() };
+            let engine = Engine::start(name, files, Arc::clone(cpu), Arc::clone(clock), options, progress)?;
             Ok(Loaded::Generates(Box::new(engine)))
         }
         Opened::Decoder(checkpoint) => {
@@ -131,6 +135,9 @@ impl Loaded {
                 status.preemptions = figures.preemptions.get();
                 status.drafted_tokens = figures.drafted_tokens.get();
                 status.accepted_tokens = figures.accepted_tokens.get();
+                status.masks = figures.masks.get();
+                status.masks_us = figures.masks_us.get();
+                status.mask_waits_us = figures.mask_waits_us.get();
             }
             Self::Computes { embedder, bytes, kv_bytes } => {
                 status.weights_bytes = *bytes;

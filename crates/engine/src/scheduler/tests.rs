@@ -21,12 +21,14 @@ fn arrived(id: SequenceId, tokens: u32) -> Input {
 
 fn of(project: &str, priority: Priority, id: SequenceId, tokens: u32) -> Input {
     let tokens = (0..tokens).map(|index| id as u32 * 1000 + index).collect();
-    Input::Arrived { id, tokens, pinned: 0, reuses: true, project: Arc::from(project), priority }
+    let (project, realm) = (Arc::from(project), Arc::from(project));
+    Input::Arrived { id, tokens, pinned: 0, reuses: true, project, realm, priority }
 }
 
 fn ask(id: SequenceId, tokens: std::ops::Range<u32>, project: &str, reuses: bool) -> Input {
-    let project = Arc::from(project);
-    Input::Arrived { id, tokens: tokens.collect(), pinned: 0, reuses, project, priority: Priority::Normal }
+    let (tokens, priority) = (tokens.collect(), Priority::Normal);
+    let (project, realm) = (Arc::from(project), Arc::from(project));
+    Input::Arrived { id, tokens, pinned: 0, reuses, project, realm, priority }
 }
 
 #[test]
@@ -143,10 +145,11 @@ fn made_up(rng: &mut Rng, capacity: usize) -> Vec<u32> {
 }
 
 fn somebodys(rng: &mut Rng, id: SequenceId, tokens: Vec<u32>) -> Input {
-    let project = Arc::from(["a", "b", "c"][rng.below(3) as usize]);
+    let project: Arc<str> = Arc::from(["a", "b", "c"][rng.below(3) as usize]);
+    let realm = Arc::clone(&project);
     let priority = [Priority::Background, Priority::Normal, Priority::High][rng.below(3) as usize];
     let pinned = rng.below(1 + tokens.len() as u64) as usize;
-    Input::Arrived { id, tokens, pinned, reuses: rng.below(8) > 0, project, priority }
+    Input::Arrived { id, tokens, pinned, reuses: rng.below(8) > 0, project, realm, priority }
 }
 
 /// Plays random arrivals with beginnings in common, lengths, cancellations, rests and failures, and checks after each

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base::{ManualClock, RequestId, Rng};
 use chat::{Answer, GenerateRequest, Prompt};
-use engine::{Engine, Options};
+use engine::{Engine, Files, Options};
 use kernels::{Cpu, CpuOptions, KvFormat};
 use models::{Checkpoint, KvPool};
 
@@ -15,18 +15,29 @@ pub(crate) const MODEL: &str = "tiny";
 /// Tests wait for what must happen at once; this long only on a machine that stands still.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) fn start(fixture: &str, options: Options) -> Engine {
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)
+}
+
+pub(crate) fn start(name: &str, options: Options) -> Engine {
     let cpu = CpuOptions { isa: None, threads: NonZeroUsize::MIN, is_pinned: false };
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
     let clock = Arc::new(ManualClock::default());
     Engine::start(MODEL, &checkpoint, Arc::new(Cpu::new(cpu).unwrap()), clock, options, |_, _| {}).unwrap()
 }
 
+/// The same with a smaller model that guesses.
+pub(crate) fn start_drafted(name: &str, draft: &str, options: Options) -> engine::Result<Engine> {
+    let cpu = CpuOptions { isa: None, threads: NonZeroUsize::MIN, is_pinned: false };
+    let (checkpoint, draft) = (Checkpoint::open(&fixture(name)).unwrap(), Checkpoint::open(&fixture(draft)).unwrap());
+    let files = Files { checkpoint: &checkpoint, draft: Some(&draft) };
+    let clock = Arc::new(ManualClock::default());
+    Engine::start(MODEL, files, Arc::new(Cpu::new(cpu).unwrap()), clock, options, |_, _| {})
+}
+
 /// A cache of so many blocks.
-pub(crate) fn small(fixture: &str, blocks: u64) -> Options {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
-    let config = Checkpoint::open(&path).unwrap().config;
+pub(crate) fn small(name: &str, blocks: u64) -> Options {
+    let config = Checkpoint::open(&fixture(name)).unwrap().config;
     let block_bytes = KvPool::new(&config, KvFormat::Bf16, 1).unwrap().block_bytes() as u64;
     Options { kv_bytes: blocks * block_bytes, ..Options::default() }
 }

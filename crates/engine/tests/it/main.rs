@@ -1,7 +1,10 @@
 //! The engine with a real model, as its callers see it.
 #![expect(clippy::unwrap_used, reason = "a test that fails here says so by panicking")]
 
+mod adapters;
+mod chance;
 mod fleet;
+mod forms;
 mod harness;
 mod pictures;
 mod readers;

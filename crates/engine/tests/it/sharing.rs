@@ -5,7 +5,7 @@ use chat::{Answer, Caller, GenerateRequest, Message, Priority, Prompt, Role};
 use engine::{Engine, Options};
 use futures::future::join_all;
 
-use crate::harness::{answer, continuation, prompt, small, start};
+use crate::harness::{answer, continuation, fixture, prompt, small, start, start_drafted};
 
 /// How often two requests are sent at once until they meet in the cache.
 const ROUNDS_MAX: usize = 50;
@@ -96,6 +96,92 @@ async fn a_second_turn_begins_where_the_first_ended() {
     assert_eq!(fresh.finish.usage.cached_tokens, 0);
     fresh.finish.usage.cached_tokens = cached.finish.usage.cached_tokens;
     assert_eq!(fresh, cached, "what was kept says the same as what is computed");
+}
+
+/// What people and models said in the recorded conversations of the chat templates, again and again.
+fn recorded() -> impl Iterator<Item = (String, String)> {
+    let recorded: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(fixture("chat/golden_prompts.json")).unwrap()).unwrap();
+    let messages = |case: &serde_json::Value| case["messages"].as_array().unwrap().clone();
+    let messages: Vec<_> = recorded["cases"].as_array().unwrap().iter().flat_map(messages).collect();
+    let said = |role: &str| {
+        let of_role = messages.iter().filter(|message| message["role"] == *role);
+        let texts = of_role.filter_map(|message| message["content"].as_str().map(str::to_owned));
+        texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>()
+    };
+    let (asked, answered) = (said("user"), said("assistant"));
+    asked.into_iter().cycle().zip(answered.into_iter().cycle())
+}
+
+#[tokio::test]
+async fn the_second_turn_of_a_long_conversation_computes_less_than_a_tenth_of_the_first() {
+    const HISTORY_TOKENS: u32 = 2000;
+    let engine = start("tiny/qwen3_dense", Options::default());
+    let request = |messages: &[Message]| {
+        let mut request = continuation(Vec::new(), 24);
+        request.prompt = Prompt::Messages(messages.to_vec());
+        request
+    };
+    let mut turns = recorded();
+    let mut messages = vec![Message::text(Role::System, "You are a terse assistant.")];
+    // Ends: every turn adds tokens.
+    loop {
+        let (asked, answered) = turns.next().unwrap();
+        messages.push(Message::text(Role::User, asked));
+        if engine.count_prompt(request(&messages)).await.unwrap() >= HISTORY_TOKENS {
+            break;
+        }
+        messages.push(Message::text(Role::Assistant, answered));
+    }
+    let first = answer(&engine, request(&messages)).await;
+    assert_eq!(first.finish.usage.cached_tokens, 0);
+    // The answer goes back as text, which the tokenizer may cut otherwise than the model said it.
+    messages.push(Message::text(Role::Assistant, first.message.plain_text()));
+    messages.push(Message::text(Role::User, "And then?"));
+    let second = answer(&engine, request(&messages)).await.finish.usage;
+    let computed = second.prompt_tokens - second.cached_tokens;
+    assert!(second.prompt_tokens > HISTORY_TOKENS && second.cached_tokens > 0, "{second:?}");
+    assert!(
+        computed * 10 < first.finish.usage.prompt_tokens,
+        "{computed} of {second:?} after {:?}",
+        first.finish.usage
+    );
+}
+
+#[tokio::test]
+async fn a_second_model_that_guesses_changes_nothing() {
+    for (fixture, draft) in [("tiny/qwen3_dense", "tiny/qwen3_dense"), ("tiny/qwen3_dense", "tiny/qwen3_yarn")] {
+        // Prompts of several lengths, some longer than what a draft catches up with in a step.
+        let requests = requests(11, 8, 600);
+        let plain = alone(&start(fixture, Options { guesses: false, ..Options::default() }), &requests).await;
+        let drafted = start_drafted(fixture, draft, Options::default()).unwrap();
+        assert_eq!(alone(&drafted, &requests).await, plain, "{draft}");
+        let (guessed, right) = drafted.guesses();
+        assert!(guessed > 0 && right <= guessed, "{right} of {guessed}");
+        if draft == fixture {
+            assert!(right > 0, "it guesses for itself");
+        }
+        let together = together(&start_drafted(fixture, draft, Options::default()).unwrap(), &requests).await;
+        assert_eq!(together, plain, "{draft}, together");
+    }
+    for (draft, word) in [("nano", "tokenizer"), ("tiny/qwen3_next", "recurrent")] {
+        let refused = start_drafted("tiny/qwen3_dense", draft, Options::default()).err().expect("it is refused");
+        assert!(refused.to_string().contains(word), "{draft}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_wants_no_guesses_gets_none() {
+    let engine = start("nano", Options::default());
+    let mut requests: Vec<GenerateRequest> = (0..4).map(|seed| continuation(repetitive(seed), 60)).collect();
+    requests.iter_mut().for_each(|request| request.speculates = false);
+    let plain = alone(&engine, &requests).await;
+    assert_eq!(engine.guesses(), (0, 0));
+    requests.iter_mut().for_each(|request| request.speculates = true);
+    for (guessed, plain) in alone(&engine, &requests).await.iter().zip(&plain) {
+        assert_eq!(guessed.message, plain.message);
+    }
+    assert!(engine.guesses().1 > 0, "{:?}", engine.guesses());
 }
 
 #[tokio::test]

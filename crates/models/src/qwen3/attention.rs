@@ -8,6 +8,8 @@
 use kernels::{AttentionShape, Cpu, HeadNorm, KvCache, Matrix, Rope, Rows, Span};
 
 use super::Workspace;
+use super::low_rank::Adapted;
+use crate::adapter::Part;
 use crate::config::Config;
 
 pub(super) struct Attention {
@@ -45,7 +47,15 @@ impl Attention {
     }
 
     /// `x += attention(normed)`; the keys and values of the new tokens go into the cache.
-    pub(super) fn add(&self, cpu: &Cpu, config: &Config, cache: &mut KvCache, spans: &[Span<'_>], w: &mut Workspace) {
+    pub(super) fn add(
+        &self,
+        cpu: &Cpu,
+        config: &Config,
+        cache: &mut KvCache,
+        spans: &[Span<'_>],
+        w: &mut Workspace,
+        adapted: &mut Adapted<'_>,
+    ) {
         let (hd, eps) = (config.head_dim, config.norm_eps);
         let n = w.normed.len() / config.hidden;
         let b = &mut w.attention;
@@ -62,6 +72,8 @@ impl Attention {
             let mut jobs = [(&self.q, b.q.as_mut_slice()), (&self.k, &mut b.k), (&self.v, &mut b.v)];
             kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         }
+        let mut products = [(Part::Query, b.q.as_mut_slice()), (Part::Key, &mut b.k), (Part::Value, &mut b.v)];
+        adapted.add(cpu, &w.normed, &mut products, &mut w.scratch);
         let rope = Rope { cos: &w.cos, sin: &w.sin, half: config.rope.dims / 2 };
         let norm = |weight| Some(HeadNorm { weight, eps });
         kernels::head_norm_rope(cpu, &mut b.q, config.heads, hd, norm(&self.q_norm), rope);
@@ -79,5 +91,6 @@ impl Attention {
             kernels::sigmoid_gate(cpu, &mut b.attended, &b.gate);
         }
         kernels::matmul_add(cpu, Rows::mixed(&b.attended, &w.roles), &self.o, &mut w.x, &mut w.scratch);
+        adapted.add(cpu, &b.attended, &mut [(Part::Output, w.x.as_mut_slice())], &mut w.scratch);
     }
 }

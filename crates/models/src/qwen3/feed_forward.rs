@@ -2,6 +2,8 @@
 
 use kernels::{Cpu, Gathered, Matrix, Role, Rows, Scratch};
 
+use super::low_rank::Adapted;
+use crate::adapter::Part;
 use crate::observe::{Importance, Site};
 
 /// `down(silu(gate(x)) · up(x))`.
@@ -91,22 +93,41 @@ impl FeedForward {
     }
 
     /// `x += feed_forward(normed)`, both `[n, H]`.
-    pub(super) fn add(&self, cpu: &Cpu, normed: Rows<'_>, x: &mut [f32], buffers: &mut Buffers, scratch: &mut Scratch) {
+    pub(super) fn add(
+        &self,
+        cpu: &Cpu,
+        normed: Rows<'_>,
+        x: &mut [f32],
+        buffers: &mut Buffers,
+        scratch: &mut Scratch,
+        adapted: &mut Adapted<'_>,
+    ) {
         match self {
-            Self::Dense(network) => dense(cpu, network, normed, x, buffers, scratch),
+            Self::Dense(network) => dense(cpu, network, normed, x, buffers, scratch, adapted),
             Self::Mixture(mixture) => mixture.add(cpu, normed, x, buffers, scratch),
         }
     }
 }
 
-fn dense(cpu: &Cpu, network: &Network, normed: Rows<'_>, x: &mut [f32], b: &mut Buffers, scratch: &mut Scratch) {
+fn dense(
+    cpu: &Cpu,
+    network: &Network,
+    normed: Rows<'_>,
+    x: &mut [f32],
+    b: &mut Buffers,
+    scratch: &mut Scratch,
+    adapted: &mut Adapted<'_>,
+) {
     let rows = normed.numbers().len() / network.gate.columns();
     b.gate.resize(rows * network.gate.rows(), 0.0);
     b.up.resize(rows * network.up.rows(), 0.0);
     let mut jobs = [(&network.gate, b.gate.as_mut_slice()), (&network.up, &mut b.up)];
     kernels::matmul_group(cpu, normed, &mut jobs, scratch);
+    let mut products = [(Part::Gate, b.gate.as_mut_slice()), (Part::Up, &mut b.up)];
+    adapted.add(cpu, normed.numbers(), &mut products, scratch);
     kernels::swiglu(cpu, &mut b.gate, &b.up);
     kernels::matmul_add(cpu, normed.with(&b.gate), &network.down, x, scratch);
+    adapted.add(cpu, &b.gate, &mut [(Part::Down, x)], scratch);
 }
 
 impl Shared {
@@ -115,7 +136,8 @@ impl Shared {
         b.out.clear();
         b.out.resize(x.len(), 0.0);
         let mut out = std::mem::take(&mut b.out);
-        dense(cpu, &self.network, normed, &mut out, b, scratch);
+        // No adapter reaches an expert.
+        dense(cpu, &self.network, normed, &mut out, b, scratch, &mut Adapted::default());
         let hidden = self.gate.len();
         let rows = x.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden)).zip(normed.numbers().chunks_exact(hidden));
         for ((x, out), normed) in rows {

@@ -87,7 +87,17 @@ impl Runner {
     ) -> Vec<f32> {
         let blocks = &self.blocks;
         let prompt_tokens = self.prompt_until.saturating_sub(first_position).min(tokens.len());
-        let sequence = Sequence { tokens, prompt_tokens, first_position, blocks, state: 0, places, inserted, logits };
+        let sequence = Sequence {
+            tokens,
+            prompt_tokens,
+            first_position,
+            blocks,
+            state: 0,
+            places,
+            inserted,
+            adapter: None,
+            logits,
+        };
         self.model.forward(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()
     }
 
@@ -101,6 +111,7 @@ impl Runner {
             state: 0,
             places: None,
             inserted: &[],
+            adapter: None,
             logits: LogitRows::Last,
         };
         self.model.hidden(&self.cpu, &mut self.kv, &[sequence], &mut self.workspace).to_vec()

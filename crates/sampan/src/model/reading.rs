@@ -54,6 +54,7 @@ impl<'a> Reader<'a> {
             state: 0,
             places: None,
             inserted: &[],
+            adapter: None,
             logits: LogitRows::All,
         };
         Ok(self.model.forward(self.cpu, self.kv.insert(made), &[sequence], &mut self.workspace))

@@ -100,6 +100,14 @@ fn refusals_name_the_thing_and_the_value() {
     refused(&["bench", "--model", "sampan-nano", "--batch", "0"], "--batch 0");
     refused(&["up", "--open", "--listen", "0.0.0.0:0"], "0.0.0.0:0");
     refused(&["up", "--kv-mib", "0", "--listen", "127.0.0.1:0"], "0 bytes for keys and values");
+    let up = |option: &str, value: &str, part: &str| {
+        refused(&["up", "--open", "--listen", "127.0.0.1:0", option, value], part);
+    };
+    up("--otlp", "collector:4318", "--otlp \"collector:4318\"");
+    up("--adapter", "unnamed", "--adapter \"unnamed\"");
+    up("--adapter", "mine=sampan-nano@none", "adapter_config.json");
+    up("--draft", "sampan-nano", "--draft \"sampan-nano\"");
+    up("--draft", "nobody=none", "\"nobody\"");
     let folder = data.path().join("empty");
     std::fs::create_dir(&folder).unwrap();
     refused(&["model", "show", folder.to_str().unwrap()], "config.json");

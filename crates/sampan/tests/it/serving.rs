@@ -1,5 +1,6 @@
 //! `sampan up`.
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -48,6 +49,32 @@ fn models_are_served_by_path_and_under_a_name() {
     let ask = json!({"model": "mine", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": true});
     let (status, answer) = server.ask("POST", "/v1/completions", &ask.to_string());
     assert_eq!((status, &body(&answer)["usage"]["completion_tokens"]), (200, &4.into()), "{answer}");
+}
+
+#[test]
+fn an_adapter_answers_beside_its_model_which_a_smaller_one_guesses_for() {
+    let data = tempfile::tempdir().unwrap();
+    let base = format!("big={}", fixture("tiny/qwen3_dense").display());
+    let adapter = format!("mine=big@{}", fixture("adapters/all").display());
+    let draft = format!("big={}", fixture("tiny/qwen3_yarn").display());
+    let options = ["--model", &base, "--adapter", &adapter, "--draft", &draft].map(OsStr::new);
+    let server = Server::start(data.path(), &options);
+    let models = body(&server.ask("GET", "/v1/models", "").1);
+    let names: Vec<&Value> = models["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
+    assert_eq!(names, ["sampan-nano", "big", "mine", "sampan-nano-embed"]);
+    let said = |model: &str| {
+        let ask = json!({
+            "model": model, "prompt": [1, 2, 3, 4, 5], "max_tokens": 12, "ignore_eos": true, "temperature": 0,
+            "logprobs": 0,
+        });
+        let (status, answer) = server.ask("POST", "/v1/completions", &ask.to_string());
+        assert_eq!(status, 200, "{answer}");
+        let answer = body(&answer);
+        assert_eq!(answer["model"], model);
+        answer["choices"][0]["logprobs"]["token_logprobs"].clone()
+    };
+    assert_ne!(said("big"), said("mine"));
+    assert_eq!(said("mine"), said("mine"));
 }
 
 #[test]

@@ -117,6 +117,9 @@ fn shared(request: &GenerateRequest, model: &str, server: Server) -> Result<Map<
         }
         put(server.spells(name), value);
     }
+    if !request.speculates && server == Server::Sampan {
+        put("speculate", Some(false.into()));
+    }
     Ok(body)
 }
 
