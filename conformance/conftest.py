@@ -102,17 +102,3 @@ def fresh_server():
     running = Server()
     yield running
     running.stop()
-
-
-@pytest.fixture(scope="module")
-def start_server():
-    """Starts servers that end with the tests of the file."""
-    running = []
-
-    def start(*arguments):
-        running.append(Server(*arguments))
-        return running[-1]
-
-    yield start
-    for server in running:
-        server.stop()

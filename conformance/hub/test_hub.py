@@ -25,7 +25,8 @@ def lender(start_server, tmp_path_factory):
     server = start_server()
     command = [os.environ["SAMPAN_BIN"], "pull", "Qwen/Tiny", "--from", str(mirror.parents[1]), "--data", server.data.name]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return server
+    yield server
+    server.stop()
 
 
 def test_a_model_is_fetched_whole(lender, tmp_path):
@@ -50,8 +51,14 @@ def test_what_is_not_there_is_said_to_be_missing(lender, tmp_path):
         huggingface_hub.hf_hub_download("Qwen/Tiny", "other.json", endpoint=lender.url, cache_dir=tmp_path)
 
 
-def test_another_server_pulls_while_it_serves(lender, start_server):
-    other = start_server()
+@pytest.fixture
+def other(start_server):
+    running = start_server()
+    yield running
+    running.stop()
+
+
+def test_another_server_pulls_while_it_serves(lender, other):
     order = json.dumps({"model": "Qwen/Tiny", "from": lender.url})
     assert other.request("POST", "/admin/v1/pulls", order)[0] == 202
     deadline = time.monotonic() + 60

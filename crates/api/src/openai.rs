@@ -14,7 +14,7 @@
 //! than text, a `tool_choice` that forces a call, `best_of`. A field that the vendor does not document is
 //! refused as the vendor refuses it, except the widespread extensions `top_k`, `min_p`, `repetition_penalty`,
 //! `stop_token_ids`, `ignore_eos`, `enable_thinking`, `thinking_budget`, `chat_template_kwargs` and the message field
-//! `reasoning_content`, with the meaning that vLLM and the Qwen documentation give them, and `speculate`, which is ours:
+//! `reasoning_content`, with the meaning that vLLM and Qwen's documentation give them, and `speculate`, which is ours:
 //! `false` switches guessing ahead off for this request.
 
 mod batches;

@@ -5,9 +5,9 @@
 //! that was drawn is already computed, and the first that was not ends the step. So an answer is the same, token for
 //! token, whether anything was guessed or not, by seed too.
 //!
-//! A guess costs a row of the step. Whoever guesses does so less, and then rests, when the guesses are wrong ([`Trust`]);
-//! [`Costs`] says whether rows are cheap at the moment. A second model may guess where nothing was said before: see
-//! `drafter`.
+//! A guess costs a row of the step. Whoever guesses does so less, and then rests, when the guesses are wrong
+//! ([`Trust`]); [`Costs`] says whether rows are cheap at the moment. A second model may guess where nothing was said
+//! before: see `drafter`.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! What adapters add to the projections of a step.
 //!
 //! `y += s (x Aᵀ) Bᵀ` for the rows whose sequence has an adapter. All adapters of a step go through one call of the
-//! kernel for gathered rows, as the experts of a mixture do, so that rows of many adapters cost little more than of one.
+//! kernel for gathered rows, as the experts of a mixture do: rows of many adapters cost little more than of one.
 
 use kernels::{Cpu, Gathered, Role, Scratch};
 
