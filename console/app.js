@@ -37,6 +37,9 @@ export const PAGES = [
   { id: "settings", title: "nav.settings", icon: "settings", load: () => import("./views/settings.js") },
 ];
 
+/** A frame is waited for so long. */
+const FRAME_MS_MAX = 100;
+
 const side = h("nav", { class: "side", "aria-label": t("nav.label"), id: "side" });
 const main = h("main", { class: "main", id: "main", tabindex: -1 });
 const status = h("span", { class: "pulse", role: "status" });
@@ -172,6 +175,11 @@ async function welcome() {
   show(/** @type {HTMLElement} */ (document.getElementById("app")), brand());
 }
 
+// The shell of index.html is painted first. A page that nobody looks at has no frames, and does not wait for one.
+await new Promise((resolve) => {
+  requestAnimationFrame(() => setTimeout(resolve));
+  setTimeout(resolve, FRAME_MS_MAX);
+});
 drawShell();
 connection.addEventListener("stranger", () => location.reload());
 connection.addEventListener("lost", () => { banner.hidden = false; });
