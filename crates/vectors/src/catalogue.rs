@@ -29,10 +29,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Clock, Rng};
+use futures::stream::{self, Stream, StreamExt as _};
 use store::{Name, Store};
 
 pub(crate) use document::fuzz_document;
 pub use document::{Bucket, BucketSettings, Encryption, IndexEntry, IndexSettings};
+pub use indexes::Remembered;
 pub use names::{BucketName, IndexName};
 pub use pool::Opened;
 
@@ -49,6 +51,8 @@ pub const INDEXES_MAX: usize = 10_000;
 pub const FRESH_US: u64 = 1_000_000;
 /// How many buckets and indexes are remembered between requests.
 const REMEMBERED_MAX: usize = 16_384;
+/// How many documents a listing reads side by side.
+const LOOKS_MAX: usize = 16;
 /// How often a change begins again because another process was faster.
 const RACES_MAX: u32 = 32;
 
@@ -131,6 +135,12 @@ impl Catalogue {
             }
             _ => self.read(folder).await,
         }
+    }
+
+    /// The newest documents of chains of a folder, in their order, some looked at side by side.
+    fn look_at_all<'a>(&'a self, folder: &'a Name, names: &'a [String]) -> impl Stream<Item = Result<Seen>> {
+        let look = move |name: &'a String| async move { self.look(&place(&[folder.as_str(), name])?).await };
+        stream::iter(names).map(look).buffered(LOOKS_MAX)
     }
 
     /// The newest document of a chain, from the store.

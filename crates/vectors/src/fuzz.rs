@@ -10,6 +10,11 @@ pub fn manifest(bytes: &[u8]) {
     crate::manifest::fuzz(bytes);
 }
 
+/// Reads bytes as the newest manifest with its segments.
+pub fn newest(bytes: &[u8]) {
+    crate::newest::fuzz(bytes);
+}
+
 /// Reads bytes as the head of a segment.
 pub fn segment_head(bytes: &[u8]) {
     crate::segment::fuzz(bytes);
@@ -18,6 +23,16 @@ pub fn segment_head(bytes: &[u8]) {
 /// Reads bytes as a filter index of 100 rows.
 pub fn filter_index(bytes: &[u8]) {
     crate::segment::fuzz_filter_index(bytes);
+}
+
+/// Reads bytes as a row of a segment, without its checksum.
+pub fn row(bytes: &[u8]) {
+    crate::segment::fuzz_rows(bytes);
+}
+
+/// Reads bytes as the words of a field in a segment of three rows.
+pub fn words(bytes: &[u8]) {
+    crate::text::fuzz(bytes);
 }
 
 /// Reads bytes as a document of the catalogue.

@@ -20,6 +20,7 @@ mod commit;
 mod compact;
 mod expiry;
 mod list;
+mod opening;
 mod read;
 mod scratch;
 mod search;
@@ -30,7 +31,6 @@ mod verify;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use base::Rng;
 use bytes::Bytes;
 use store::{Name, Store};
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ pub use changes::{Changes, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
 pub use compact::Compaction;
 use compact::LIVING_PER_ROWS;
 pub use list::{PAGE_KEYS_MAX, Page, Position, Span};
+pub use opening::Since;
 pub use search::{Match, Query, Want};
 pub use texts::{Scored, TextQuery};
 pub use verify::{Damaged, Verified, verify};
@@ -51,9 +52,6 @@ use crate::state::State;
 use crate::text::TextFields;
 use crate::types::Shape;
 use crate::{Error, Result};
-
-/// How often opening begins again because a compaction removed what was read.
-const OPEN_TRIES_MAX: u32 = 5;
 
 /// Work on so many rows leaves so much free memory behind that it is worth giving back.
 const LARGE_ROWS: u64 = 4_096;
@@ -70,11 +68,19 @@ pub struct Config {
     /// Up to so many living rows in segments, every one is looked at by its code; of more, lists that cannot be
     /// expected to hold a near row are passed over.
     pub exhaustive_rows: u64,
+    /// So many entries of the log stay for followers, of those that compactions made superfluous.
+    pub log_kept_entries: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { metadata: MetadataLimits::default(), tail_rows: 8_192, tail_rows_max: 65_536, exhaustive_rows: 262_144 }
+        Self {
+            metadata: MetadataLimits::default(),
+            tail_rows: 8_192,
+            tail_rows_max: 65_536,
+            exhaustive_rows: 262_144,
+            log_kept_entries: LOG_KEPT_ENTRIES,
+        }
     }
 }
 
@@ -139,60 +145,6 @@ impl Index {
         let all = store.list_after(folder, None, numbers.len() + 1).await.map_err(tried("list an index"))?;
         let is_empty = all.len() == numbers.len() && apply::newest_whole(store, folder, &numbers).await?.is_none();
         Ok(is_empty.then(|| numbers.last().map_or(1, |last| last + 1)))
-    }
-
-    /// Opens an index at its newest manifest; the log is read by the first call that needs to know it. `rng` names this
-    /// opening; two openings must not be given the same numbers.
-    ///
-    /// Cost: three round trips to the store, and heads and filter indexes of the segments: 9 MB for 100,000 rows of 384
-    /// dimensions.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is none; [`Error::Corrupt`] names the object that is damaged.
-    pub async fn open(store: &Arc<dyn Store>, folder: &Name, config: Config, rng: &mut Rng) -> Result<Self> {
-        let mut tries = 0;
-        // Ends: each round counts a try.
-        let state = loop {
-            match Self::first_state(store, folder).await {
-                // A compaction has made what was read rubbish meanwhile.
-                Err(Error::Store { source, .. }) if source.is_not_found() && tries < OPEN_TRIES_MAX => tries += 1,
-                state => break state?,
-            }
-        };
-        if state.view().rows() >= LARGE_ROWS {
-            kernels::give_back_memory();
-        }
-        Ok(Self {
-            store: Arc::clone(store),
-            folder: folder.clone(),
-            config,
-            shape: state.manifest.shape.clone(),
-            writer: rng.next_u64(),
-            builds: AtomicU64::new(0),
-            rotation: Arc::new(Rotation::new(state.manifest.shape.dimension as usize)),
-            scratch: scratch::Pool::default(),
-            expiry: Mutex::default(),
-            news: watch::Sender::new(state.next),
-            looked_us: AtomicU64::new(0),
-            counters: Default::default(),
-            state: RwLock::new(state),
-            applier: tokio::sync::Mutex::default(),
-            waiting: Mutex::default(),
-            text_fields: Mutex::new(TextFields::from([])),
-        })
-    }
-
-    async fn first_state(store: &Arc<dyn Store>, folder: &Name) -> Result<State> {
-        let numbers = apply::manifests(store.as_ref(), folder, None).await?;
-        let Some(&newest) = numbers.last() else { return Err(Error::NotFound { what: format!("index {folder}") }) };
-        let Some(manifest) = apply::newest_whole(store.as_ref(), folder, &numbers).await? else {
-            let object = apply::manifest_name(folder, newest)?.to_string();
-            return Err(Error::Corrupt { object, what: "no manifest of the index is whole" });
-        };
-        let rotation = Rotation::new(manifest.shape.dimension as usize);
-        let mut state = apply::load(store, folder, &rotation, manifest, &[]).await?;
-        state.seen = newest;
-        Ok(state)
     }
 
     /// What the index is made for.

@@ -30,6 +30,7 @@ mod index;
 mod log;
 mod manifest;
 mod metadata;
+mod newest;
 mod rabitq;
 mod rotate;
 mod segment;
@@ -40,12 +41,12 @@ mod types;
 
 pub use catalogue::{
     BUCKETS_MAX, Bucket, BucketName, BucketSettings, Catalogue, Encryption, FRESH_US, INDEXES_MAX, IndexEntry,
-    IndexName, IndexSettings, Listing, Opened, Select,
+    IndexName, IndexSettings, Listing, Opened, Remembered, Select,
 };
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
 pub use index::{Changes, Counted, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
-pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Span, Stats, Want};
+pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Since, Span, Stats, Want};
 pub use index::{Damaged, Scored, TextQuery, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};
 pub use segment::is_fixed;

@@ -19,7 +19,9 @@ pub(crate) use filter_index::FilterIndexBuilder;
 pub(crate) use head::{Head, fuzz};
 #[cfg(test)]
 pub(crate) use head::{List, Part};
-pub(crate) use rows::{Of, Wanted, read_rows, rounded, scale_of};
+#[cfg(test)]
+pub(crate) use rows::write_document;
+pub(crate) use rows::{Of, Wanted, fuzz as fuzz_rows, read_rows, rounded, scale_of};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,13 +77,38 @@ impl Segment {
         let (head, first) = join!(Self::read_head(store, &folder, entry, shape), read_filter(store, &folder, 0));
         let head = head?;
         let filter_index = read_filter_index(store, &folder, &head, first).await?;
+        Ok(Self::of(store, folder, entry, rotation, (head, filter_index)))
+    }
+
+    /// The same of bytes that were kept elsewhere; `None` if they are not those of the segment that is named.
+    pub(crate) fn of_bytes(
+        store: &Arc<dyn Store>,
+        index_folder: &Name,
+        entry: &SegmentEntry,
+        shape: &Shape,
+        rotation: &Rotation,
+        (head, filter_index): (&[u8], &[u8]),
+    ) -> Option<Self> {
+        let folder = folder_of(index_folder, &entry.id).ok()?;
+        let head = Head::decode(head).ok().filter(|head| misfit(head, entry, shape).is_none())?;
+        let filter_index = FilterIndex::decode(filter_index, head.rows)?;
+        Some(Self::of(store, folder, entry, rotation, (head, filter_index)))
+    }
+
+    fn of(
+        store: &Arc<dyn Store>,
+        folder: Name,
+        entry: &SegmentEntry,
+        rotation: &Rotation,
+        (head, filter_index): (Head, FilterIndex),
+    ) -> Self {
         let mut rotated = vec![0.0; head.lists.len() * rotation.padded()];
         for (list, out) in rotated.chunks_exact_mut(rotation.padded()).enumerate() {
             rotation.apply(head.centre(list), out);
         }
         let parts = (0..head.parts.len()).map(|part| object(&folder, &format!("rows-{part:05}"))).collect();
         let (id, store, texts) = (entry.id.clone(), Arc::clone(store), Mutex::default());
-        Ok(Self { id, head, filter_index, rotated, parts, folder, store, texts })
+        Self { id, head, filter_index, rotated, parts, folder, store, texts }
     }
 
     fn text_cell(&self, field: &TextField) -> Arc<OnceCell<Arc<TextIndex>>> {
@@ -105,13 +132,10 @@ impl Segment {
         let bytes = store.get(&name, OBJECT_BYTES_MAX).await.map_err(tried("read the head of a segment"))?;
         let corrupt = |what| Error::Corrupt { object: name.to_string(), what };
         let head = Head::decode(&bytes).map_err(corrupt)?;
-        if head.checksum != entry.head_checksum {
-            return Err(corrupt("it is not the one that the manifest names"));
+        match misfit(&head, entry, shape) {
+            Some(what) => Err(corrupt(what)),
+            None => Ok(head),
         }
-        if (head.rows, head.dimension) != (entry.rows, shape.dimension) {
-            return Err(corrupt("it has another shape than the manifest says"));
-        }
-        Ok(head)
     }
 
     /// The centre of a list as codes see it. `[padded]`
@@ -126,6 +150,15 @@ impl Segment {
         let start = self.head.keys.partition_point(|&entry| entry >> 32 < hash);
         self.head.keys[start..].iter().take_while(move |&&entry| entry >> 32 == hash).map(|&entry| entry as u32)
     }
+}
+
+/// What is wrong with a head that was read for a segment of a manifest.
+fn misfit(head: &Head, entry: &SegmentEntry, shape: &Shape) -> Option<&'static str> {
+    if head.checksum != entry.head_checksum {
+        return Some("it is not the one that the manifest names");
+    }
+    ((head.rows, head.dimension) != (entry.rows, shape.dimension))
+        .then_some("it has another shape than the manifest says")
 }
 
 /// A piece of a filter index, without its checksum.

@@ -59,7 +59,7 @@ pub(crate) struct View {
 }
 
 /// How far a state goes: what is newer is what it does not know.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     /// The number of the next log entry.
     pub(crate) next: u64,

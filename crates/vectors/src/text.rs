@@ -13,7 +13,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use analysis::tokens;
-pub(crate) use dictionary::{TextIndex, damaged_texts};
+#[cfg(test)]
+pub(crate) use dictionary::examples;
+pub(crate) use dictionary::{TextIndex, damaged_texts, fuzz};
 
 use crate::metadata::{Metadata, Scalar};
 use crate::{Error, Result};

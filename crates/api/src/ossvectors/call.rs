@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use ledger::usage::Activity;
 use md5::{Digest as _, Md5};
 use serde::de::DeserializeOwned;
-use vectors::{Bucket, BucketName, IndexEntry, IndexName};
+use vectors::{Bucket, BucketName, IndexEntry, IndexName, Remembered};
 
 use super::error::{Failure, shown};
 use super::{Target, control, fusion, host, vector_calls};
@@ -263,15 +263,24 @@ impl Call {
         name: Option<&str>,
         operation: &str,
     ) -> Result<(Arc<Bucket>, Arc<IndexEntry>), Failure> {
-        let name = name.ok_or_else(|| Failure::invalid("indexName is missing"))?;
-        let name = IndexName::parse(name).map_err(|why| Failure::invalid(format!("indexName: {why}")))?;
+        let name = index_name(name)?;
         self.confine(bucket, operation)?;
         self.buckets.catalogue.look_ahead(bucket, &name).await;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
-        self.admit(&bucket, operation)?;
-        self.allow(&bucket, operation, &format!("{}/{name}", self.name_of(&bucket.name)))?;
+        self.admit_index(&bucket, &name, operation)?;
         let index = self.buckets.catalogue.index(&bucket, &name).await.map_err(self.failed())?;
         Ok((bucket, index))
+    }
+
+    /// The same of what is remembered, which has still to be proved.
+    pub(super) fn remembered_index(&self, known: &Remembered, operation: &str) -> Result<(), Failure> {
+        self.confine(&known.bucket.name, operation)?;
+        self.admit_index(&known.bucket, &known.index.name, operation)
+    }
+
+    fn admit_index(&self, bucket: &Bucket, name: &IndexName, operation: &str) -> Result<(), Failure> {
+        self.admit(bucket, operation)?;
+        self.allow(bucket, operation, &format!("{}/{name}", self.name_of(&bucket.name)))
     }
 
     fn allow(&self, bucket: &Bucket, operation: &str, resource: &str) -> Result<(), Failure> {
@@ -290,6 +299,12 @@ impl Call {
         names.extend(self.asker.user().map(|user| format!("acs:ram::{account}:user/{user}")));
         names
     }
+}
+
+/// The name of an index, which every request of one must have.
+pub(super) fn index_name(name: Option<&str>) -> Result<IndexName, Failure> {
+    let name = name.ok_or_else(|| Failure::invalid("indexName is missing"))?;
+    IndexName::parse(name).map_err(|why| Failure::invalid(format!("indexName: {why}")))
 }
 
 /// Reads a wire struct; an error names the place.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use futures::join;
 use ledger::usage::Activity;
 use serde_json::{Value, json};
-use vectors::{BATCH_ROWS_MAX, BucketName};
+use vectors::{BATCH_ROWS_MAX, Bucket, BucketName, IndexEntry, Match, Remembered};
 
-use super::call::{Call, json as read};
+use super::call::{Call, index_name, json as read};
 use super::error::Failure;
 use super::from_wire::{self, Batch};
 use super::fusion;
@@ -111,23 +112,21 @@ pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
 pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
     let mut wire: QueryVectors = call.json()?;
     let numbers = from_wire::numbers(wire.query_vector.take())?;
-    let (bucket, entry) = call.index(bucket, wire.index_name.as_deref(), "QueryVectors").await?;
-    if fusion::is_fusion(&entry) {
-        return Err(Failure::invalid(format!("{} is a fusion index; QueryVectorsFusion asks it", entry.name)));
-    }
-    let vector = match numbers {
-        Numbers::Known(numbers) => numbers,
-        Numbers::OfText(text) => {
-            embed(&call.app, call.id, vec![text]).await.map_err(Failure::invalid)?.pop().unwrap_or_default()
-        }
+    let name = index_name(wire.index_name.as_deref())?;
+    let catalogue = &call.buckets.catalogue;
+    let fresh = async || call.index(bucket, Some(name.as_str()), "QueryVectors").await;
+    let found = match catalogue.remembered(bucket, &name) {
+        // It is searched while it is seen whether that is still so: one round trip to the store less.
+        Some(known) => match join!(found_in_remembered(call, &wire, &numbers, &known), catalogue.still_holds(&known)) {
+            (found, true) => found,
+            (_, false) => found_in(call, &wire, &numbers, fresh().await?).await,
+        },
+        None => found_in(call, &wire, &numbers, fresh().await?).await,
     };
-    let query = from_wire::query(&wire, &entry, vector)?;
-    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
-    let searched = call.buckets.compute(async move { index.query(&query).await }).await;
-    let found = searched.ok_or_else(Failure::unavailable)?.map_err(call.failed())?;
+    let (bucket, found) = found?;
     // A search that finds nothing was a search.
     call.count(&bucket, Activity::VectorRead, found.len().max(1));
-    let row = |row: &vectors::Match| {
+    let row = |row: &Match| {
         let mut shown = json!({"key": row.key.as_str()});
         if wire.return_distance {
             shown["distance"] = row.distance.into();
@@ -139,4 +138,39 @@ pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
     };
     let vectors: Vec<Value> = found.iter().map(row).collect();
     Ok(Json(json!({"vectors": vectors})).into_response())
+}
+
+/// A bucket, and what was found in an index of it.
+type Found = (Arc<Bucket>, Vec<Match>);
+
+async fn found_in_remembered(
+    call: &Call,
+    wire: &QueryVectors,
+    numbers: &Numbers,
+    known: &Remembered,
+) -> Result<Found, Failure> {
+    call.remembered_index(known, "QueryVectors")?;
+    found_in(call, wire, numbers, (Arc::clone(&known.bucket), Arc::clone(&known.index))).await
+}
+
+async fn found_in(
+    call: &Call,
+    wire: &QueryVectors,
+    numbers: &Numbers,
+    (bucket, entry): (Arc<Bucket>, Arc<IndexEntry>),
+) -> Result<Found, Failure> {
+    if fusion::is_fusion(&entry) {
+        return Err(Failure::invalid(format!("{} is a fusion index; QueryVectorsFusion asks it", entry.name)));
+    }
+    let vector = match numbers {
+        Numbers::Known(numbers) => numbers.clone(),
+        Numbers::OfText(text) => {
+            let embedded = embed(&call.app, call.id, vec![text.clone()]).await;
+            embedded.map_err(Failure::invalid)?.pop().unwrap_or_default()
+        }
+    };
+    let query = from_wire::query(wire, &entry, vector)?;
+    let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
+    let searched = call.buckets.compute(async move { index.query_since_open(&query).await }).await;
+    Ok((bucket, searched.ok_or_else(Failure::unavailable)?.map_err(call.failed())?))
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use base::RequestId;
 use ledger::usage::Activity;
 use serde::de::DeserializeOwned;
-use vectors::{Bucket, BucketName, IndexEntry, IndexName};
+use vectors::{Bucket, BucketName, IndexEntry, IndexName, Remembered};
 
 use super::BODY_BYTES_MAX;
 use super::error::Failure;
@@ -114,22 +114,32 @@ impl Call {
         }
         self.buckets.catalogue.look_ahead(bucket, name).await;
         let bucket = self.buckets.catalogue.bucket(bucket).await.map_err(self.failed())?;
+        self.admit_all(&bucket, name, operations)?;
+        let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
+        check_kind(&index, operations)?;
+        Ok((bucket, index))
+    }
+
+    /// The same of what is remembered, which has still to be proved.
+    pub(super) fn remembered_index(&self, known: &Remembered, operations: &[&str]) -> Result<(), Failure> {
         for operation in operations {
-            self.admit(&bucket, operation)?;
+            self.scoped(&known.bucket.name, operation)?;
+        }
+        self.admit_all(&known.bucket, &known.index.name, operations)?;
+        check_kind(&known.index, operations)
+    }
+
+    fn admit_all(&self, bucket: &Bucket, name: &IndexName, operations: &[&str]) -> Result<(), Failure> {
+        for operation in operations {
+            self.admit(bucket, operation)?;
         }
         if bucket.settings.policy.is_some() {
             let arn = index_arn(&self.buckets.identity, &bucket.name, name);
             for operation in operations {
-                self.allow(&bucket, operation, &arn)?;
+                self.allow(bucket, operation, &arn)?;
             }
         }
-        let index = self.buckets.catalogue.index(&bucket, name).await.map_err(self.failed())?;
-        let of_rows = |operation: &&str| operation.ends_with("Vectors") || operation.starts_with("Update");
-        if index.settings.fusion.is_some() && operations.iter().any(of_rows) {
-            let why = format!("The index {name} is a fusion index, which the other vendor's client asks");
-            return Err(Failure::validation(why));
-        }
-        Ok((bucket, index))
+        Ok(())
     }
 
     /// Refuses what is another project's, or is not paid for.
@@ -188,6 +198,16 @@ impl Call {
         names.extend(self.asker.user().map(|user| format!("arn:aws:iam::{account}:user/{user}")));
         names
     }
+}
+
+/// Refuses what is asked of an index that is another dialect's.
+fn check_kind(index: &IndexEntry, operations: &[&str]) -> Result<(), Failure> {
+    let of_rows = |operation: &&str| operation.ends_with("Vectors") || operation.starts_with("Update");
+    if index.settings.fusion.is_some() && operations.iter().any(of_rows) {
+        let why = format!("The index {} is a fusion index, which the other vendor's client asks", index.name);
+        return Err(Failure::validation(why));
+    }
+    Ok(())
 }
 
 /// Reads a wire struct; an error names the place.

@@ -7,9 +7,10 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
+use futures::join;
 use ledger::usage::Activity;
 use serde_json::{Value, json};
-use vectors::{BATCH_ROWS_MAX, Bucket, IndexEntry, Key, Opened, Row};
+use vectors::{BATCH_ROWS_MAX, Bucket, IndexEntry, Key, Opened, Remembered, Row};
 
 use super::call::Call;
 use super::error::Failure;
@@ -164,7 +165,45 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
     let names = &search.wire;
     let names = (names.vector_bucket_name.as_deref(), names.index_name.as_deref(), names.index_arn.as_deref());
     let (bucket, name) = resource::index(&call.buckets.identity, names.0, names.1, names.2)?;
-    let (bucket, entry) = call.index(&bucket, &name, search.operations()).await?;
+    let skipped = match &search.wire.next_token {
+        Some(text) => {
+            let skipped = untoken(text).and_then(|text| text.parse::<usize>().ok());
+            skipped.ok_or_else(|| Failure::field("/nextToken", "Invalid nextToken"))?
+        }
+        None => 0,
+    };
+    let catalogue = &call.buckets.catalogue;
+    let found = match catalogue.remembered(&bucket, &name) {
+        // It is searched while it is seen whether that is still so: one round trip to the store less.
+        Some(known) => match join!(found_in_remembered(&call, &search, &known), catalogue.still_holds(&known)) {
+            (found, true) => found,
+            (_, false) => found_in(&call, &search, call.index(&bucket, &name, search.operations()).await?).await,
+        },
+        None => found_in(&call, &search, call.index(&bucket, &name, search.operations()).await?).await,
+    };
+    let (bucket, entry, rows) = found?;
+    let found = rows.len();
+    // A search that finds nothing was a search.
+    call.count(&bucket, Activity::VectorRead, found.max(1));
+    let vectors = first_page(rows.into_iter().skip(skipped));
+    let shown = skipped + vectors.len();
+    let next_token = (shown < found).then(|| token(&shown.to_string()));
+    Ok(Json(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token }))
+}
+
+/// A bucket and an index, and what was found in it.
+type Found = (Arc<Bucket>, Arc<IndexEntry>, Vec<FoundRow>);
+
+async fn found_in_remembered(call: &Call, search: &Search, known: &Remembered) -> Result<Found, Failure> {
+    call.remembered_index(known, search.operations())?;
+    found_in(call, search, (Arc::clone(&known.bucket), Arc::clone(&known.index))).await
+}
+
+async fn found_in(
+    call: &Call,
+    search: &Search,
+    (bucket, entry): (Arc<Bucket>, Arc<IndexEntry>),
+) -> Result<Found, Failure> {
     let vector = match &search.numbers {
         None => None,
         Some(Numbers::Known(numbers)) => Some(numbers.clone()),
@@ -173,24 +212,11 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
             Some(embedded.map_err(|why| Failure::field("/queryVector", why))?.pop().unwrap_or_default())
         }
     };
-    let skipped = match &search.wire.next_token {
-        Some(text) => {
-            let skipped = untoken(text).and_then(|text| text.parse::<usize>().ok());
-            skipped.ok_or_else(|| Failure::field("/nextToken", "Invalid nextToken"))?
-        }
-        None => 0,
-    };
     let rows = match &search.wire.query_texts {
-        Some(_) => by_words(&call, &search, &entry, vector).await?,
-        None => by_vector(&call, &search, &entry, vector.unwrap_or_default()).await?,
+        Some(_) => by_words(call, search, &entry, vector).await?,
+        None => by_vector(call, search, &entry, vector.unwrap_or_default()).await?,
     };
-    let found = rows.len();
-    // A search that finds nothing was a search.
-    call.count(&bucket, Activity::VectorRead, found.max(1));
-    let vectors = first_page(rows.into_iter().skip(skipped));
-    let shown = skipped + vectors.len();
-    let next_token = (shown < found).then(|| token(&shown.to_string()));
-    Ok(Json(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token }))
+    Ok((bucket, entry, rows))
 }
 
 async fn by_vector(
@@ -201,7 +227,7 @@ async fn by_vector(
 ) -> Result<Vec<FoundRow>, Failure> {
     let query = search.query(entry, vector)?;
     let index = call.buckets.catalogue.open(entry).await.map_err(call.failed())?;
-    let searched = call.buckets.compute(async move { index.query(&query).await }).await;
+    let searched = call.buckets.compute(async move { index.query_since_open(&query).await }).await;
     let found = searched.ok_or_else(Failure::busy)?.map_err(call.failed())?;
     let (distance, metadata) = (search.wire.return_distance == Some(true), search.wire.return_metadata == Some(true));
     Ok(found.iter().map(|row| to_wire::found(row, distance, metadata)).collect())

@@ -1,7 +1,9 @@
 //! Buckets: create, read, change, delete, list.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use store::Name;
 
 use super::document::{Bucket, BucketSettings, Document};
@@ -125,10 +127,11 @@ impl Catalogue {
     /// # Errors
     /// Errors of the store.
     pub async fn list_buckets(&self, select: Select<'_>) -> Result<Listing<Arc<Bucket>>> {
-        let names = self.names(&place(&[FOLDER])?, select).await?;
+        let folder = place(&[FOLDER])?;
+        let names = self.names(&folder, select).await?;
         let mut found = Vec::new();
-        for name in names {
-            let seen = self.look(&place(&[FOLDER, &name])?).await?;
+        let mut all = pin!(self.look_at_all(&folder, &names));
+        while let Some(seen) = all.try_next().await? {
             let Some(bucket) = alive(seen.document.as_ref()) else { continue };
             if found.len() == select.limit {
                 return Ok(Listing { found, more: true });

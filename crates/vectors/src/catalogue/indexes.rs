@@ -1,19 +1,23 @@
 //! Indexes: create, read, change, delete, list, open.
 
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 
 use base::Rng;
+use futures::TryStreamExt as _;
 use store::Name;
 
 use super::document::{Bucket, Document, IndexEntry, IndexSettings};
 use super::names::{BucketName, IndexName};
 use super::pool::Opened;
-use super::{BUCKETS_MAX, Catalogue, INDEXES_MAX, Listing, RACES_MAX, Select, chain, contended, place};
+use super::{BUCKETS_MAX, Catalogue, INDEXES_MAX, Listing, RACES_MAX, REMEMBERED_MAX, Select, chain, contended, place};
 use crate::index::Index;
 use crate::types::Shape;
 use crate::{Error, Result};
 
 const FOLDER: &str = "catalogue/indexes";
+/// How many buckets and indexes a start gets to know: fewer than are remembered.
+const AHEAD_MAX: usize = REMEMBERED_MAX / 2;
 
 fn chain_of(bucket: &Bucket, name: &IndexName) -> Result<Name> {
     place(&[FOLDER, &bucket.id, name.as_str()])
@@ -28,6 +32,17 @@ fn alive(document: Option<&Document>) -> Option<&Arc<IndexEntry>> {
         Some(Document::Index(index)) => Some(index),
         _ => None,
     }
+}
+
+/// A bucket and an index of it as this process remembers them.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    /// The bucket.
+    pub bucket: Arc<Bucket>,
+    /// The index.
+    pub index: Arc<IndexEntry>,
+    /// Their chains, and the numbers of the documents.
+    chains: [(u64, Name); 2],
 }
 
 impl Catalogue {
@@ -110,28 +125,54 @@ impl Catalogue {
         let _ = futures::join!(self.look(&bucket_chain), self.look(&index_chain));
     }
 
+    /// A bucket and an index of it as this process remembers them, however long ago it looked.
+    #[must_use]
+    pub fn remembered(&self, bucket: &BucketName, name: &IndexName) -> Option<Remembered> {
+        let chain = super::buckets::chain_of(bucket).ok()?;
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let number_of = |chain: &Name| all.get(chain).map(|seen| seen.number);
+        let bucket = Arc::clone(super::buckets::alive(all.get(&chain)?.document.as_ref())?);
+        let index_chain = chain_of(&bucket, name).ok()?;
+        let index = Arc::clone(alive(all.get(&index_chain)?.document.as_ref())?);
+        let chains = [(number_of(&chain)?, chain), (number_of(&index_chain)?, index_chain)];
+        Some(Remembered { bucket, index, chains })
+    }
+
+    /// Whether what was remembered still holds: one round trip to the store, and none if somebody looked within
+    /// [`FRESH_US`](super::FRESH_US). `false` also if the store does not say.
+    pub async fn still_holds(&self, known: &Remembered) -> bool {
+        let [(bucket_number, bucket), (index_number, index)] = &known.chains;
+        let (bucket, index) = futures::join!(self.look(bucket), self.look(index));
+        bucket.is_ok_and(|seen| seen.number == *bucket_number) && index.is_ok_and(|seen| seen.number == *index_number)
+    }
+
     fn known_bucket(&self, chain: &Name) -> Option<Arc<Bucket>> {
         let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         super::buckets::alive(all.get(chain)?.document.as_ref()).cloned()
     }
 
-    /// Opens indexes before anybody asks for them, in the order of their names, until as many are open as are kept or
-    /// the next does not fit into `rows_max` rows together. Returns how many are open.
+    /// Gets to know the buckets and indexes before anybody asks for them, 8,192 of them, and opens indexes in the
+    /// order of their names until as many are open as are kept or the next does not fit into `rows_max` rows together.
+    /// Returns how many are open.
     ///
     /// # Errors
     /// Errors of the store, and [`Error::Corrupt`]: whoever asks for such an index is told.
     pub async fn open_ahead(&self, rows_max: u64) -> Result<usize> {
-        let (mut rows, mut opened) = (0, 0);
+        let (mut rows, mut opened, mut known) = (0, 0, 0);
         let all = Select { prefix: "", after: "", limit: BUCKETS_MAX };
         for bucket in self.list_buckets(all).await?.found {
-            let all = Select { prefix: "", after: "", limit: INDEXES_MAX };
-            for entry in self.list_indexes(&bucket, all).await?.found {
-                if opened == self.pool.open_max() || rows >= rows_max {
-                    return Ok(opened);
+            if known >= AHEAD_MAX {
+                break;
+            }
+            let some = Select { prefix: "", after: "", limit: AHEAD_MAX - known };
+            let entries = self.list_indexes(&bucket, some).await?.found;
+            known += entries.len() + 1;
+            for entry in entries {
+                if opened < self.pool.open_max() && rows < rows_max {
+                    let index = self.open(&entry).await?;
+                    rows += index.stats().rows;
+                    opened += 1;
                 }
-                let index = self.open(&entry).await?;
-                rows += index.stats().rows;
-                opened += 1;
             }
         }
         Ok(opened)
@@ -196,8 +237,9 @@ impl Catalogue {
     pub async fn list_indexes(&self, bucket: &Bucket, select: Select<'_>) -> Result<Listing<Arc<IndexEntry>>> {
         let folder = place(&[FOLDER, &bucket.id])?;
         let mut found = Vec::new();
-        for name in self.names(&folder, select).await? {
-            let seen = self.look(&place(&[folder.as_str(), &name])?).await?;
+        let names = self.names(&folder, select).await?;
+        let mut all = pin!(self.look_at_all(&folder, &names));
+        while let Some(seen) = all.try_next().await? {
             let Some(index) = alive(seen.document.as_ref()) else { continue };
             if found.len() == select.limit {
                 return Ok(Listing { found, more: true });

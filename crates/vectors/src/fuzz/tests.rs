@@ -61,7 +61,7 @@ fn no_manifest_makes_the_reader_panic() {
 }
 
 #[test]
-fn no_head_and_no_filter_index_makes_the_reader_panic() {
+fn no_head_no_filter_index_and_no_newest_manifest_makes_the_reader_panic() {
     let mut head = crate::segment::Head { dimension: 70, centres: vec![0.5; 140], ..Default::default() };
     head.lists = [0, 9].map(|first_row| crate::segment::List { first_row, spread: 1.0 }).to_vec();
     head.codes = crate::rabitq::Codes::new(128);
@@ -75,8 +75,36 @@ fn no_head_and_no_filter_index_makes_the_reader_panic() {
         filter.push(&metadata, &[]);
     }
     head.parts.push(crate::segment::Part { first_row: 0, documents_bytes: 200 });
-    smoke(super::segment_head, &head.encode(), None);
-    smoke(super::filter_index, &filter.finish().encode(), None);
+    let (head, filter) = (head.encode(), filter.finish().encode());
+    smoke(super::segment_head, &head, None);
+    smoke(super::filter_index, &filter, None);
+    let shape = Shape { dimension: 70, metric: Metric::Cosine, not_filterable: Vec::new() };
+    let mut manifest = Manifest { number: 7, ..Manifest::first(shape) };
+    let head_checksum = u32::from_le_bytes(*head.last_chunk().unwrap());
+    let dead = roaring::RoaringBitmap::new();
+    manifest.segments.push(SegmentEntry { id: "7-1".to_owned(), rows: 20, head_checksum, dead });
+    let mut newest = crate::codec::Writer(b"SVN1".to_vec());
+    newest.u64(7);
+    newest.long_bytes(&manifest.encode());
+    newest.u8(1);
+    newest.long_bytes(&head);
+    newest.long_bytes(&filter);
+    newest.seal(0);
+    let read = crate::newest::Newest::decode(&newest.0).unwrap();
+    let store: std::sync::Arc<dyn store::Store> = std::sync::Arc::new(store::Memory::new());
+    assert_eq!(read.open(&store, &store::Name::parse("i").unwrap()).unwrap().len(), 1);
+    smoke(super::newest, &newest.0, None);
+}
+
+#[test]
+fn no_row_and_no_words_make_the_reader_panic() {
+    let mut row = crate::codec::Writer::default();
+    let metadata = crate::Metadata::from_json_text(b"{\"a\":[1,true],\"b\":\"x\"}").unwrap();
+    crate::segment::write_document(&crate::Key::parse("key").unwrap(), &metadata, &mut row);
+    smoke(super::row, &row.0[..row.len() - 4], None);
+    for good in crate::text::examples() {
+        smoke(super::words, &good, None);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use store::{Name, Store};
 
@@ -19,8 +20,12 @@ use crate::state::{Known, Live, Logged, Place, State};
 use crate::types::Key;
 use crate::{Error, Result};
 
-/// How many entries and manifests one call follows before it gives up: others write faster than it can read.
+/// How often one call looks for more before it gives up: others write faster than it can read.
 const STEPS_MAX: u32 = 100_000;
+
+/// How many entries of the log are read side by side, and how many bytes of them, one entry at least.
+const READ_ENTRIES: usize = 64;
+const READ_BYTES: u64 = 16 << 20;
 
 /// How many segments are opened side by side: each brings a head of up to 48 MiB along.
 const OPENED_AT_ONCE: usize = 4;
@@ -72,12 +77,12 @@ pub(super) async fn load(
     folder: &Name,
     rotation: &Rotation,
     manifest: Manifest,
-    known: &[Live],
+    known: &[Arc<Segment>],
 ) -> Result<State> {
     let open = async |entry: &SegmentEntry| {
-        let same = |live: &&Live| live.segment.id == entry.id && live.segment.head.checksum == entry.head_checksum;
+        let same = |known: &&Arc<Segment>| known.id == entry.id && known.head.checksum == entry.head_checksum;
         let segment = match known.iter().find(same) {
-            Some(live) => Arc::clone(&live.segment),
+            Some(known) => Arc::clone(known),
             None => Arc::new(Segment::open(store, folder, entry, &manifest.shape, rotation).await?),
         };
         let mut dead = Bits::none(entry.rows);
@@ -113,13 +118,11 @@ pub(super) async fn locate(segments: &[Live], keys: &[&Key]) -> Result<Vec<Place
     Ok(places)
 }
 
-/// What stands at a place of the log.
-enum Step {
-    Applied,
-    /// Nothing is there.
-    End,
-    /// Something is there that cannot follow what came before.
-    Odd(Error),
+/// Entries of the log that were read, the first of which would be applied next.
+pub(super) struct Ahead {
+    pub(super) entries: Vec<Bytes>,
+    /// Whether there may be more to read.
+    is_cut: bool,
 }
 
 impl Index {
@@ -131,6 +134,11 @@ impl Index {
         if self.is_fresh().await? {
             return Ok(());
         }
+        self.follow().await
+    }
+
+    /// [`Self::refresh`] where it is known that there is more to know.
+    pub(super) async fn follow(&self) -> Result<()> {
         let mut applier = self.applier.lock().await;
         self.catch_up(&mut applier).await
     }
@@ -143,11 +151,7 @@ impl Index {
 
     /// Whether no log entry is new.
     pub(super) async fn log_ended(&self, known: Known) -> Result<bool> {
-        match self.store.get(&log_name(&self.folder, known.next)?, ENTRY_BYTES_MAX).await {
-            Err(error) if error.is_not_found() => Ok(true),
-            Err(source) => Err(tried("read the log")(source)),
-            Ok(_) => Ok(false),
-        }
+        Ok(self.read_entry(&log_name(&self.folder, known.next)?).await?.is_none())
     }
 
     /// Whether no manifest is new. To be asked after [`Self::log_ended`].
@@ -155,47 +159,86 @@ impl Index {
         Ok(manifests(self.store.as_ref(), &self.folder, Some(known.seen)).await?.is_empty())
     }
 
-    /// Follows the log to its end and takes newer manifests.
+    /// Follows the log to its end and takes newer manifests: three round trips, and more if a manifest is new or very
+    /// much has been written.
     pub(super) async fn catch_up(&self, applier: &mut Applier) -> Result<()> {
         for _ in 0..STEPS_MAX {
-            let step = self.step(applier).await?;
-            if matches!(step, Step::Applied) || self.adopt_newer(applier).await? {
+            let ahead = self.read_ahead().await?;
+            let odd = self.apply_all(applier, &ahead.entries).await?;
+            // After the last read of the log: what was read there may be what a zombie wrote where a slot was cleared.
+            if self.adopt_newer(applier).await? {
                 continue;
             }
-            match step {
-                Step::Applied | Step::End => return Ok(()),
-                Step::Odd(error) => return Err(error),
+            match odd {
+                Some(error) => return Err(error),
+                None if !ahead.is_cut => return Ok(()),
+                None => {}
             }
         }
         Err(Error::Contended { action: "follow the log", tries: STEPS_MAX })
     }
 
-    /// Applies the next entry of the log.
-    async fn step(&self, applier: &mut Applier) -> Result<Step> {
-        let (number, previous) = {
-            let state = self.state();
-            (state.next, state.previous)
-        };
-        let name = log_name(&self.folder, number)?;
-        let bytes = match self.store.get(&name, ENTRY_BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(Step::End),
-            Err(source) => return Err(tried("read the log")(source)),
-        };
-        let odd = |what| Ok(Step::Odd(Error::Corrupt { object: name.to_string(), what }));
-        let logged = match log::read(&bytes, number, self.shape.dimension) {
-            Read::Damaged(what) => return odd(what),
-            Read::Torn => Logged { number, previous, checksum: 0, author: None, ops: Vec::new() },
-            Read::Whole { entry, .. } if entry.previous != previous => {
-                return odd("the entry before it is not the one that it names");
-            }
-            Read::Whole { entry, checksum } => {
-                let author = Some((entry.writer, entry.serial));
-                Logged { number, previous, checksum, author, ops: entry.ops }
-            }
-        };
-        self.apply(applier, Arc::new(logged)).await?;
-        Ok(Step::Applied)
+    /// Reads what stands in the log behind the last entry that is known.
+    async fn read_ahead(&self) -> Result<Ahead> {
+        let all = self.folder.join("log").map_err(tried("name the log"))?;
+        let known = log_name(&self.folder, self.state().next.saturating_sub(1))?;
+        let listed = self.store.list_after(&all, Some(&known), READ_ENTRIES).await.map_err(tried("list the log"))?;
+        self.read_listed(&listed).await
+    }
+
+    /// Reads those of the entries that would be applied next, side by side.
+    pub(super) async fn read_listed(&self, listed: &[store::Entry]) -> Result<Ahead> {
+        let next = self.state().next;
+        let number = |entry: &store::Entry| entry.name.last_part().parse::<u64>().ok();
+        let new = listed.iter().filter(|&entry| number(entry).is_some_and(|number| number >= next));
+        // What stands behind a gap follows a manifest that is not known yet.
+        let run = new.zip(next..).take_while(|&(entry, next)| number(entry) == Some(next)).map(|(entry, _)| entry);
+        let run: Vec<&store::Entry> = run.collect();
+        let mut bytes = 0;
+        let fitting = run.iter().take(READ_ENTRIES).enumerate().take_while(|(place, entry)| {
+            bytes += entry.size_bytes;
+            *place == 0 || bytes <= READ_BYTES
+        });
+        let count = fitting.count();
+        let read = try_join_all(run[..count].iter().map(|entry| self.read_entry(&entry.name))).await?;
+        let entries: Vec<Bytes> = read.into_iter().map_while(|bytes| bytes).collect();
+        let is_cut = entries.len() < run.len() || listed.len() >= READ_ENTRIES;
+        Ok(Ahead { entries, is_cut })
+    }
+
+    /// An entry of the log; `None` if it is not there: a newer manifest holds it, and it was removed.
+    async fn read_entry(&self, name: &Name) -> Result<Option<Bytes>> {
+        match self.store.get(name, ENTRY_BYTES_MAX).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(source) => Err(tried("read the log")(source)),
+        }
+    }
+
+    /// Applies entries of the log, the next one first. Answers what is wrong with one that cannot follow.
+    pub(super) async fn apply_all(&self, applier: &mut Applier, entries: &[Bytes]) -> Result<Option<Error>> {
+        for bytes in entries {
+            let (number, previous) = {
+                let state = self.state();
+                (state.next, state.previous)
+            };
+            let odd = |what| -> Result<Option<Error>> {
+                Ok(Some(Error::Corrupt { object: log_name(&self.folder, number)?.to_string(), what }))
+            };
+            let logged = match log::read(bytes, number, self.shape.dimension) {
+                Read::Damaged(what) => return odd(what),
+                Read::Torn => Logged { number, previous, checksum: 0, author: None, ops: Vec::new() },
+                Read::Whole { entry, .. } if entry.previous != previous => {
+                    return odd("the entry before it is not the one that it names");
+                }
+                Read::Whole { entry, checksum } => {
+                    let author = Some((entry.writer, entry.serial));
+                    Logged { number, previous, checksum, author, ops: entry.ops }
+                }
+            };
+            self.apply(applier, Arc::new(logged)).await?;
+        }
+        Ok(None)
     }
 
     /// Applies an entry that stands in the log at the place `next`.
@@ -227,7 +270,7 @@ impl Index {
             Err(Error::Store { source, .. }) if source.is_not_found() => return Ok(true),
             Err(error) => return Err(error),
         };
-        let known = self.state().segments.clone();
+        let known: Vec<Arc<Segment>> = self.state().segments.iter().map(|live| Arc::clone(&live.segment)).collect();
         let mut state = match load(&self.store, &self.folder, &self.rotation, manifest, &known).await {
             Ok(state) => state,
             // As above, of a segment.

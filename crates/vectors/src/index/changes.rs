@@ -22,8 +22,9 @@ use crate::state::Logged;
 use crate::types::{Op, Row, Shape};
 use crate::{Error, Filter, Metric, Result};
 
-/// So many entries of the log stay for followers after a compaction made them superfluous.
-pub const LOG_KEPT_ENTRIES: usize = 1_024;
+/// So many entries of the log stay for followers after a compaction made them superfluous. With as many again that no
+/// manifest holds yet, one page of a listing still shows whoever opens the index where the log ends.
+pub const LOG_KEPT_ENTRIES: usize = 512;
 /// And of them the newest that take so many bytes together.
 pub const LOG_KEPT_BYTES: u64 = 16 << 20;
 

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use store::{Entry, Name};
 
 use super::Index;
-use super::changes::{LOG_KEPT_BYTES, LOG_KEPT_ENTRIES};
+use super::changes::LOG_KEPT_BYTES;
 use crate::Result;
 use crate::error::tried;
 use crate::manifest::Manifest;
@@ -43,7 +43,7 @@ impl Index {
         let mut entries = self.all("log").await?;
         entries.retain(|entry| old(&entry.name));
         let mut bytes = 0;
-        let kept = entries.iter().rev().take(LOG_KEPT_ENTRIES).take_while(|entry| {
+        let kept = entries.iter().rev().take(self.config.log_kept_entries).take_while(|entry| {
             bytes += entry.size_bytes;
             bytes <= LOG_KEPT_BYTES
         });

@@ -13,6 +13,7 @@ use super::Index;
 use super::apply::manifest_name;
 use crate::error::tried;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
+use crate::newest;
 use crate::segment::{Segment, rows_max};
 use crate::state::{Live, View};
 use crate::types::Row;
@@ -117,12 +118,30 @@ impl Index {
         if *newest != manifest {
             return Ok(Compaction::Lost);
         }
+        let told = self.tell_newest(&newest).await;
         self.collect(&snapshot.manifest, &newest).await?;
+        told?;
         drop(snapshot);
         if rows >= super::LARGE_ROWS {
             kernels::give_back_memory();
         }
         Ok(Compaction::Done { rows })
+    }
+
+    /// Puts the newest manifest where whoever opens the index looks first.
+    async fn tell_newest(&self, manifest: &Manifest) -> Result<()> {
+        let bytes = {
+            let state = self.state();
+            // Another compaction has come and tells of its own.
+            if state.manifest.number != manifest.number {
+                return Ok(());
+            }
+            let segments = state.segments.clone();
+            drop(state);
+            newest::encode(manifest, &segments)
+        };
+        let name = newest::name(&self.folder)?;
+        self.store.put(&name, Bytes::from(bytes)).await.map_err(tried("write the newest manifest"))
     }
 
     /// Collects the words of segments before anybody reads them.

@@ -14,6 +14,7 @@ use std::sync::atomic;
 use futures::join;
 
 use super::Index;
+use super::opening::Since;
 use super::scratch::Scratch;
 use crate::bits::Bits;
 use crate::codec::f32s;
@@ -21,7 +22,7 @@ use crate::distance::{distance, kernels, prepare};
 use crate::filter::Filter;
 use crate::metadata::Metadata;
 use crate::segment::{Of, Wanted, read_rows};
-use crate::state::{Live, View};
+use crate::state::{Known, Live, View};
 use crate::types::{Key, NEIGHBOURS_MAX};
 use crate::{Error, Result};
 
@@ -39,6 +40,8 @@ const WHOLE_EXTRA: usize = 10;
 /// How much nearer than its centre says a list may hold a row: of the product of the query's and the rows' distances
 /// from the centre, twice of which is the most that geometry allows.
 const REACH: f32 = 0.7;
+/// Up to so many rows are read whole at once, without small rows before them, where that spares a round trip.
+const AT_ONCE_MAX: usize = 256;
 /// How often a query begins again because a compaction removed a segment under it.
 const TRIES_MAX: u32 = 5;
 
@@ -127,6 +130,15 @@ impl Index {
     /// # Errors
     /// If the query does not fit the index; errors of the store; [`Error::Corrupt`] names a damaged object.
     pub async fn query(&self, query: &Query) -> Result<Vec<Match>> {
+        self.query_since(query, Since::default()).await
+    }
+
+    /// The same by whoever opened the index for it: sees every write that was acknowledged before
+    /// [`Self::open_for_query`] was called. One round trip, unless more was written since or many are wanted.
+    ///
+    /// # Errors
+    /// Those of [`Self::query`].
+    pub async fn query_since(&self, query: &Query, since: Since) -> Result<Vec<Match>> {
         self.shape.check_vector(&query.vector)?;
         if !(1..=NEIGHBOURS_MAX).contains(&query.neighbours) {
             let why = format!("{}, 1 to {NEIGHBOURS_MAX} allowed", query.neighbours);
@@ -134,13 +146,20 @@ impl Index {
         }
         self.counters[2].fetch_add(1, atomic::Ordering::Relaxed);
         let prepared = prepare(&query.vector, self.shape.metric);
+        let at_once = match since.0 {
+            Some(ended) => self.search_at_once(query, &prepared, ended).await?,
+            None => None,
+        };
+        if let Some(found) = at_once {
+            return Ok(found);
+        }
         if let Some(found) = self.search_while_asking(query, &prepared).await? {
             return Ok(found);
         }
         let mut tries = 0;
         // Ends: each round counts a try.
         loop {
-            self.refresh().await?;
+            self.follow().await?;
             let view = self.view();
             match self.search(&view, query, &prepared).await {
                 Err(Error::Store { source, .. }) if source.is_not_found() && tries < TRIES_MAX => tries += 1,
@@ -169,9 +188,40 @@ impl Index {
             Err(Error::Store { source, .. }) if source.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let (no_newer, found) = join!(self.no_newer_manifest(known), self.matches(&view, query, prepared, &candidates));
+        self.matches_if_newest(known, &view, query, prepared, &candidates).await
+    }
+
+    /// Searches what is known, of which the log has been asked already: one round trip, in which whole rows are read of
+    /// all that may be near. `None` if there is more to know, or if those are too many.
+    async fn search_at_once(&self, query: &Query, prepared: &[f32], ended: Known) -> Result<Option<Vec<Match>>> {
+        let (view, known) = {
+            let state = self.state();
+            (state.view(), state.known())
+        };
+        if known != ended {
+            return Ok(None);
+        }
+        let view = self.without_expired(view);
+        let candidates = self.estimate(&view.segments, query, prepared);
+        if candidates.len() > AT_ONCE_MAX {
+            return Ok(None);
+        }
+        self.matches_if_newest(known, &view, query, prepared, &candidates).await
+    }
+
+    /// The nearest of what is known, unless a manifest is newer: whole rows beside the manifests.
+    async fn matches_if_newest(
+        &self,
+        known: Known,
+        view: &View,
+        query: &Query,
+        prepared: &[f32],
+        candidates: &[Candidate],
+    ) -> Result<Option<Vec<Match>>> {
+        let (no_newer, found) = join!(self.no_newer_manifest(known), self.matches(view, query, prepared, candidates));
         match found {
             _ if !no_newer? => Ok(None),
+            // A segment that is gone is one that a newer manifest does without.
             Err(Error::Store { source, .. }) if source.is_not_found() => Ok(None),
             found => found.map(Some),
         }

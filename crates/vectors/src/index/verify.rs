@@ -8,6 +8,7 @@ use super::apply::{manifests, newest_whole};
 use crate::error::tried;
 use crate::log::{self, ENTRY_BYTES_MAX, Read};
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::newest;
 use crate::rotate::Rotation;
 use crate::segment::Segment;
 use crate::{Error, Result};
@@ -64,6 +65,9 @@ pub async fn verify(store: &Arc<dyn Store>, folder: &Name) -> Result<Verified> {
             Err(error) if error.is_not_found() => {}
             Err(source) => return Err(tried("read a manifest")(source)),
         }
+    }
+    if let Some(what) = newest::damage(store, folder).await? {
+        found.add(&newest::name(folder)?, what);
     }
     let Some(manifest) = newest_whole(store.as_ref(), folder, &numbers).await? else { return Ok(found) };
     verify_log(store.as_ref(), folder, &manifest, &mut found).await?;

@@ -209,7 +209,6 @@ impl Segment {
         Ok((key, metadata))
     }
 
-    /// Where a row lies in the object of its part: small rows, whole rows, documents.
     /// Bytes of a row's key and of its metadata as JSON.
     pub(crate) fn document_bytes(&self, row: u32) -> u64 {
         let range = self.range(Of::Document, self.head.part_of(row), row);
@@ -217,6 +216,7 @@ impl Segment {
         (range.end - range.start).saturating_sub(2 + 4)
     }
 
+    /// Where a row lies in the object of its part: small rows, whole rows, documents.
     pub(super) fn range(&self, of: Of, part: usize, row: u32) -> Range<u64> {
         let rows = self.head.rows_of(part);
         let (count, place) = (u64::from(rows.end - rows.start), u64::from(row - rows.start));
@@ -233,6 +233,60 @@ impl Segment {
                 };
                 let base = count * (small + whole);
                 base + u64::from(start)..base + u64::from(end)
+            }
+        }
+    }
+}
+
+/// Feeds foreign bytes to the readers of documents and of small rows.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some((key, text)) = read_document(bytes)
+        && let Ok(metadata) = Metadata::from_json_text(text)
+    {
+        let mut again = Writer::default();
+        write_document(&key, &metadata, &mut again);
+        let body = crate::codec::unseal(&again.0).expect("what was sealed is whole");
+        let (same_key, text) = read_document(body).expect("what is written can be read");
+        assert_eq!((same_key, Metadata::from_json_text(text).ok()), (key, Some(metadata)));
+    }
+    // A small row has a number for each of its bytes, so any length but that of the dimension is refused before.
+    let _ = Small::read(&Bytes::copy_from_slice(bytes)).map(|small| small.numbers.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{Small, read_document, write_document, write_small, write_whole};
+    use crate::codec::{Writer, f32s, unseal};
+    use crate::metadata::{Metadata, MetadataLimits};
+    use crate::types::{Key, Metric};
+
+    proptest! {
+        #[test]
+        fn rows_come_back(vector in prop::collection::vec(-1e3_f32..1e3, 1..40), key in "[a-zß\u{4e00}]{1,20}",
+                          fields in 0..4_usize, at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+            let json = [json!({}), json!({"a": "x"}), json!({"a": [1, true]}), json!({"b": -2.5, "c": false})];
+            let metadata = Metadata::from_json(&json[fields], &[], MetadataLimits::default()).unwrap();
+            let key = Key::parse(&key).unwrap();
+            let [mut small, mut whole, mut document] = [(); 3].map(|()| Writer::default());
+            write_small(&vector, &mut small);
+            write_whole(&vector, &mut whole);
+            write_document(&key, &metadata, &mut document);
+            prop_assert_eq!(f32s(unseal(&whole.0).unwrap()), &vector[..]);
+            let (read, text) = read_document(unseal(&document.0).unwrap()).unwrap();
+            prop_assert_eq!((read, Metadata::from_json_text(text).unwrap()), (key, metadata));
+            let rounded = Small::read(&Bytes::copy_from_slice(unseal(&small.0).unwrap())).unwrap();
+            // A number is off by half a step at most, a step being a 127th of the largest.
+            let largest = vector.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
+            let far = (vector.len() as f32).sqrt() * largest / 127.0;
+            prop_assert!(rounded.order(&vector, Metric::Euclidean).max(0.0).sqrt() <= far + largest * 0.01);
+            for written in [&mut small.0, &mut whole.0, &mut document.0] {
+                let at = at.index(written.len());
+                written[at] ^= 1 << bit;
+                prop_assert!(unseal(written).is_none());
             }
         }
     }

@@ -245,3 +245,35 @@ pub(crate) async fn damaged_texts(store: &dyn Store, folder: &Name) -> Result<Ve
     }
     Ok(damaged)
 }
+
+/// Feeds foreign bytes to the readers of roots and of words.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(body) = unseal(bytes) else { return };
+    if let Some(root) = Root::decode(body) {
+        assert_eq!(root.encode(), bytes, "a root that is read is written as it was");
+    }
+    let root = Root { word_pieces: 1, list_pieces: 2, documents: 3, length: 9 };
+    let folder = Name::parse("i").expect("a letter is a name");
+    if let Some(words) = TextIndex::decode(folder, String::new(), &root, body, 3) {
+        for &start in &words.starts {
+            let (word, place) = entry(&mut Reader(&words.entries[start as usize..])).expect("it was read");
+            if let Ok(word) = str::from_utf8(word) {
+                assert_eq!(words.find(word), Some(place), "a word that is there is found");
+            }
+        }
+    }
+}
+
+/// A root and words, as they are written.
+#[cfg(test)]
+pub(crate) fn examples() -> [Vec<u8>; 2] {
+    let root = Root { word_pieces: 1, list_pieces: 2, documents: 3, length: 9 };
+    let mut words = Writer::default();
+    [4, 0, 5].iter().for_each(|&length| words.u16(length));
+    for (word, piece) in [("ab", 0), ("b", 0), ("c", 1)] {
+        words.short_bytes(word.as_bytes());
+        [2, piece, 10, 8].iter().for_each(|&number| words.u32(number));
+    }
+    words.seal(0);
+    [root.encode(), words.0]
+}
