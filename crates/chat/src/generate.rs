@@ -53,6 +53,12 @@ pub trait Generate: Send + Sync {
     /// The models that requests may name.
     fn models(&self) -> Vec<ModelCard>;
 
+    /// The longest prompt and answer together of a model, in tokens; 0 if that is not known, `None` if the model is
+    /// not. Every request asks: whoever has many models, or makes their cards, should not list them for it.
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        self.models().into_iter().find(|card| card.id == model).map(|card| card.context_tokens)
+    }
+
     /// Starts a generation.
     ///
     /// The future ends when the prompt was accepted, or with the reason why not; so a caller can still answer with an

@@ -492,6 +492,13 @@ impl Generate for Fleet {
         self.cards_of(Role::Generates)
     }
 
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        let state = self.shared.lock();
+        let mut models = self.shared.models.iter().zip(&state.cards);
+        let found = models.find(|((_, known), _)| known.role == Role::Generates && known.is_called(model));
+        found.map(|(_, card)| card.context_tokens)
+    }
+
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
         async move {
             // Nothing is loaded for a request that is refused anyway.

@@ -6,6 +6,7 @@
 //! [`meta::FLUSHED_WITHIN`] later, and is then made again from what was noted with the reservation ([`Ledger::note`]),
 //! which is never less than what left. When only the process ends, no settlement that answered is missing.
 
+mod group;
 mod recent;
 mod sweep;
 
@@ -13,15 +14,16 @@ use std::sync::Arc;
 
 use base::Clock;
 use futures::FutureExt as _;
-use meta::{Batch, Connection, Database, Flavour, Row as _, Turn, Value};
+use meta::{Batch, Connection, Database, Mark, Row as _, Turn};
 
 use crate::account::Account;
-use crate::books::{Books, Change, Charge, Operation, Reserve, State};
+use crate::books::{Books, Change, Charge, Operation, State};
 use crate::budget::{Budget, Scope};
-use crate::rows::{self, Kept, Of, Reading};
-use crate::usage::{self, Ended, Spent, Subject};
+use crate::rows::{self, Kept, Reading, Writing};
+use crate::usage::{Ended, Recorded, Spent, Subject};
 use crate::{Error, Result};
 
+use group::{Asked, Done, Group};
 use recent::Recent;
 
 pub use sweep::{DEAD_AFTER_MS, Swept};
@@ -76,6 +78,7 @@ pub struct Ledger {
     owner: Arc<str>,
     options: Options,
     recent: Arc<Recent>,
+    group: Arc<Group>,
 }
 
 impl Ledger {
@@ -83,7 +86,9 @@ impl Ledger {
     /// the database, and is never used again.
     #[must_use]
     pub fn new(database: Database, clock: Arc<dyn Clock>, owner: &str, options: Options) -> Self {
-        Self { database, clock, owner: owner.into(), options, recent: Arc::default() }
+        let owner: Arc<str> = owner.into();
+        let group = Arc::new(group::group(&database, Arc::clone(&clock), Arc::clone(&owner)));
+        Self { database, clock, owner, options, recent: Arc::default(), group }
     }
 
     /// Where the books are.
@@ -117,42 +122,29 @@ impl Ledger {
         booked.await
     }
 
-    /// Sets aside what a request may use. The answer does not wait for the disk: [`Self::durable`] does.
+    /// Sets aside what a request may use. The answer does not wait for the disk: [`Self::durable`] does, with what is
+    /// returned.
     ///
     /// # Errors
     /// [`Error::Insufficient`] or [`Error::OverBudget`].
-    pub async fn reserve(&self, wanted: Wanted) -> Result<()> {
-        let (now_ms, options, owner) = (self.clock.now_ms(), self.options, Arc::clone(&self.owner));
-        let made = match self.database.flavour() {
-            Flavour::Sqlite => {
-                let work = self.database.write_in_one_turn(move |turn| {
-                    async move { reserve(turn, wanted, options, owner, now_ms).await }.boxed()
-                });
-                work.await?
-            }
-            // A server answers when it lies on its disk, which it shares among commits by itself.
-            Flavour::Postgres => {
-                let work = self.database.write(move |connection| {
-                    async move { reserve(&mut Turn::within(connection), wanted, options, owner, now_ms).await }.boxed()
-                });
-                work.await?
-            }
+    pub async fn reserve(&self, wanted: Wanted) -> Result<Mark> {
+        let (mark, wanted) = (self.database.mark(), Arc::new(wanted));
+        let made = match self.together(Asked::Reserve(Arc::clone(&wanted))).await? {
+            Done::Reserved(kept) => Some(kept),
+            _ => self.reserve_alone(Arc::unwrap_or_clone(wanted)).await?,
         };
         if let Some(kept) = made {
             self.recent.put(kept);
         }
-        Ok(())
+        Ok(mark)
     }
 
-    /// Waits until every reservation that was answered lies on the disk.
+    /// Waits until a reservation lies on the disk that answered with this mark.
     ///
     /// # Errors
     /// If the disk refuses.
-    pub async fn durable(&self) -> Result<()> {
-        match self.database.flavour() {
-            Flavour::Sqlite => self.database.write(|_| async { Ok(()) }.boxed()).await,
-            Flavour::Postgres => Ok(()),
-        }
+    pub async fn durable(&self, mark: Mark) -> Result<()> {
+        Ok(self.database.flushed(mark).await?)
     }
 
     /// Notes that a request may have used so much by now: what it is charged if its end is never told.
@@ -180,26 +172,13 @@ impl Ledger {
     ///
     /// # Errors
     /// If the reservation does not exist or was released.
-    #[expect(clippy::missing_panics_doc, reason = "settling leaves a settled reservation")]
     pub async fn settle(&self, id: &str, ended: Ended) -> Result<Charge> {
-        let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
-        if let Some(kept) = self.recent.take(&id).filter(|kept| kept.reservation.covers(ended.spent.used())) {
-            let transaction = settlement(&id, &ended);
-            let written = self.database.write_in_one_turn(move |turn| {
-                async move {
-                    let change = recent::end(turn, &transaction, &kept, now_ms, |batch, change| {
-                        let charge = charge(change).expect("settling leaves a settled reservation");
-                        usage::record(batch, &kept, &ended, &charge, now_ms)
-                    });
-                    Ok(charge(&change.await?).expect("settling leaves a settled reservation"))
-                }
-                .boxed()
-            });
-            match written.await {
-                Err(Error::Database(meta::Error::Written)) => {}
-                done => return done,
-            }
+        if let Some(kept) = self.recent.take(id).filter(|kept| kept.reservation.covers(ended.spent.used()))
+            && let Done::Settled(charge) = self.together(Asked::Settle(kept, ended)).await?
+        {
+            return Ok(charge);
         }
+        let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
         let written =
             self.database.write_in_one_turn(move |turn| async move { settle(turn, &id, ended, now_ms).await }.boxed());
         written.await
@@ -210,29 +189,42 @@ impl Ledger {
     /// # Errors
     /// If the reservation does not exist or was settled.
     pub async fn release(&self, id: &str) -> Result<()> {
-        let (id, now_ms) = (id.to_owned(), self.clock.now_ms());
-        let operation = Operation::Release { reservation: id.clone() };
-        let transaction = by_itself(format!("release:{id}"), operation);
-        if let Some(kept) = self.recent.take(&id) {
-            let transaction = transaction.clone();
-            let written = self.database.write_in_one_turn(move |turn| {
-                async move { recent::end(turn, &transaction, &kept, now_ms, |_, _| Ok(())).await.map(drop) }.boxed()
-            });
-            match written.await {
-                Err(Error::Database(meta::Error::Written)) => {}
-                done => return done,
-            }
+        if let Some(kept) = self.recent.take(id)
+            && let Done::Released = self.together(Asked::Release(kept)).await?
+        {
+            return Ok(());
         }
+        let (transaction, now_ms) = (release(id), self.clock.now_ms());
         let written = self.database.write_in_one_turn(move |turn| {
             async move {
-                book_with(turn, &transaction, now_ms, |batch, change, _| {
-                    close(batch, &id, change);
+                book_with(turn, &transaction, now_ms, |writing, change, _| {
+                    change.reservation.iter().for_each(|reservation| writing.end(reservation));
                     Ok(())
                 })
                 .await?;
                 Ok(())
             }
             .boxed()
+        });
+        written.await
+    }
+
+    /// Books it with whoever asks at the same time; [`Done::Apart`] if it must be booked by itself.
+    async fn together(&self, asked: Asked) -> Result<Done> {
+        match self.group.ask(asked).await {
+            Ok(done) => done,
+            Err(meta::Error::Apart { why }) => {
+                tracing::debug!(why, "a group was undone");
+                Ok(Done::Apart)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn reserve_alone(&self, wanted: Wanted) -> Result<Option<Kept>> {
+        let (now_ms, options, owner) = (self.clock.now_ms(), self.options, Arc::clone(&self.owner));
+        let written = self.database.write_in_one_turn(move |turn| {
+            async move { reserve(turn, &wanted, options, &owner, now_ms).await }.boxed()
         });
         written.await
     }
@@ -301,8 +293,8 @@ pub(crate) struct Booked {
 
 /// A transaction that was begun, with the part of the books that it reads.
 struct Begun {
-    /// `None`: its name was used.
-    transaction_id: Option<i64>,
+    /// Its name was not used before.
+    is_new: bool,
     books: Books,
     kept: Option<Kept>,
 }
@@ -317,10 +309,10 @@ async fn book_with(
     turn: &mut Turn<'_>,
     transaction: &Transaction,
     now_ms: u64,
-    add: impl FnOnce(&mut Batch, &Change, Option<&Kept>) -> Result<()>,
+    add: impl FnOnce(&mut Writing, &Change, Option<&Kept>) -> Result<()>,
 ) -> Result<Booked> {
-    let Begun { transaction_id, books, kept } = begin(turn, transaction, now_ms).await?;
-    let Some(transaction_id) = transaction_id else {
+    let Begun { is_new, books, kept } = begin(turn, transaction, now_ms).await?;
+    if !is_new {
         let query = meta::query("SELECT what FROM ledger_transactions WHERE name = $1").bind(transaction.name.as_str());
         let known: String = query.fetch_one(turn.connection().await?).await?.try_get(0)?;
         if known != what(&transaction.operation) {
@@ -328,37 +320,29 @@ async fn book_with(
             return Err(Error::State { what: "transaction", name, state: format!("booked as {known:?}") });
         }
         return Ok(Booked { change: Change { is_replay: true, ..Change::default() }, kept });
-    };
+    }
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = Batch::new();
-    rows::write(&mut writing, Of::Numbered(transaction_id), &change, now_ms);
+    let mut writing = Writing::default();
+    writing.change(&transaction.name, &change, now_ms);
     add(&mut writing, &change, kept.as_ref())?;
-    turn.finish(writing).await?;
+    turn.finish(writing.into_batch()).await?;
     Ok(Booked { change, kept })
 }
 
-/// Takes the transaction's name, and reads what it touches.
+/// Takes the transaction's name, unless it was used, and reads what it touches.
 async fn begin(turn: &mut Turn<'_>, transaction: &Transaction, now_ms: u64) -> Result<Begun> {
     let mut batch = Batch::new();
-    insert(&mut batch, transaction, now_ms, "RETURNING id");
-    let reading = Reading::of(&transaction.operation, now_ms);
-    reading.ask(&mut batch);
-    let answers = turn.run(batch).await?;
-    let (inserted, answers) = answers.split_first().expect("the batch has statements");
-    let transaction_id = inserted.rows.first().map(|row| row.try_get(0)).transpose()?;
-    let (books, kept) = reading.read(turn, answers).await?;
-    Ok(Begun { transaction_id, books, kept })
-}
-
-/// Takes the transaction's name, unless it was used.
-fn insert(batch: &mut Batch, transaction: &Transaction, now_ms: u64, returning: &str) {
-    let query = format!(
-        "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (name) DO NOTHING {returning}"
-    );
+    let query = "INSERT INTO ledger_transactions (name, what, at_ms, actor, memo) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (name) DO NOTHING RETURNING id";
     let Transaction { name, operation, actor, memo } = transaction;
     let (name, actor, memo) = (name.as_str(), actor.as_str(), memo.as_str());
     batch.add(query, [name.into(), what(operation).into(), (now_ms as i64).into(), actor.into(), memo.into()]);
+    let reading = Reading::of(operation, now_ms);
+    reading.ask(&mut batch);
+    let answers = turn.run(batch).await?;
+    let (inserted, answers) = answers.split_first().expect("the batch has statements");
+    let (books, kept) = reading.read(turn, answers).await?;
+    Ok(Begun { is_new: !inserted.rows.is_empty(), books, kept })
 }
 
 async fn open_if_new(connection: &mut Connection, project: &str, options: Options, now_ms: u64) -> Result<()> {
@@ -375,18 +359,18 @@ async fn open_if_new(connection: &mut Connection, project: &str, options: Option
 /// Answers with the row that it made; `None` if it was made before.
 async fn reserve(
     turn: &mut Turn<'_>,
-    wanted: Wanted,
+    wanted: &Wanted,
     options: Options,
-    owner: Arc<str>,
+    owner: &str,
     now_ms: u64,
 ) -> Result<Option<Kept>> {
-    let Wanted { id, project, key, subject, most, noted } = wanted;
-    let asked = Reserve { id: id.clone(), project: project.clone(), key: key.clone(), most: most.used() };
-    let transaction = by_itself(format!("reserve:{id}"), Operation::Reserve(asked));
-    let Begun { transaction_id, mut books, .. } = begin(turn, &transaction, now_ms).await?;
-    let Some(transaction_id) = transaction_id else { return Ok(None) };
-    if !books.accounts.contains_key(&crate::AccountId::prepaid(&project)) {
-        open_if_new(turn.connection().await?, &project, options, now_ms).await?;
+    let transaction = group::reservation(wanted);
+    let Begun { is_new, mut books, .. } = begin(turn, &transaction, now_ms).await?;
+    if !is_new {
+        return Ok(None);
+    }
+    if !books.accounts.contains_key(&crate::AccountId::prepaid(&wanted.project)) {
+        open_if_new(turn.connection().await?, &wanted.project, options, now_ms).await?;
         let reading = Reading::of(&transaction.operation, now_ms);
         let mut batch = Batch::new();
         reading.ask(&mut batch);
@@ -394,31 +378,11 @@ async fn reserve(
         (books, _) = reading.read(turn, &answers).await?;
     }
     let change = books.apply(&transaction.name, &transaction.operation, now_ms)?;
-    let mut writing = Batch::new();
-    rows::write(&mut writing, Of::Numbered(transaction_id), &change, now_ms);
-    let reservation = change.reservation.expect("reserving makes a reservation");
-    let subject = serde_json::to_string(&subject).expect("strings become JSON");
-    let kept = Kept { reservation: reservation.clone(), key: key.clone(), at_ms: now_ms, subject: subject.clone() };
-    let values: [Value; 11] = [
-        id.into(),
-        (&*owner).into(),
-        project.into(),
-        key.into(),
-        reservation.most.tokens.into(),
-        reservation.most.cost_micro.into(),
-        rows::write_parts(&reservation.parts).into(),
-        rows::write_windows(&reservation.windows).into(),
-        subject.into(),
-        noted.write().into(),
-        (now_ms as i64).into(),
-    ];
-    writing.add(
-        "INSERT INTO ledger_reservations (id, owner, project, key_id, tokens, cost_micro, parts, windows, subject,
-         noted, state, value_micro, written_off_micro, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', 0, 0, $11)",
-        values,
-    );
-    turn.finish(writing).await?;
+    let mut writing = Writing::default();
+    writing.change(&transaction.name, &change, now_ms);
+    let kept = Kept::new(change.reservation.expect("reserving makes a reservation"), wanted, now_ms);
+    writing.reservation(&kept, owner, wanted.noted.write());
+    turn.finish(writing.into_batch()).await?;
     Ok(Some(kept))
 }
 
@@ -428,12 +392,20 @@ fn settlement(id: &str, ended: &Ended) -> Transaction {
     by_itself(format!("settle:{id}"), operation)
 }
 
+/// The transaction that gives everything back.
+fn release(id: &str) -> Transaction {
+    by_itself(format!("release:{id}"), Operation::Release { reservation: id.to_owned() })
+}
+
 async fn settle(turn: &mut Turn<'_>, id: &str, ended: Ended, now_ms: u64) -> Result<Charge> {
     let transaction = settlement(id, &ended);
-    let booked = book_with(turn, &transaction, now_ms, |batch, change, kept| {
-        close(batch, id, change);
-        match (kept, charge(change)) {
-            (Some(kept), Some(charge)) => usage::record(batch, kept, &ended, &charge, now_ms),
+    let booked = book_with(turn, &transaction, now_ms, |writing, change, kept| {
+        match (kept, &change.reservation, charge(change)) {
+            (Some(kept), Some(reservation), Some(charge)) => {
+                writing.end(reservation);
+                writing.record(Recorded::new(kept, &ended, &charge, now_ms)?);
+                Ok(())
+            }
             _ => unreachable!("settling leaves a settled reservation"),
         }
     });
@@ -456,19 +428,6 @@ fn charge(change: &Change) -> Option<Charge> {
         State::Settled(charge) => Some(charge),
         State::Open | State::Released => None,
     }
-}
-
-/// Writes what became of a reservation.
-fn close(batch: &mut Batch, id: &str, change: &Change) {
-    let Some(reservation) = &change.reservation else { return };
-    let (state, charge) = match reservation.state {
-        State::Open => ("open", Charge::default()),
-        State::Settled(charge) => ("settled", charge),
-        State::Released => ("released", Charge::default()),
-    };
-    let query = "UPDATE ledger_reservations SET state = $1, value_micro = $2, written_off_micro = $3
-                 WHERE id = $4 AND state = 'open'";
-    batch.add(query, [state.into(), charge.value_micro.into(), charge.written_off_micro.into(), id.into()]);
 }
 
 async fn budget(

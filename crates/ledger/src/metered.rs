@@ -21,6 +21,7 @@ use base::{RequestId, Rng};
 use chat::{Caller, EventStream, Generate, GenerateRequest, ModelCard, Priority};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use meta::Mark;
 use tokio::sync::watch;
 
 use crate::price::{Direction, Price, PriceList, Quantities};
@@ -102,7 +103,8 @@ impl Meter {
     fn new_id(&self) -> String {
         // A poisoned lock means that a thread panicked between two draws; the generator is still good.
         let id = RequestId::random(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner));
-        format!("res_{id}")
+        // In the order of time, so that what is written together lies together in an index.
+        format!("res_{:011x}{id}", self.ledger.clock().now_ms())
     }
 }
 
@@ -163,29 +165,29 @@ impl<G: Generate + ?Sized> Metered<G> {
         };
         request.validate()?;
         // Of a pool that does not tell its context nothing is known: otherwise nothing would be set aside.
-        let is_known = |card: &ModelCard| card.id == request.model && card.context_tokens > 0;
-        let known = self.inner.models().into_iter().find(is_known);
-        let context = known.map_or(CONTEXT_UNKNOWN, |card| u64::from(card.context_tokens));
+        let known = self.inner.context_tokens(&request.model).filter(|&tokens| tokens > 0);
+        let context = known.map_or(CONTEXT_UNKNOWN, u64::from);
         let order = Order::new(&self.meter, &caller, &request.model, Activity::Generate, request.id)?;
         let prompt_most = bound::prompt(&request).map_or(context, |bound| bound.min(context));
         let mut open = Open::new(Arc::clone(&self.meter), order);
-        match self.reserve(&open, &request, prompt_most, context).await {
+        let mark = match self.reserve(&open, &request, prompt_most, context).await {
             Err(Error::Insufficient { .. } | Error::OverBudget { .. }) => {
                 // Perhaps it is only the bound that cannot be afforded.
                 let counted = match self.inner.count_tokens(request.clone()).await {
                     Ok(counted) => u64::from(counted),
                     Err(error) => return open.never_made(error),
                 };
-                if let Err(error) = self.reserve(&open, &request, counted, context).await {
-                    return open.never_made(refused(error));
+                match self.reserve(&open, &request, counted, context).await {
+                    Ok(mark) => mark,
+                    Err(error) => return open.never_made(refused(error)),
                 }
             }
             Err(error) => return Err(refused(error)),
-            Ok(()) => {}
-        }
+            Ok(mark) => mark,
+        };
         open.is_made();
         let output_most = output_most(&request, context);
-        let durable = open.durable();
+        let durable = open.durable(mark);
         match self.inner.generate(request).await {
             Ok(events) => Ok(Answering::stream(open, events, durable, output_most)),
             Err(error) => {
@@ -195,7 +197,7 @@ impl<G: Generate + ?Sized> Metered<G> {
         }
     }
 
-    async fn reserve(&self, open: &Open, request: &GenerateRequest, prompt: u64, context: u64) -> Result<()> {
+    async fn reserve(&self, open: &Open, request: &GenerateRequest, prompt: u64, context: u64) -> Result<Mark> {
         let output = output_most(request, context);
         let of = |output: u64| Quantities::of(Direction::Input, prompt).with(Direction::Output, output);
         let (most, noted) = (open.order.spent(of(output))?, open.order.spent(of(output.min(NOTED_AHEAD)))?);

@@ -1,26 +1,23 @@
 //! Between rows and books: loads what an operation touches, and writes what it changes.
 
+mod writing;
+
+use std::collections::BTreeSet;
+
 use meta::{Answer, AnyRow, Batch, Connection, Row as _, Turn, Value};
 
 use crate::account::{Account, AccountId};
-use crate::books::{Books, Change, Charge, Operation, Part, Reservation, State, Used};
+use crate::books::{Books, Charge, Operation, Part, Reservation, State, Used};
 use crate::budget::{Budget, Period, Scope, Window};
 use crate::calendar::{day_start, month_start};
-use crate::{Error, Result};
+use crate::{Error, Result, Wanted};
+
+pub(crate) use writing::Writing;
 
 /// Accounts of one project: a project with more grants than this at once is a mistake.
 const ACCOUNTS_MAX: i64 = 1000;
 /// Budgets of one list.
 const BUDGETS_MAX: i64 = 100_000;
-
-/// Whose entries are written.
-#[derive(Clone, Copy)]
-pub(crate) enum Of<'a> {
-    /// Those of the transaction with this number.
-    Numbered(i64),
-    /// Those of the transaction with this name, which the same batch has written.
-    Named(&'a str),
-}
 
 /// A reservation's row.
 pub(crate) struct Kept {
@@ -29,6 +26,13 @@ pub(crate) struct Kept {
     pub(crate) at_ms: u64,
     /// What it is for, as JSON.
     pub(crate) subject: String,
+}
+
+impl Kept {
+    pub(crate) fn new(reservation: Reservation, wanted: &Wanted, now_ms: u64) -> Self {
+        let subject = serde_json::to_string(&wanted.subject).expect("strings become JSON");
+        Self { reservation, key: wanted.key.clone(), at_ms: now_ms, subject }
+    }
 }
 
 /// What an operation reads: statements, then what they answered.
@@ -45,7 +49,7 @@ impl<'a> Reading<'a> {
     /// Adds the statements.
     pub(crate) fn ask(&self, batch: &mut Batch) {
         match self.operation {
-            Operation::Open { project, .. } => ask_project(batch, project, self.now_ms),
+            Operation::Open { project, .. } => ask_accounts(batch, [project], self.now_ms),
             Operation::Deposit { project, .. } | Operation::Refund { project, .. } => {
                 ask_account(batch, &AccountId::prepaid(project));
             }
@@ -53,8 +57,8 @@ impl<'a> Reading<'a> {
                 ask_account(batch, account);
             }
             Operation::Reserve(reserve) => {
-                ask_project(batch, &reserve.project, self.now_ms);
-                ask_budgets(batch, [Scope::project(&reserve.project), Scope::key(&reserve.key)], self.now_ms);
+                ask_accounts(batch, [&reserve.project], self.now_ms);
+                ask_budgets(batch, &[Scope::project(&reserve.project), Scope::key(&reserve.key)], self.now_ms);
             }
             Operation::Settle { reservation, .. } | Operation::Release { reservation } => {
                 ask_reservation(batch, reservation);
@@ -78,9 +82,9 @@ impl<'a> Reading<'a> {
                     books.reservations.insert(reservation.id.clone(), reservation.clone());
                     if !reservation.covers(*used) {
                         let mut batch = Batch::new();
-                        ask_project(&mut batch, &reservation.project, self.now_ms);
+                        ask_accounts(&mut batch, [&reservation.project], self.now_ms);
                         // The windows in which it was reserved, which may not be those of now.
-                        ask_budgets(&mut batch, [Scope::project(&reservation.project), Scope::key(key)], *at_ms);
+                        ask_budgets(&mut batch, &[Scope::project(&reservation.project), Scope::key(key)], *at_ms);
                         let answers = turn.run(batch).await?;
                         read_accounts(&mut books, &answers[0])?;
                         read_budgets(&mut books, &answers[1], *at_ms)?;
@@ -117,11 +121,31 @@ pub(crate) fn assume_accounts(books: &mut Books, reservation: &Reservation) {
     }
 }
 
-fn ask_project(batch: &mut Batch, project: &str, now_ms: u64) {
+/// What several projects have to pay with, and the budgets that hold them.
+pub(crate) async fn payers(
+    turn: &mut Turn<'_>,
+    projects: &BTreeSet<&str>,
+    scopes: &[Scope],
+    now_ms: u64,
+) -> Result<Books> {
+    let mut batch = Batch::new();
+    ask_accounts(&mut batch, projects, now_ms);
+    ask_budgets(&mut batch, scopes, now_ms);
+    let answers = turn.run(batch).await?;
+    let mut books = Books::new();
+    read_accounts(&mut books, &answers[0])?;
+    read_budgets(&mut books, &answers[1], now_ms)?;
+    Ok(books)
+}
+
+fn ask_accounts(batch: &mut Batch, projects: impl IntoIterator<Item = impl AsRef<str>>, now_ms: u64) {
     let query = "SELECT id, project, balance, floor, starts_ms, expires_ms, closed_ms FROM ledger_accounts
-                 WHERE project = $1 AND closed_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)
+                 WHERE project IN (SELECT value->>0 FROM {rows})
+                 AND closed_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)
                  AND (balance > 0 OR id NOT LIKE 'grant:%') ORDER BY expires_ms, id LIMIT $3";
-    batch.add(query, [project.into(), (now_ms as i64).into(), ACCOUNTS_MAX.into()]);
+    let projects: Vec<[Value; 1]> = projects.into_iter().map(|project| [project.as_ref().into()]).collect();
+    let most = ACCOUNTS_MAX * projects.len() as i64;
+    batch.add_rows_and(query, &projects, [(now_ms as i64).into(), most.into()]);
 }
 
 fn ask_account(batch: &mut Batch, id: &AccountId) {
@@ -138,14 +162,13 @@ fn read_accounts(books: &mut Books, answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-fn ask_budgets(batch: &mut Batch, scopes: [Scope; 2], at_ms: u64) {
+fn ask_budgets(batch: &mut Batch, scopes: &[Scope], at_ms: u64) {
     let query = "SELECT b.scope, b.period, b.limit_micro, s.amount_micro
                  FROM ledger_budgets b LEFT JOIN ledger_spent s ON s.scope = b.scope AND s.period = b.period
-                     AND s.start_ms = CASE b.period WHEN 'day' THEN $1 ELSE $2 END
-                 WHERE b.scope IN ($3, $4)";
-    let [project, key] = scopes;
-    let starts = [day_start(at_ms), month_start(at_ms)].map(|ms| Value::from(ms as i64));
-    batch.add(query, starts.into_iter().chain([project.as_str().into(), key.as_str().into()]).collect::<Vec<_>>());
+                     AND s.start_ms = CASE b.period WHEN 'day' THEN $2 ELSE $3 END
+                 WHERE b.scope IN (SELECT value->>0 FROM {rows})";
+    let scopes: Vec<[Value; 1]> = scopes.iter().map(|scope| [scope.as_str().into()]).collect();
+    batch.add_rows_and(query, &scopes, [day_start(at_ms), month_start(at_ms)].map(|ms| Value::from(ms as i64)));
 }
 
 fn read_budgets(books: &mut Books, answer: &Answer, at_ms: u64) -> Result<()> {
@@ -219,63 +242,6 @@ pub(crate) fn account(row: &AnyRow) -> Result<Account> {
         expires_ms: row.try_get::<Option<i64>, _>(5)?.map(|ms| ms as u64),
         is_closed: row.try_get::<Option<i64>, _>(6)?.is_some(),
     })
-}
-
-/// Adds statements that write what an operation changes, but for its reservation.
-pub(crate) fn write(batch: &mut Batch, of: Of<'_>, change: &Change, now_ms: u64) {
-    for account in &change.opened {
-        let query = "INSERT INTO ledger_accounts (id, project, balance, floor, starts_ms, expires_ms)
-                     VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET floor = excluded.floor";
-        let values: [Value; 5] = [
-            account.id.as_str().into(),
-            account.project.as_deref().into(),
-            account.floor.into(),
-            (account.starts_ms as i64).into(),
-            account.expires_ms.map(|ms| ms as i64).into(),
-        ];
-        batch.add(query, values);
-    }
-    let moved = change.entries.iter().filter(|&(_, &amount)| amount != 0);
-    let entries: Vec<(&str, i64)> = moved.map(|(id, &amount)| (id.as_str(), amount)).collect();
-    post(batch, of, &entries);
-    for id in &change.closed {
-        let query = "UPDATE ledger_accounts SET closed_ms = $1 WHERE id = $2 AND closed_ms IS NULL";
-        batch.add(query, [(now_ms as i64).into(), id.as_str().into()]);
-    }
-    for (window, amount) in change.spent.iter().filter(|(_, amount)| *amount != 0) {
-        let query = "INSERT INTO ledger_spent (scope, period, start_ms, amount_micro) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (scope, period, start_ms)
-                     DO UPDATE SET amount_micro = ledger_spent.amount_micro + excluded.amount_micro";
-        let start_ms = window.start_ms as i64;
-        let period = window.period.name();
-        batch.add(query, [window.scope.as_str().into(), period.into(), start_ms.into(), (*amount).into()]);
-    }
-}
-
-/// Adds the entries and moves the balances by them, all of which must exist: two statements for any number of accounts.
-fn post(batch: &mut Batch, of: Of<'_>, entries: &[(&str, i64)]) {
-    if entries.is_empty() {
-        return;
-    }
-    // Rows of pairs whose places begin behind so many others.
-    let rows = |first: &str, before: usize| -> String {
-        let pair = |index: usize| format!("({first}${}, ${})", before + 2 * index + 1, before + 2 * index + 2);
-        (0..entries.len()).map(pair).collect::<Vec<String>>().join(", ")
-    };
-    let pairs: Vec<Value> = entries.iter().flat_map(|&(account, amount)| [account.into(), amount.into()]).collect();
-    let (transaction, first): (Value, &str) = match of {
-        Of::Numbered(id) => (id.into(), "$1, "),
-        Of::Named(name) => (name.into(), "(SELECT id FROM ledger_transactions WHERE name = $1), "),
-    };
-    let insert = format!("INSERT INTO ledger_entries (transaction_id, account, amount) VALUES {}", rows(first, 1));
-    batch.add(insert, [transaction].into_iter().chain(pairs.clone()).collect::<Vec<Value>>());
-    let update = format!(
-        "UPDATE ledger_accounts SET balance = balance + moved.column2 FROM (VALUES {}) AS moved
-         WHERE ledger_accounts.id = moved.column1",
-        rows("", 0)
-    );
-    batch.add(update, pairs);
-    batch.expect_written(entries.len() as u64);
 }
 
 pub(crate) fn write_parts(parts: &[Part]) -> String {

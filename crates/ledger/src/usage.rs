@@ -4,7 +4,7 @@ mod columns;
 mod export;
 mod query;
 
-use meta::{Batch, Value};
+use meta::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -151,64 +151,63 @@ pub struct Ended {
     pub latency_ms: u64,
 }
 
-/// Adds the record of a request, and adds it to its hour.
-pub(crate) fn record(batch: &mut Batch, kept: &Kept, ended: &Ended, charge: &Charge, now_ms: u64) -> Result<()> {
-    let subject: Subject = serde_json::from_str(&kept.subject).map_err(|error| Error::row("a reservation", error))?;
-    let amounts = Amounts::of(&ended.spent.quantities);
-    let project = kept.reservation.project.as_str();
-    let record: [Value; 19] = [
-        kept.reservation.id.as_str().into(),
-        (now_ms as i64).into(),
-        project.into(),
-        kept.key.as_str().into(),
-        subject.model.as_str().into(),
-        subject.region.as_str().into(),
-        subject.activity.name().into(),
-        ended.outcome.name().into(),
-        if subject.is_batch { "batch" } else { "full" }.into(),
-        amounts.tokens_in.into(),
-        amounts.tokens_cached.into(),
-        amounts.tokens_out.into(),
-        amounts.units.into(),
-        charge.value_micro.into(),
-        charge.paid_micro.into(),
-        charge.paid_tokens.into(),
-        i64::try_from(ended.latency_ms).unwrap_or(i64::MAX).into(),
-        subject.trace.into(),
-        subject.prices.into(),
-    ];
-    batch.add(
-        "INSERT INTO usage_records (id, at_ms, project, key_id, model, region, activity, outcome, tariff, tokens_in,
-         tokens_cached, tokens_out, units, price_micro, paid_micro, paid_tokens, latency_ms, trace, prices)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-        record,
-    );
-    let hour: [Value; 11] = [
-        ((now_ms / HOUR_MS * HOUR_MS) as i64).into(),
-        project.into(),
-        kept.key.as_str().into(),
-        subject.model.into(),
-        subject.region.into(),
-        subject.activity.name().into(),
-        amounts.tokens_in.into(),
-        amounts.tokens_cached.into(),
-        amounts.tokens_out.into(),
-        amounts.units.into(),
-        charge.value_micro.into(),
-    ];
-    batch.add(
-        "INSERT INTO usage_hours (hour_ms, project, key_id, model, region, activity, requests, tokens_in, tokens_cached,
-         tokens_out, units, price_micro) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11)
-         ON CONFLICT (hour_ms, project, key_id, model, region, activity) DO UPDATE SET
-         requests = usage_hours.requests + 1,
-         tokens_in = usage_hours.tokens_in + excluded.tokens_in,
-         tokens_cached = usage_hours.tokens_cached + excluded.tokens_cached,
-         tokens_out = usage_hours.tokens_out + excluded.tokens_out,
-         units = usage_hours.units + excluded.units,
-         price_micro = usage_hours.price_micro + excluded.price_micro",
-        hour,
-    );
-    Ok(())
+/// A request's record as it is written.
+pub(crate) struct Recorded {
+    pub(crate) record: [Value; 19],
+    pub(crate) hour: Hour,
+    /// Requests, tokens in, cached and out, units, price: what it adds to its hour.
+    pub(crate) sums: [i64; 6],
+}
+
+/// Whose hour it is, of what.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hour {
+    pub(crate) hour_ms: i64,
+    pub(crate) project: String,
+    pub(crate) key: String,
+    pub(crate) model: String,
+    pub(crate) region: String,
+    pub(crate) activity: &'static str,
+}
+
+impl Recorded {
+    pub(crate) fn new(kept: &Kept, ended: &Ended, charge: &Charge, now_ms: u64) -> Result<Self> {
+        let subject: Subject =
+            serde_json::from_str(&kept.subject).map_err(|error| Error::row("a reservation", error))?;
+        let amounts = Amounts::of(&ended.spent.quantities);
+        let project = kept.reservation.project.as_str();
+        let record: [Value; 19] = [
+            kept.reservation.id.as_str().into(),
+            (now_ms as i64).into(),
+            project.into(),
+            kept.key.as_str().into(),
+            subject.model.as_str().into(),
+            subject.region.as_str().into(),
+            subject.activity.name().into(),
+            ended.outcome.name().into(),
+            if subject.is_batch { "batch" } else { "full" }.into(),
+            amounts.tokens_in.into(),
+            amounts.tokens_cached.into(),
+            amounts.tokens_out.into(),
+            amounts.units.into(),
+            charge.value_micro.into(),
+            charge.paid_micro.into(),
+            charge.paid_tokens.into(),
+            i64::try_from(ended.latency_ms).unwrap_or(i64::MAX).into(),
+            subject.trace.into(),
+            subject.prices.into(),
+        ];
+        let hour = Hour {
+            hour_ms: (now_ms / HOUR_MS * HOUR_MS) as i64,
+            project: project.to_owned(),
+            key: kept.key.clone(),
+            model: subject.model,
+            region: subject.region,
+            activity: subject.activity.name(),
+        };
+        let Amounts { tokens_in, tokens_cached, tokens_out, units } = amounts;
+        Ok(Self { record, hour, sums: [1, tokens_in, tokens_cached, tokens_out, units, charge.value_micro] })
+    }
 }
 
 /// Quantities as records count them.

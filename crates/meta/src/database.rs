@@ -19,6 +19,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, ConnectOptions as _};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::flush::{Flush, Mark};
+use crate::together::{Together, Undone};
 use crate::writer::{self, Order, Writer};
 use crate::{Error, Result, Schema, Turn};
 
@@ -110,6 +112,7 @@ pub struct Database {
     schemas: Arc<[Schema]>,
     readers: AnyPool,
     writes: mpsc::Sender<Order>,
+    flush: Flush,
 }
 
 impl Database {
@@ -140,13 +143,14 @@ impl Database {
             schema.apply(flavour, &mut connection).await?;
         }
         let readers = readers(flavour, &options);
-        let wal = match &place {
-            Place::File(path) => Some(wal_of(path)),
-            Place::Postgres(_) => None,
+        writer::hasten(flavour, &mut connection).await?;
+        let flush = match &place {
+            Place::File(path) => Flush::of_file(log_of(path)),
+            Place::Postgres(_) => Flush::of_server(options.clone(), writer::connect(flavour, &options).await?),
         };
         let (writes, orders) = mpsc::channel(WRITES_WAITING_MAX);
-        tokio::spawn(Writer::new(flavour, options, connection, wal, faults).run(orders));
-        Ok(Self { flavour, place: Arc::new(place), schemas: schemas.into(), readers, writes })
+        tokio::spawn(Writer::new(flavour, options, connection, flush.clone(), faults).run(orders));
+        Ok(Self { flavour, place: Arc::new(place), schemas: schemas.into(), readers, writes, flush })
     }
 
     /// Which database it is.
@@ -216,6 +220,35 @@ impl Database {
         self.order(Order::in_one_turn(work)).await
     }
 
+    /// Writes of one kind that are made in one turn for all who ask while the writer is busy.
+    pub fn together<Q, A, F>(&self, doing: F) -> Together<Q, A>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: for<'t, 'c> Fn(&'t mut Turn<'c>, Vec<Q>) -> BoxFuture<'t, std::result::Result<Vec<A>, Undone>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Together::new(self.writes.clone(), Box::new(doing))
+    }
+
+    /// A moment before a write, for [`Self::flushed`].
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.flush.mark()
+    }
+
+    /// Waits until every write lies on the disk that was asked for after the mark and has answered.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if nobody knows whether they do.
+    pub async fn flushed(&self, since: Mark) -> Result<()> {
+        let (told, flushed) = oneshot::channel();
+        self.flush.soon(since, vec![Box::new(|done| drop(told.send(done)))]);
+        flushed.await.unwrap_or(Err(Error::Gone))
+    }
+
     async fn order<T, E>(
         &self,
         (order, answer): (Order, oneshot::Receiver<std::result::Result<T, E>>),
@@ -269,7 +302,7 @@ fn readers(flavour: Flavour, options: &AnyConnectOptions) -> AnyPool {
     pool.connect_lazy_with(options.clone())
 }
 
-fn wal_of(path: &Path) -> PathBuf {
+fn log_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)

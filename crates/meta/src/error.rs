@@ -40,6 +40,10 @@ pub enum Error {
     Interrupted { why: String },
     #[error("the database answered no more")]
     Gone,
+    #[error("what was asked together was undone: {why}")]
+    Apart { why: String },
+    #[error("the database could not be read: {why}")]
+    Unread { why: String },
     #[error("a statement wrote another number of rows than it must")]
     Written,
     #[error("a text holds a zero byte, which this database does not take")]
@@ -64,7 +68,7 @@ impl Error {
             | Self::Closed { .. } => Kind::Unauthenticated,
             Self::NewerSchema { .. } | Self::Place { .. } => Kind::Unavailable,
             Self::Row { .. } | Self::Written | Self::Sealed => Kind::Corrupt,
-            Self::Interrupted { .. } | Self::Gone => Kind::Unavailable,
+            Self::Interrupted { .. } | Self::Gone | Self::Apart { .. } | Self::Unread { .. } => Kind::Unavailable,
             Self::Database(source) => match source {
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Kind::Unavailable,
                 _ => Kind::Internal,
@@ -75,14 +79,15 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(source: sqlx::Error) -> Self {
-        let is_no_text = source.as_database_error().and_then(|told| told.code()).is_some_and(|code| code == NO_TEXT);
+        let is_no_text =
+            source.as_database_error().and_then(|told| told.code()).is_some_and(|code| NO_TEXT.contains(&&*code));
         if is_no_text { Self::ZeroByte } else { Self::Database(source) }
     }
 }
 
-/// What PostgreSQL says of a text that it does not take (`character_not_in_repertoire`). Ours are all UTF-8, so it is a
-/// zero byte. SQLite takes it.
-const NO_TEXT: &str = "22021";
+/// What PostgreSQL says of a text that it does not take (`character_not_in_repertoire`, `untranslatable_character`).
+/// Ours are all UTF-8, so it is a zero byte. SQLite takes it.
+const NO_TEXT: [&str; 2] = ["22021", "22P05"];
 
 /// Whether a statement failed because a row with this key is there already.
 pub(crate) fn is_taken(error: &sqlx::Error) -> bool {

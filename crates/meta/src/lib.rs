@@ -4,6 +4,8 @@
 //! * `backup`: the whole database as one file, and back.
 //! * `batch`: several statements in one go.
 //! * `turn`: a write that begins and ends its transaction with its own statements.
+//! * `together`: writes of one kind, made in one turn for all who ask at once.
+//! * `flush`: brings commits to the disk.
 //! * `schema`: tables by component; a database that a newer program wrote is refused.
 //! * `identity`: organisations, projects, members, keys, sessions, and the log of who changed what.
 //! * `residence`: where data may be kept and computed on, as it stands with the accounts.
@@ -20,12 +22,15 @@ mod backup;
 mod batch;
 mod database;
 mod error;
+mod flush;
 mod identity;
 mod residence;
 mod schema;
 mod scope;
 mod sealed;
 mod secret;
+pub mod testing;
+mod together;
 mod turn;
 mod vault;
 mod writer;
@@ -34,6 +39,7 @@ pub use backup::restore;
 pub use batch::{Answer, Batch, Value};
 pub use database::{Connection, Database, FLUSHED_WITHIN, Faults, Flavour, Moment, Place};
 pub use error::{Error, Result};
+pub use flush::Mark;
 pub use identity::{
     Actor, Directory, FIRST, Key, KeyFilter, Listed, Member, NewKey, NewMember, Organisation, PAGE_MAX, Page,
     Principal, Project, SCHEMA, SESSION_MS, Session, ShownKey,
@@ -45,6 +51,7 @@ pub use sealed::SEAL_KEY_BYTES;
 pub use secret::{KEY_PREFIX, is_same_secret, page_token};
 pub use sqlx::any::AnyRow;
 pub use sqlx::{AssertSqlSafe, Error as DatabaseError, Row, query};
+pub use together::{Together, Undone};
 pub use turn::Turn;
 pub use vault::{NewPair, OpenPair, Pair, ShownPair, VAULT_SCHEMA, Vault};
 

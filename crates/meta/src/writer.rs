@@ -1,10 +1,7 @@
-//! The task that writes, and the thread that brings what it wrote to the disk.
+//! The task that writes.
 
-use std::fs::File;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -12,15 +9,14 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::database::{FLUSHED_WITHIN, Faults, Flavour, LOCK, Moment};
+use crate::database::{Faults, Flavour, LOCK, Moment};
+use crate::flush::{Flush, Mark, Tell};
 use crate::schema::begin;
 use crate::turn::End;
 use crate::{Connection, Error, Result, Turn};
 
 /// Writes that share a commit.
 const BATCH_MAX: usize = 128;
-/// Commits, or hundredths of [`FLUSHED_WITHIN`], that go by before the flushing thread syncs what nobody waits for.
-const GATHERING_STEPS: u32 = 100;
 
 /// A write that waits for its turn.
 pub(crate) struct Order {
@@ -33,15 +29,13 @@ pub(crate) struct Order {
 /// A write that was made, and can be told how the commit ended.
 pub(crate) struct Made {
     /// False: what it wrote is undone.
-    is_kept: bool,
-    end: End,
-    tell: Tell,
+    pub(crate) is_kept: bool,
+    pub(crate) end: End,
+    pub(crate) tell: Tell,
 }
 
-/// Answers whoever waits for a write.
-type Tell = Box<dyn FnOnce(Result<()>) + Send>;
-
-trait Work: Send {
+/// What a write does when it is its turn.
+pub(crate) trait Work: Send {
     fn run<'c>(self: Box<Self>, turn: Turn<'c>) -> BoxFuture<'c, Made>;
 
     /// It is not run at all.
@@ -111,6 +105,11 @@ where
 }
 
 impl Order {
+    /// Work of several who asked.
+    pub(crate) fn together(work: impl Work + 'static) -> Self {
+        Self { is_durable: false, begins: true, work: Box::new(work) }
+    }
+
     /// Work that does not wait for the disk, and begins and ends its transaction itself where it has one of its own.
     pub(crate) fn in_one_turn<T, E, F>(work: F) -> (Self, oneshot::Receiver<std::result::Result<T, E>>)
     where
@@ -161,13 +160,21 @@ pub(crate) async fn prepare(flavour: Flavour, connection: &mut Connection) -> sq
     Ok(())
 }
 
+/// From now on commits do not wait for the disk: [`Flush`] does.
+pub(crate) async fn hasten(flavour: Flavour, connection: &mut Connection) -> sqlx::Result<()> {
+    if let Flavour::Postgres = flavour {
+        sqlx::query("SET synchronous_commit = off").execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// Owns the connection that writes.
 pub(crate) struct Writer {
     flavour: Flavour,
     options: AnyConnectOptions,
     /// `None` after it broke; the next batch makes a new one.
     connection: Option<Connection>,
-    flush: Option<blocking::Sender<Vec<Tell>>>,
+    flush: Flush,
     faults: Option<Arc<dyn Faults>>,
 }
 
@@ -176,10 +183,10 @@ impl Writer {
         flavour: Flavour,
         options: AnyConnectOptions,
         connection: Connection,
-        wal: Option<PathBuf>,
+        flush: Flush,
         faults: Option<Arc<dyn Faults>>,
     ) -> Self {
-        Self { flavour, options, connection: Some(connection), flush: wal.and_then(flusher), faults }
+        Self { flavour, options, connection: Some(connection), flush, faults }
     }
 
     /// Until the last sender is gone.
@@ -200,7 +207,7 @@ impl Writer {
     }
 
     async fn commit_together(&mut self, batch: Vec<Order>) {
-        let is_durable = batch.iter().any(|order| order.is_durable);
+        let mark = self.flush.mark();
         let mut connection = match self.take_connection().await {
             Ok(connection) => connection,
             Err(error) => {
@@ -211,10 +218,10 @@ impl Writer {
             }
         };
         let mut made = Vec::with_capacity(batch.len());
-        match self.transaction(&mut connection, batch, is_durable, &mut made).await {
+        match self.transaction(&mut connection, batch, &mut made).await {
             Ok(()) => {
                 self.connection = Some(connection);
-                self.tell(made, is_durable);
+                self.tell(made, mark);
             }
             Err(error) => {
                 // Dropping the connection undoes what was not committed.
@@ -229,7 +236,11 @@ impl Writer {
     async fn take_connection(&mut self) -> Result<Connection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => Ok(connect(self.flavour, &self.options).await?),
+            None => {
+                let mut connection = connect(self.flavour, &self.options).await?;
+                hasten(self.flavour, &mut connection).await?;
+                Ok(connection)
+            }
         }
     }
 
@@ -238,11 +249,10 @@ impl Writer {
         &mut self,
         connection: &mut Connection,
         batch: Vec<Order>,
-        is_durable: bool,
         made: &mut Vec<(bool, Tell)>,
     ) -> Result<()> {
         let mut waiting = batch.into_iter();
-        let done = self.run_all(connection, &mut waiting, is_durable, made).await;
+        let done = self.run_all(connection, &mut waiting, made).await;
         if let Err(error) = &done {
             let why = crate::chain(error);
             waiting.for_each(|order| order.work.refuse(Error::Interrupted { why: why.clone() }));
@@ -254,13 +264,12 @@ impl Writer {
         &mut self,
         connection: &mut Connection,
         waiting: &mut std::vec::IntoIter<Order>,
-        is_durable: bool,
         made: &mut Vec<(bool, Tell)>,
     ) -> Result<()> {
         let is_shared = waiting.len() > 1;
         let begins = !is_shared && self.flavour == Flavour::Sqlite && waiting.as_slice()[0].begins;
         if !begins {
-            begin_shared(self.flavour, connection, is_durable).await?;
+            begin_shared(self.flavour, connection).await?;
         }
         let (mut is_kept, mut end) = (true, End::Open);
         // Whoever is taken out is run: an error before that leaves them to be refused.
@@ -299,86 +308,25 @@ impl Writer {
         }
     }
 
-    /// Answers those who do not wait for the disk, and hands the others to the thread that does.
-    fn tell(&self, made: Vec<(bool, Tell)>, is_durable: bool) {
-        let Some(flush) = &self.flush else {
-            // PostgreSQL answers a commit when it is on its disk, unless it was asked not to wait.
-            made.into_iter().for_each(|(_, tell)| tell(Ok(())));
-            return;
-        };
+    /// Answers those who do not wait for the disk; the others are told when it is there.
+    fn tell(&self, made: Vec<(bool, Tell)>, mark: Mark) {
         let mut wait = Vec::new();
         for (is_durable, tell) in made {
             if is_durable { wait.push(tell) } else { tell(Ok(())) }
         }
-        debug_assert_eq!(is_durable, !wait.is_empty());
-        // The thread ends after us.
-        let _ = flush.send(wait);
+        self.flush.soon(mark, wait);
     }
 }
 
 /// Begins a transaction around whatever writes in it.
-async fn begin_shared(flavour: Flavour, connection: &mut Connection, is_durable: bool) -> Result<()> {
-    sqlx::query(begin(flavour)).execute(&mut *connection).await?;
-    if let Flavour::Postgres = flavour {
-        sqlx::query(LOCK).execute(&mut *connection).await?;
-        if !is_durable {
-            sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *connection).await?;
+async fn begin_shared(flavour: Flavour, connection: &mut Connection) -> Result<()> {
+    match flavour {
+        Flavour::Sqlite => sqlx::query(begin(flavour)).execute(&mut *connection).await?,
+        // Both in one way there and back.
+        Flavour::Postgres => {
+            let both = format!("{}; {LOCK}", begin(flavour));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(both)).execute(&mut *connection).await?
         }
-    }
+    };
     Ok(())
-}
-
-/// A thread that syncs the write-ahead log: at once if somebody waits, within [`FLUSHED_WITHIN`] else. While it syncs,
-/// later commits gather and share the next sync.
-fn flusher(wal: PathBuf) -> Option<blocking::Sender<Vec<Tell>>> {
-    let (send, receive) = blocking::channel();
-    let thread = std::thread::Builder::new().name("meta-flush".to_owned());
-    let spawned = thread.spawn(move || flush_until_closed(&receive, &wal));
-    if spawned.is_err() {
-        tracing::error!("the machine gives no thread: commits are flushed by the operating system only");
-    }
-    spawned.ok().map(|_| send)
-}
-
-fn flush_until_closed(receive: &blocking::Receiver<Vec<Tell>>, wal: &std::path::Path) {
-    let mut failed = false;
-    while let Ok(mut waiting) = receive.recv() {
-        // Nobody waits: gather for a while, or until somebody comes who does.
-        for _ in 0..GATHERING_STEPS {
-            if !waiting.is_empty() {
-                break;
-            }
-            match receive.recv_timeout(FLUSHED_WITHIN / GATHERING_STEPS) {
-                Ok(more) => waiting = more,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        drain(receive, &mut waiting);
-        if let Err(error) = synced(wal) {
-            // After a failed sync nobody knows which pages are on the disk, so no later sync is believed either.
-            tracing::error!(%error, "the database's log cannot be brought to the disk");
-            failed = true;
-        }
-        for tell in waiting {
-            let why = || Error::Interrupted { why: "the disk refused to keep it".to_owned() };
-            tell(if failed { Err(why()) } else { Ok(()) });
-        }
-    }
-}
-
-/// Brings the log to the disk. Where there is none, the last connection closed, which moved everything into the
-/// database file and synced that: it happens between a transaction that broke off and the next connection.
-fn synced(wal: &std::path::Path) -> std::io::Result<()> {
-    match File::open(wal) {
-        Ok(file) => file.sync_data(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn drain(receive: &blocking::Receiver<Vec<Tell>>, waiting: &mut Vec<Tell>) {
-    while let Ok(mut more) = receive.try_recv() {
-        waiting.append(&mut more);
-    }
 }

@@ -96,6 +96,10 @@ impl<G: Generate + ?Sized> Generate for Confined<G> {
         self.inner.models()
     }
 
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        self.inner.context_tokens(model)
+    }
+
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<EventStream>> {
         match self.border.check(request.caller.as_ref(), &request.model) {
             Ok(()) => self.inner.generate(request),

@@ -244,6 +244,10 @@ impl<G: Generate + ?Sized> Generate for Fetching<G> {
         self.inner.models()
     }
 
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        self.inner.context_tokens(model)
+    }
+
     fn generate(&self, mut request: GenerateRequest) -> BoxFuture<'_, Result<EventStream>> {
         if needs_none(&request) {
             return self.inner.generate(request);

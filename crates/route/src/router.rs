@@ -434,6 +434,20 @@ impl Generate for Router {
         cards
     }
 
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        let of_members = |name: &str| {
+            self.shared.members.iter().find_map(|member| match member {
+                Member::Local(generate) => generate.context_tokens(name),
+                Member::Upstream(upstream) => upstream.context_tokens(name),
+            })
+        };
+        of_members(model).or_else(|| {
+            let policy = self.shared.policy_of(model)?;
+            let targets = policy.route(model)?.groups.iter().flat_map(|group| &group.targets);
+            targets.map(|target| of_members(&target.model)).find_map(|known| known)
+        })
+    }
+
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
         Arc::clone(&self.shared).generate(request).boxed()
     }

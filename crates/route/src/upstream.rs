@@ -320,6 +320,10 @@ impl Generate for Upstream {
         self.options.models.iter().map(card).collect()
     }
 
+    fn context_tokens(&self, model: &str) -> Option<u32> {
+        self.options.models.iter().find(|known| known.name == model).map(|known| known.context_tokens)
+    }
+
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, chat::Result<EventStream>> {
         async move {
             self.known(&request)?;

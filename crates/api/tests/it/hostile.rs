@@ -6,6 +6,7 @@ use api::{App, Books, Limits};
 use base::{Clock, ManualClock, SeededEntropy};
 use ledger::programme::Programmes;
 use ledger::{Ledger, Meter, MeterOptions, Options, PriceList};
+use meta::testing::empty_schema;
 use meta::{Actor, Database, Directory, KeyFilter, Page, Place, SCHEMA};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -42,15 +43,10 @@ fn hostile() -> impl Strategy<Value = String> {
 /// A file, or an empty schema of a server where there is one.
 #[expect(clippy::disallowed_methods, reason = "the script that starts a server says where it is")]
 async fn place(folder: &std::path::Path) -> Place {
-    let Ok(url) = std::env::var("SAMPAN_TEST_POSTGRES") else { return Place::File(folder.join("meta.db")) };
-    let name = format!("hostile_{}", std::process::id());
-    let make = meta::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
-    let database = Database::open(Place::Postgres(url.clone()), &[]).await.unwrap();
-    let made = database.write_soon(move |connection| {
-        Box::pin(async move { meta::query(make).execute(connection).await.map_err(meta::Error::from) })
-    });
-    made.await.unwrap();
-    Place::Postgres(format!("{url}?options=-csearch_path%3D{name}"))
+    match std::env::var("SAMPAN_TEST_POSTGRES") {
+        Ok(url) => empty_schema(&url, "hostile").await.unwrap(),
+        Err(_) => Place::File(folder.join("meta.db")),
+    }
 }
 
 fn encoded(text: &str) -> String {

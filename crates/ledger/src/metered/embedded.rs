@@ -40,7 +40,7 @@ impl<E: Embed + ?Sized> Metered<E> {
         // Nothing leaves before the end, so what is noted is all or, for whoever is interrupted, nothing.
         let wanted = open.order.wanted(&open.id, most, crate::usage::Spent::default());
         match self.meter.ledger.reserve(wanted).await {
-            Ok(()) => open.is_made(),
+            Ok(_) => open.is_made(),
             Err(error) if error.is_unknown() => return Err(refused(error)),
             Err(error) => return open.never_made(refused(error)),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta::Mark;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -66,10 +67,10 @@ impl Open {
     }
 
     /// Waits for the disk, from now on, whether anybody looks or not.
-    pub(super) fn durable(&self) -> oneshot::Receiver<Result<()>> {
+    pub(super) fn durable(&self, mark: Mark) -> oneshot::Receiver<Result<()>> {
         let (told, durable) = oneshot::channel();
         let meter = Arc::clone(&self.meter);
-        self.runtime.spawn(async move { told.send(meter.ledger.durable().await) });
+        self.runtime.spawn(async move { told.send(meter.ledger.durable(mark).await) });
         durable
     }
 

@@ -27,8 +27,8 @@ async fn what_is_reserved_is_settled_once_and_the_rest_comes_back() {
     assert!(ledger.book(paid).await.unwrap().is_replay);
     let other = ledger.book(transaction("first", deposit("p", 2_000))).await;
     assert!(matches!(other, Err(Error::State { .. })), "{other:?}");
-    ledger.reserve(wanted("r", "p", spent(100, 400), spent(1, 4))).await.unwrap();
-    ledger.durable().await.unwrap();
+    let mark = ledger.reserve(wanted("r", "p", spent(100, 400), spent(1, 4))).await.unwrap();
+    ledger.durable(mark).await.unwrap();
     assert_eq!(balance(&ledger, &AccountId::prepaid("p")).await, 600);
     let refused = ledger.reserve(wanted("s", "p", spent(100, 601), spent(1, 4))).await;
     assert!(matches!(refused, Err(Error::Insufficient { .. })), "{refused:?}");
@@ -118,7 +118,7 @@ async fn sixty_four_spenders_never_spend_one_more_than_there_is() {
             for round in 0..8 {
                 let id = format!("{index}-{round}");
                 match ledger.reserve(wanted(&id, "p", spent(1, 10), spent(1, 1))).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         let charge = ledger.settle(&id, ended(spent(1, 3 + round))).await.unwrap();
                         spent_micro.fetch_add(charge.value_micro, Ordering::SeqCst);
                     }

@@ -10,3 +10,4 @@ mod programme;
 mod pure;
 mod support;
 mod tally;
+mod together;

@@ -32,7 +32,7 @@ async fn spend(place: Place, which: &str) {
                 // Ever less, so that the last micro-dollar is asked for as well.
                 let asked = 1 + (index as i64 + round) % MOST;
                 match ledger.reserve(wanted(&id, "p", spent(1, asked), spent(1, asked))).await {
-                    Ok(()) => drop(ledger.settle(&id, ended(spent(1, asked))).await.unwrap()),
+                    Ok(_) => drop(ledger.settle(&id, ended(spent(1, asked))).await.unwrap()),
                     Err(Error::OverBudget { .. }) if asked == 1 => break,
                     Err(Error::OverBudget { .. }) => {}
                     Err(error) => panic!("{error}"),

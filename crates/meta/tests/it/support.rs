@@ -1,9 +1,9 @@
 //! A fresh database, whichever it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{ManualClock, SeededEntropy};
+use meta::testing::empty_schema;
 use meta::{Database, Directory, Faults, Place, SCHEMA, Schema};
 use tempfile::TempDir;
 
@@ -19,19 +19,9 @@ pub(crate) struct Fresh {
 /// A place that holds nothing yet: a file, or a schema of its own on the server.
 #[expect(clippy::disallowed_methods, reason = "the script that starts a server says where it is")]
 pub(crate) async fn fresh() -> Fresh {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let folder = tempfile::tempdir().unwrap();
     let place = match std::env::var("SAMPAN_TEST_POSTGRES") {
-        Ok(url) => {
-            let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-            let database = Database::open(Place::Postgres(url.clone()), &[]).await.unwrap();
-            let make = meta::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
-            let made = database.write_soon(move |connection| {
-                Box::pin(async move { meta::query(make).execute(connection).await.map_err(meta::Error::from) })
-            });
-            made.await.unwrap();
-            Place::Postgres(format!("{url}?options=-csearch_path%3D{name}"))
-        }
+        Ok(url) => empty_schema(&url, "meta").await.unwrap(),
         Err(_) => Place::File(folder.path().join("a name with spaces?.db")),
     };
     Fresh { place, _folder: folder }
