@@ -8,7 +8,7 @@
 SAMPAN_BIN is the program, default target/release/sampan. The embeddings are those of vector_peers.py. More rows than there are
 embeddings are those again with normal noise of 0.02 on every number, scaled to length 1.
 
-CLIENTS connections write batches of 500 with two fields of metadata as binary bodies; after 25 s of rest each asks 500 queries, and
+CLIENTS connections write batches of 500 with two fields of metadata as binary bodies; after REST_S (25) of rest each asks 500 queries, and
 500 with a filter that a tenth fits; after 12 s more it is seen what the server holds. Each line is a moment: resident
 (VmRSS), of that anonymous (RssAnon), and the most so far (VmHWM), in MB, and what of it was not there before the first write.
 """
@@ -27,7 +27,7 @@ DATA = ROOT / "bench/.work/emb100k"
 ROWS = int(os.environ.get("ROWS", "100000"))
 CLIENTS = int(os.environ.get("CLIENTS", "4"))
 BATCH = 500
-REST_S = 25
+REST_S = int(os.environ.get("REST_S", "25"))
 NOISE = 0.02
 
 

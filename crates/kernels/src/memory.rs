@@ -64,17 +64,20 @@ impl Memory {
     }
 }
 
-/// Processors that share a heap.
+/// Processors that share a heap, as long as there are no more heaps than [`HEAPS_MAX`].
 const PROCESSORS_PER_HEAP: usize = 8;
+/// Each heap keeps holes of its own: a server that saw 64 processors kept 94 MB after 100,000 vectors with eight heaps,
+/// and 27 MB with two (`bench/README.md`).
+const HEAPS_MAX: usize = 2;
 
-/// Has threads share few heaps: one for eight processors. To be called before there are other threads.
+/// Has threads share few heaps: one up to eight processors, two beyond. To be called before there are other threads.
 ///
 /// glibc gives every thread a heap of its own, up to eight a processor. What is freed at the end of such a heap stays
 /// with the process, whatever is done with it later: [`give_back_memory`] reaches the end of the first only. After
 /// 100,000 vectors had come over HTTP, 66 of the 79 MB that the process held were empty (`bench/README.md`). Threads
 /// wait for each other only for blocks above 1 KiB, of which requests take few.
 pub fn share_heaps(processors: usize) {
-    let heaps = i32::try_from(processors.div_ceil(PROCESSORS_PER_HEAP)).unwrap_or(i32::MAX);
+    let heaps = i32::try_from(processors.div_ceil(PROCESSORS_PER_HEAP).min(HEAPS_MAX)).unwrap_or(1);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the call stores a number that the allocator reads when a thread asks for its first block.
     unsafe {
