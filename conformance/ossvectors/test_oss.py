@@ -1,6 +1,7 @@
 """Every operation of the client's vector module, their limits and their errors."""
 
 import datetime
+import inspect
 import json
 import types
 
@@ -444,3 +445,24 @@ def test_an_open_server_asks_nobody(server, client_of):
 def test_names_of_others_are_refused(signed):
     status, body = signed.request("GET", "/?bucketInfo", headers={"host": "films-000000000000.example.com"})
     assert status == 403 and b"localhost" in body
+
+
+def test_every_operation_of_the_client_is_served(client):
+    """About a bucket that is not there, each says so or that something is missing, or makes it: none is unknown."""
+    asked = 0
+    for name, call in inspect.getmembers(client, inspect.ismethod):
+        kind = inspect.signature(call).parameters.get("request")
+        if name.startswith("_") or kind is None:
+            continue
+        request = kind.annotation()
+        needed = {"bucket": "not-there", "index_name": "nothing", "body": "{}", "schema_configuration": {"fields": []}}
+        for field in needed.keys() & request._attribute_map.keys():
+            setattr(request, field, needed[field])
+        asked += 1
+        try:
+            call(request)
+        except oss.exceptions.OperationError as error:
+            answer = error.unwrap()
+            assert isinstance(answer, oss.exceptions.ServiceError), f"{name}: {answer}"
+            assert answer.code != "MethodNotAllowed" and answer.status_code in (400, 404), f"{name}: {answer}"
+    assert asked == 21
