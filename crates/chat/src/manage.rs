@@ -67,6 +67,14 @@ pub struct ModelStatus {
     pub cached_tokens: u64,
     /// Tokens that were generated.
     pub output_tokens: u64,
+    /// Requests whose prompt began to be computed.
+    pub begun: u64,
+    /// How long they had waited for that in the engine's queue, together, in microseconds.
+    pub waited_us: u64,
+    /// Forward passes.
+    pub steps: u64,
+    /// Sequences that they computed, together: over `steps` the mean size of a batch.
+    pub step_sequences: u64,
     /// How often a sequence gave its memory to an older one and was computed again.
     pub preemptions: u64,
     /// Tokens that were guessed ahead.

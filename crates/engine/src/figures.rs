@@ -10,6 +10,10 @@ pub(crate) struct Figures {
     pub(crate) waiting: Count,
     pub(crate) blocks_used: Count,
     pub(crate) blocks_held: Count,
+    pub(crate) begun: Count,
+    pub(crate) waited_us: Count,
+    pub(crate) steps: Count,
+    pub(crate) step_sequences: Count,
     pub(crate) preemptions: Count,
     pub(crate) prompt_tokens: Count,
     pub(crate) cached_tokens: Count,
@@ -45,6 +49,17 @@ impl Figures {
     pub(crate) fn note_guesses(&self, guessed: usize, right: usize) {
         self.drafted_tokens.add(guessed as u64);
         self.accepted_tokens.add(right as u64);
+    }
+
+    /// A request's prompt is computed from now on.
+    pub(crate) fn note_begin(&self, waited_us: u64) {
+        self.begun.add(1);
+        self.waited_us.add(waited_us);
+    }
+
+    pub(crate) fn note_step(&self, sequences: usize) {
+        self.steps.add(1);
+        self.step_sequences.add(sequences as u64);
     }
 
     pub(crate) fn note_masks(&self, found: usize, took_us: u64) {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use base::Clock;
+use base::{Clock, chain};
 use chat::{
     Caller, Embed, EmbedRequest, Embeddings, Event, EventStream, Generate, GenerateRequest, KeepAlive, Manage,
     ModelCard, ModelState, ModelStatus, Relevance, RerankRequest,
@@ -462,6 +462,10 @@ impl Shared {
             prompt_tokens: 0,
             cached_tokens: 0,
             output_tokens: 0,
+            begun: 0,
+            waited_us: 0,
+            steps: 0,
+            step_sequences: 0,
             preemptions: 0,
             drafted_tokens: 0,
             accepted_tokens: 0,
@@ -474,17 +478,6 @@ impl Shared {
         }
         status
     }
-}
-
-fn chain(error: &Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        said.push_str(": ");
-        said.push_str(&error.to_string());
-        cause = error.source();
-    }
-    said
 }
 
 impl Generate for Fleet {

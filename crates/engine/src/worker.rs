@@ -323,6 +323,8 @@ impl Worker {
         let drawing: Vec<_> = plan.iter().filter(|slice| slice.draws).map(|slice| slice.id).collect();
         let (model, cpu, kv, workspace) = (&self.model, &*self.cpu, &mut self.kv, &mut self.workspace);
         let watch = (&*self.clock, &*self.figures);
+        let began_us = self.clock.monotonic_us();
+        self.figures.note_step(batch.len());
         let logits = with_masks(&mut self.active, &drawing, watch, || model.forward(cpu, kv, &batch, workspace));
         let mut rows = logits.chunks_exact(self.model.config().vocabulary);
         let mut step = Step {
@@ -331,6 +333,7 @@ impl Worker {
             scheduler: &self.scheduler,
             inputs: &mut self.inputs,
             active: &mut self.active,
+            began_us,
             now_us: self.clock.monotonic_us(),
             drawn: 0,
         };

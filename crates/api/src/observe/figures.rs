@@ -17,7 +17,7 @@ const WAITS_S: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 const STEPS_S: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 
 /// What engines say of themselves when they are asked: names and help.
-const ENGINE: [(&str, &str); 11] = [
+const ENGINE: [(&str, &str); 15] = [
     ("engine_sequences", "Sequences that are computed together"),
     ("engine_waiting", "Requests that wait for the engine"),
     ("engine_kv_used_bytes", "Keys and values in use or kept"),
@@ -29,6 +29,10 @@ const ENGINE: [(&str, &str); 11] = [
     ("engine_masks", "How often it was found out which tokens fit a form"),
     ("engine_masks_us", "Microseconds which that took beside the steps"),
     ("engine_mask_waits_us", "Microseconds by which steps waited for it"),
+    ("engine_begun", "Requests whose prompt began to be computed"),
+    ("engine_queue_wait_us", "Microseconds that they had waited for that in the queue, together"),
+    ("engine_steps", "Forward passes"),
+    ("engine_step_sequences", "Sequences that they computed, together: over engine_steps the mean batch"),
 ];
 
 pub(super) struct Figures {
@@ -136,6 +140,10 @@ impl Figures {
                 status.masks,
                 status.masks_us,
                 status.mask_waits_us,
+                status.begun,
+                status.waited_us,
+                status.steps,
+                status.step_sequences,
             ];
             for (family, value) in self.engine.iter().zip(values) {
                 family.get_or_create(&of_model(&status.card.id)).set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -132,6 +132,10 @@ impl Loaded {
                 status.prompt_tokens = figures.prompt_tokens.get();
                 status.cached_tokens = figures.cached_tokens.get();
                 status.output_tokens = figures.output_tokens.get();
+                status.begun = figures.begun.get();
+                status.waited_us = figures.waited_us.get();
+                status.steps = figures.steps.get();
+                status.step_sequences = figures.step_sequences.get();
                 status.preemptions = figures.preemptions.get();
                 status.drafted_tokens = figures.drafted_tokens.get();
                 status.accepted_tokens = figures.accepted_tokens.get();

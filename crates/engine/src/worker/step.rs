@@ -16,6 +16,7 @@ pub(super) struct Step<'a> {
     pub(super) scheduler: &'a Scheduler,
     pub(super) inputs: &'a mut Vec<Input>,
     pub(super) active: &'a mut BTreeMap<SequenceId, Active>,
+    pub(super) began_us: u64,
     pub(super) now_us: u64,
     /// Tokens that were drawn.
     pub(super) drawn: u64,
@@ -27,6 +28,7 @@ impl Step<'_> {
         let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
         if active.cached_tokens.is_none() {
             active.cached_tokens = Some(slice.first as u32);
+            self.figures.note_begin(self.began_us.saturating_sub(active.arrived_us));
             self.figures.prompt_tokens.add(u64::from(active.prompt_tokens));
             self.figures.cached_tokens.add(slice.first as u64);
         }

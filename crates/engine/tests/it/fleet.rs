@@ -235,6 +235,9 @@ async fn a_model_comes_while_others_are_served() {
     assert_eq!(state(&fleet, "new"), ModelState::OnDisk);
     let events: Vec<_> = fleet.generate(ask("new", 2)).await.unwrap().collect().await;
     assert!(events.iter().all(Result::is_ok), "{events:?}");
+    let status = fleet.statuses().into_iter().find(|status| status.card.id == "new").unwrap();
+    assert_eq!((status.begun, status.waited_us), (1, 0), "the clock of the test stood still");
+    assert!(status.steps >= 2 && status.step_sequences == status.steps, "{status:?}");
     assert_eq!(running.collect::<Vec<_>>().await.into_iter().filter(Result::is_err).count(), 0);
 
     let other = fleet.add(tiny("qwen3_dense")).map(|()| fleet.models().len());
