@@ -1,6 +1,6 @@
 //! A model that comes while others are served.
 
-use super::{Entry, Fleet, Model};
+use super::{Entry, Fleet, Model, extras};
 use crate::source::Source;
 use crate::{Error, Result};
 
@@ -17,10 +17,12 @@ impl Fleet {
         let shared = &self.shared;
         let looked = Model::look_at(&name, source, &shared.machine);
         let (model, card, needed_bytes) = looked.map_err(|error| error.of(&name))?;
+        let known = shared.models.iter().find(|(_, known)| known.is_called(&name));
+        let beside_bytes = known.map_or(Ok(0), |(_, known)| extras::beside(known, &shared.machine))?;
         let mut state = shared.lock();
         match shared.models.iter().find(|(_, known)| known.is_called(&name)) {
             Some((index, known)) if is_there(&known.source, &model.source) && known.role == model.role => {
-                state.seats.set_needed(index, needed_bytes);
+                state.seats.set_needed(index, needed_bytes + beside_bytes);
                 state.cards[index] = card;
             }
             Some(_) => return Err(Error::SameName { name }),

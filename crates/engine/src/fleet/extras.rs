@@ -44,17 +44,30 @@ pub(super) fn assign(extras: Extras, models: &mut [Model], needs: &mut [u64], ma
         let files = AdapterFiles::open(&folder).map_err(|error| Error::from(error).of(&name))?;
         let base = base.unwrap_or_else(|| files.base.clone());
         let Some(index) = found(&base, models) else { return Err(Error::NoBase { adapter: name, base }) };
-        needs[index] += files.size_bytes();
         models[index].adapters.push(Named { name, folder });
     }
     for (model, path) in extras.drafts {
         let Some(index) = found(&model, models) else { return Err(Error::NoDrafted { model }) };
-        let draft = Checkpoint::open(&path).map_err(|error| Error::from(error).of(&path.display().to_string()))?;
-        let weights_bytes: u64 = draft.weights.bytes_by_type().values().sum();
-        needs[index] += weights_bytes + drafter::cache_bytes(&draft.config, &machine.options)?;
         models[index].draft = Some(path);
     }
+    for (model, needs) in models.iter().zip(needs) {
+        *needs += beside(model, machine)?;
+    }
     Ok(())
+}
+
+/// The bytes of a model's adapters and of the model that guesses for it.
+pub(super) fn beside(model: &Model, machine: &Machine) -> Result<u64> {
+    let mut bytes = 0;
+    for Named { name, folder } in &model.adapters {
+        bytes += AdapterFiles::open(folder).map_err(|error| Error::from(error).of(name))?.size_bytes();
+    }
+    if let Some(path) = &model.draft {
+        let draft = Checkpoint::open(path).map_err(|error| Error::from(error).of(&path.display().to_string()))?;
+        let weights_bytes: u64 = draft.weights.bytes_by_type().values().sum();
+        bytes += weights_bytes + drafter::cache_bytes(&draft.config, &machine.options)?;
+    }
+    Ok(bytes)
 }
 
 /// The model of this name; what makers call it begins with an owner or a folder.

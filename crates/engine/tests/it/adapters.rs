@@ -15,7 +15,15 @@ fn adapter(name: &str, base: Option<&str>) -> AdapterEntry {
     AdapterEntry { name: name.to_owned(), folder: fixture("adapters").join(name), base: base.map(str::to_owned) }
 }
 
+fn base_of(name: &str, path: &str) -> Entry {
+    Entry { name: name.to_owned(), source: Source::Path(fixture(path)), is_optional: false }
+}
+
 fn fleet(adapters: Vec<AdapterEntry>) -> engine::Result<Fleet> {
+    fleet_in(1 << 33, adapters)
+}
+
+fn fleet_in(memory_bytes: u64, adapters: Vec<AdapterEntry>) -> engine::Result<Fleet> {
     let options = CpuOptions { isa: None, threads: std::num::NonZeroUsize::MIN, is_pinned: false };
     let machine = Machine {
         cpu: Arc::new(Cpu::new(options).unwrap()),
@@ -26,16 +34,14 @@ fn fleet(adapters: Vec<AdapterEntry>) -> engine::Result<Fleet> {
             precision: Precision::Exact,
             ..Options::default()
         },
-        memory_bytes: 1 << 33,
+        memory_bytes,
         keep_alive: KeepAlive::UntilNeeded,
     };
-    let entry = |name: &str, path: &str| Entry {
-        name: name.to_owned(),
-        source: Source::Path(fixture(path)),
-        is_optional: false,
-    };
-    let entries =
-        vec![entry("qwen3_dense", "tiny/qwen3_dense"), entry("nano", "nano"), entry("embeds", "tiny/qwen3_embedding")];
+    let entries = vec![
+        base_of("qwen3_dense", "tiny/qwen3_dense"),
+        base_of("nano", "nano"),
+        base_of("embeds", "tiny/qwen3_embedding"),
+    ];
     let extras = Extras { adapters, ..Extras::default() };
     Fleet::with_extras(entries, &[("also".to_owned(), "qwen3_dense".to_owned())], extras, machine)
 }
@@ -136,4 +142,18 @@ async fn an_adapter_that_does_not_fit_its_base_is_a_load_that_failed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What the files of an adapter take counts, also after its base was looked at again.
+#[tokio::test]
+async fn an_adapter_counts_in_the_memory_of_its_base() {
+    let needed = async |fleet: &Fleet| {
+        let refused = fleet.generate(of("qwen3_dense", vec![1], 1)).await.map(|_| ()).unwrap_err();
+        refused.to_string()
+    };
+    let (plain, adapted) = (fleet_in(1, vec![]).unwrap(), fleet_in(1, vec![adapter("all", None)]).unwrap());
+    let before = needed(&adapted).await;
+    assert!(before != needed(&plain).await && before.contains("bytes"), "{before}");
+    adapted.add(base_of("qwen3_dense", "tiny/qwen3_dense")).unwrap();
+    assert_eq!(needed(&adapted).await, before);
 }
