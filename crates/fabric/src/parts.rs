@@ -8,8 +8,10 @@ use std::fs::{File, FileTimes, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
 use crate::manifest::{Entry, Manifest, Place, STATE_FOLDER};
@@ -20,6 +22,11 @@ use crate::wire::Hash;
 const OPEN_MAX: usize = 128;
 /// From so many files on, syncing the file system is cheaper than syncing each.
 const SYNC_FILES_MAX: usize = 16;
+/// What addresses, offsets and lengths of direct writes are multiples of: a page, and no disk asks for more.
+const DIRECT_ALIGN: usize = 4096;
+/// From so many bytes on, a write goes around the page cache. What is synced at once anyway need not lie there first:
+/// measured on a virtual disk, 1.6 GB/s at every try, where writing and syncing through the cache took 0.3 to 1.4.
+const DIRECT_BYTES_MIN: usize = 1 << 20;
 
 pub(crate) struct Parts {
     /// The folder that receives.
@@ -27,7 +34,64 @@ pub(crate) struct Parts {
     /// The folder of this transfer.
     own: PathBuf,
     manifest: Arc<Manifest>,
-    open: Mutex<HashMap<u32, Arc<File>>>,
+    open: Mutex<HashMap<u32, Arc<Part>>>,
+}
+
+/// One file that is not whole.
+struct Part {
+    path: PathBuf,
+    file: File,
+    /// The same file for writes around the page cache, opened by the first; `None` if the file system has none.
+    direct: OnceLock<Option<File>>,
+}
+
+impl Part {
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let failed = Error::file("write", &self.path);
+        let around = bytes.len() / DIRECT_ALIGN * DIRECT_ALIGN;
+        let fits = around >= DIRECT_BYTES_MIN
+            && offset.is_multiple_of(DIRECT_ALIGN as u64)
+            && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN);
+        let Some(direct) = self.direct().filter(|_| fits) else {
+            return self.file.write_all_at(bytes, offset).map_err(failed);
+        };
+        let (head, tail) = bytes.split_at(around);
+        let written = match direct.write_all_at(head, offset) {
+            // A file system may take the flag and refuse the write.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => self.file.write_all_at(head, offset),
+            other => other,
+        };
+        written.and_then(|()| self.file.write_all_at(tail, offset + around as u64)).map_err(failed)
+    }
+
+    fn direct(&self) -> Option<&File> {
+        let open = || OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&self.path);
+        self.direct.get_or_init(|| open().ok()).as_ref()
+    }
+}
+
+/// Bytes at an address that direct writes can start from.
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    pub(crate) fn new(length: usize) -> Self {
+        let bytes = vec![0; length + DIRECT_ALIGN];
+        let start = bytes.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
+        Self { bytes, start }
+    }
+
+    /// The first `length` bytes.
+    pub(crate) fn first(&self, length: usize) -> &[u8] {
+        &self.bytes[self.start..][..length]
+    }
+
+    /// The first `length` bytes, to be written over.
+    pub(crate) fn first_mut(&mut self, length: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..][..length]
+    }
 }
 
 impl Parts {
@@ -52,14 +116,13 @@ impl Parts {
     }
 
     pub(crate) fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
-        let file = self.part(place.file)?;
-        file.write_all_at(bytes, place.offset).map_err(Error::file("write", &self.part_path(place.file)))
+        self.part(place.file)?.write(bytes, place.offset)
     }
 
     /// Whether a chunk has this hash.
     pub(crate) fn holds(&self, place: Place, hash: &Hash) -> Result<bool> {
         let mut bytes = vec![0; place.length as usize];
-        match self.part(place.file)?.read_exact_at(&mut bytes, place.offset) {
+        match self.part(place.file)?.file.read_exact_at(&mut bytes, place.offset) {
             Ok(()) => Ok(blake3::hash(&bytes) == blake3::Hash::from_bytes(*hash)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(Error::file("read", &self.part_path(place.file))(error)),
@@ -73,7 +136,7 @@ impl Parts {
             return rustix::fs::syncfs(&folder).map_err(|errno| Error::file("sync", &self.own)(errno.into()));
         }
         for &file in files {
-            self.part(file)?.sync_data().map_err(Error::file("sync", &self.part_path(file)))?;
+            self.part(file)?.file.sync_data().map_err(Error::file("sync", &self.part_path(file)))?;
         }
         Ok(())
     }
@@ -94,9 +157,8 @@ impl Parts {
             let to = way_to(&self.target, &entry.name, true)?;
             let part = self.part_path(file as u32);
             let open = self.part(file as u32)?;
-            open.set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_nanos(entry.changed_ns)))
-                .and_then(|()| open.sync_all())
-                .map_err(Error::file("sync", &part))?;
+            let times = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_nanos(entry.changed_ns));
+            open.file.set_times(times).and_then(|()| open.file.sync_all()).map_err(Error::file("sync", &part))?;
             self.lock().remove(&(file as u32));
             std::fs::rename(&part, &to).map_err(Error::file("name", &to))?;
             // The folders above may be new as well.
@@ -114,7 +176,7 @@ impl Parts {
         self.own.join(format!("{file}.part"))
     }
 
-    fn part(&self, file: u32) -> Result<Arc<File>> {
+    fn part(&self, file: u32) -> Result<Arc<Part>> {
         let mut open = self.lock();
         if let Some(part) = open.get(&file) {
             return Ok(Arc::clone(part));
@@ -123,8 +185,9 @@ impl Parts {
         let entry = &self.manifest.entries()[file as usize];
         let mode = if entry.executable { 0o777 } else { 0o666 };
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(&path);
-        let part = Arc::new(opened.map_err(Error::file("make", &path))?);
-        part.set_len(entry.size).map_err(Error::file("make room in", &path))?;
+        let opened = opened.map_err(Error::file("make", &path))?;
+        opened.set_len(entry.size).map_err(Error::file("make room in", &path))?;
+        let part = Arc::new(Part { path, file: opened, direct: OnceLock::new() });
         if open.len() >= OPEN_MAX {
             open.clear();
         }
@@ -132,7 +195,7 @@ impl Parts {
         Ok(part)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<File>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Part>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,7 +230,38 @@ fn sync_folder(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::way_to;
+    use std::fs::{File, OpenOptions};
+    use std::os::unix::fs::FileExt as _;
+    use std::sync::OnceLock;
+
+    use super::{Buffer, DIRECT_ALIGN, DIRECT_BYTES_MIN, Part, way_to};
+
+    /// Around the cache or through it, whole pages or not, at any address: the same bytes stand in the file.
+    #[test]
+    fn every_way_of_writing_leaves_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let length = DIRECT_BYTES_MIN + DIRECT_ALIGN + 77;
+        let mut buffer = Buffer::new(length + 1);
+        for (at, byte) in buffer.first_mut(length + 1).iter_mut().enumerate() {
+            *byte = (at / 3) as u8;
+        }
+        assert_eq!(buffer.first(1).as_ptr().align_offset(DIRECT_ALIGN), 0);
+        let aligned = buffer.first(length);
+        let cases =
+            [(aligned, 0), (aligned, 5 * DIRECT_ALIGN as u64), (aligned, 9), (&aligned[1..], 0), (&aligned[..99], 0)];
+        for (number, (bytes, offset)) in cases.into_iter().enumerate() {
+            for has_direct in [true, false] {
+                let path = folder.path().join(format!("{number}-{has_direct}"));
+                let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+                let part = Part { path: path.clone(), file, direct: OnceLock::new() };
+                assert!(has_direct || part.direct.set(None).is_ok());
+                part.write(bytes, offset).unwrap();
+                let mut found = vec![0; bytes.len()];
+                File::open(&path).unwrap().read_exact_at(&mut found, offset).unwrap();
+                assert!(found == bytes, "case {number}, direct {has_direct}");
+            }
+        }
+    }
 
     #[test]
     fn nothing_is_written_through_a_link_or_over_a_folder() {

@@ -10,6 +10,7 @@ use super::{Event, Hub, LINGER_MS, summary};
 use crate::error::{Error, Result};
 use crate::handshake::answer;
 use crate::link::{Opener, Sealer, fill};
+use crate::parts::Buffer;
 use crate::transfer::Transfer;
 use crate::wire::{ALIVE_EVERY_MS, Frame, Hash};
 
@@ -48,7 +49,7 @@ pub(super) fn serve(hub: &Hub, socket: &TcpStream, report: &(dyn Fn(Event) + Syn
     let (answers, to_write) = sync_channel(ANSWERS_MAX);
     std::thread::scope(|scope| {
         scope.spawn(move || write_answers(socket, sealer, &to_write));
-        let mut reader = Reader { hub, opener, from: BufReader::new(socket), answers, report, chunk: Vec::new() };
+        let mut reader = Reader { hub, opener, from: BufReader::new(socket), answers, report, chunk: Buffer::new(0) };
         let ended = reader.run();
         if let Err(error) = &ended {
             // The writer may be gone; then nobody listens.
@@ -108,13 +109,13 @@ struct Reader<'a> {
     from: BufReader<&'a TcpStream>,
     answers: SyncSender<Answer>,
     report: &'a (dyn Fn(Event) + Sync),
-    chunk: Vec<u8>,
+    chunk: Buffer,
 }
 
 impl Reader<'_> {
     fn run(&mut self) -> Result<()> {
         let transfer = self.join()?;
-        self.chunk.resize(transfer.manifest().chunk_bytes() as usize, 0);
+        self.chunk = Buffer::new(transfer.manifest().chunk_bytes() as usize);
         loop {
             match self.next()? {
                 Frame::Alive => {}
@@ -158,7 +159,7 @@ impl Reader<'_> {
             return Err(Error::malformed("frame chunk", format!("number {number} of {length} bytes")));
         }
         let mut hasher = blake3::Hasher::new();
-        for piece in self.chunk[..length as usize].chunks_mut(PIECE_BYTES) {
+        for piece in self.chunk.first_mut(length as usize).chunks_mut(PIECE_BYTES) {
             fill(&mut self.from, piece, &mut patience(self.hub))?;
             hasher.update(piece);
         }
@@ -176,7 +177,7 @@ impl Reader<'_> {
             return self.say(Frame::Bad { number });
         }
         let length = transfer.manifest().place(number).map_or(0, |place| place.length as usize);
-        transfer.receive(number, &self.chunk[..length], said)?;
+        transfer.receive(number, self.chunk.first(length), said)?;
         self.say(Frame::Received { number })
     }
 
