@@ -14,8 +14,13 @@ use netplan::simai;
 use netplan::topology::{Topology, preset};
 use netplan::traffic::{all_to_all, groups, host_permutation, rail_rings};
 
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
 fn main() {
     divan::main();
+    // The target of all of them together: 4 GB.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or("unknown here", str::trim);
+    println!("the most memory of all that ran: {most}");
 }
 
 /// The shape of SimGrid's fixture, larger: six links a GPU, random permutation of hosts, one random uplink a flow.
