@@ -1,10 +1,10 @@
 //! Load on a server that speaks OpenAI's chat completions: sampan, or another one on the same file.
 //!
-//! `cargo run --release -p sampan --example http_load -- ADDRESS MODEL [REQUESTS [CLIENTS,... [PID
-//! [WORDS,... [ANSWER [FIRST]]]]]]` drives 1, 4, 16,
-//! 64 and 256 streaming clients, each for its share of the requests, with prompts of four lengths in turn, and prints
-//! throughput, time to the first token (TTFT), time per token after it (TPOT), and the memory of process PID. Prompts
-//! are numbered from FIRST on; a server that has seen a number may have its prompt in a cache.
+//! `cargo run --release -p sampan --example http_load -- ADDRESS MODEL [REQUESTS [CLIENTS,... [PID [WORDS,... [ANSWER
+//! [FIRST [GUESSES]]]]]]]` drives 1, 4, 16, 64 and 256 streaming clients, each for its share of the requests, with
+//! prompts of four lengths in turn, and prints throughput, time to the first token (TTFT), time per token after it
+//! (TPOT), and the memory of process PID. Prompts are numbered from FIRST on; a server that has seen a number may have
+//! its prompt in a cache. GUESSES `false` asks a server of ours not to guess tokens ahead.
 //!
 //! `… --example http_load -- null [REQUESTS]` measures what the API itself costs: 256 clients with a pause between
 //! their requests, so that nobody waits for another, against models that answer at once.
@@ -44,7 +44,9 @@ fn main() -> anyhow::Result<()> {
     let words = argument(5, PROMPT_WORDS);
     let words: Vec<usize> =
         words.split(',').map(|words| words.parse().context("WORDS")).collect::<anyhow::Result<_>>()?;
-    let asked = Asked { address, model, words, answer_tokens: argument(6, ANSWER_TOKENS).parse().context("ANSWER")? };
+    let answer_tokens = argument(6, ANSWER_TOKENS).parse().context("ANSWER")?;
+    let guesses = argument(8, "true").parse().context("GUESSES")?;
+    let asked = Asked { address, model, words, answer_tokens, guesses };
     let mut first: usize = argument(7, "0").parse().context("FIRST")?;
     println!("| clients | tokens/s | TTFT p50 | TTFT p99 | TPOT p50 | TPOT p99 | memory before | after |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -65,6 +67,8 @@ struct Asked {
     /// Words of a prompt; requests take them in turn.
     words: Vec<usize>,
     answer_tokens: u32,
+    /// Whether the server may guess tokens ahead.
+    guesses: bool,
 }
 
 /// What one request took.
@@ -110,11 +114,15 @@ fn prompt(index: usize, words: &[usize]) -> String {
 }
 
 fn ask(asked: &Asked, index: usize) -> anyhow::Result<Timed> {
-    let Asked { address, model, words, answer_tokens } = asked;
-    let body = json!({
+    let Asked { address, model, words, answer_tokens, guesses } = asked;
+    let mut body = json!({
         "model": model, "messages": [{"role": "user", "content": prompt(index, words)}], "stream": true,
         "temperature": 0, "max_tokens": answer_tokens, "ignore_eos": true, "stream_options": {"include_usage": true},
     });
+    if !guesses {
+        // Only ours knows the field.
+        body["speculate"] = json!(false);
+    }
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
