@@ -51,6 +51,20 @@ def test_what_is_not_there_is_said_to_be_missing(lender, tmp_path):
         huggingface_hub.hf_hub_download("Qwen/Tiny", "other.json", endpoint=lender.url, cache_dir=tmp_path)
 
 
+def test_a_model_comes_by_the_mover_over_two_addresses(lender, tmp_path):
+    command = [os.environ["SAMPAN_BIN"], "pull", "Qwen/Tiny", "--from", lender.url, "--data", str(tmp_path), "--json"]
+    planes = ["--plane", "127.0.0.1", "--plane", "127.0.0.2"]
+    done = subprocess.run(command + planes, check=True, stdout=subprocess.PIPE, text=True)
+    assert json.loads(done.stdout.splitlines()[-1])["event"] == "done"
+    for name in FILES:
+        assert (tmp_path / "models/Tiny" / name).read_bytes() == (TINY / name).read_bytes(), name
+    foreign = subprocess.run(command + ["--as", "Again", "--plane", "192.0.2.1"], stderr=subprocess.PIPE, text=True)
+    assert foreign.returncode == 0, "what is here already needs no plane: " + foreign.stderr
+    other = command[:-3] + ["--data", str(tmp_path / "other"), "--plane", "192.0.2.1"]
+    foreign = subprocess.run(other, stderr=subprocess.PIPE, text=True)
+    assert foreign.returncode != 0 and "192.0.2.1" in foreign.stderr, foreign.stderr
+
+
 @pytest.fixture
 def other(start_server):
     running = start_server()
@@ -59,7 +73,7 @@ def other(start_server):
 
 
 def test_another_server_pulls_while_it_serves(lender, other):
-    order = json.dumps({"model": "Qwen/Tiny", "from": lender.url})
+    order = json.dumps({"model": "Qwen/Tiny", "from": lender.url, "planes": ["127.0.0.1"]})
     assert other.request("POST", "/admin/v1/pulls", order)[0] == 202
     deadline = time.monotonic() + 60
     while json.loads(other.request("GET", "/admin/v1/pulls")[1])["data"][0]["state"] in ("waiting", "fetching"):

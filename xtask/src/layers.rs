@@ -6,9 +6,9 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// The layers, lowest first. A crate that is not named here may not exist.
 pub const LAYERS: [&[&str]; 6] = [
     &["base", "kernels"],
-    &["store", "meta", "chat", "netplan", "hub", "oidc"],
-    &["models", "vectors", "ledger", "jobs", "physical"],
-    &["engine", "route", "video", "agents", "fabric", "train"],
+    &["store", "meta", "chat", "netplan", "fabric", "oidc"],
+    &["models", "vectors", "ledger", "hub", "jobs", "physical"],
+    &["engine", "route", "video", "agents", "train"],
     &["api"],
     &["sampan"],
 ];

@@ -19,6 +19,7 @@ use crate::auth::OnBehalf;
 use crate::batch::{Desk, Dialect, Lines, Record};
 use crate::buckets::{self, Buckets};
 use crate::kept::MayKeep;
+use crate::lending::Mover;
 use crate::observe::{Listener, Observed, Observer};
 use crate::pulls::Pulls;
 use crate::{
@@ -55,6 +56,8 @@ pub struct App {
     pub(crate) shelf: Option<Shelf>,
     /// The models that were pulled, where other machines may have them.
     pub(crate) depot: Option<Depot>,
+    /// What the mover needs, where models may be sent by it.
+    pub(crate) mover: Option<Mover>,
     /// Whoever fetches models from hubs, if anybody does.
     pub(crate) pulls: Option<Arc<dyn Pulls>>,
     /// Whoever routes requests among pools, if anybody does.
@@ -98,6 +101,7 @@ impl App {
             manage: None,
             shelf: None,
             depot: None,
+            mover: None,
             pulls: None,
             objects,
             may_keep: None,
@@ -140,6 +144,12 @@ impl App {
     #[must_use]
     pub fn with_depot(self, depot: Depot) -> Self {
         Self { depot: Some(depot), ..self }
+    }
+
+    /// The same with the mover, which sends those models to machines that ask for it.
+    #[must_use]
+    pub fn with_mover(self, machine: fabric::Machine) -> Self {
+        Self { mover: Some(Mover::new(machine)), ..self }
     }
 
     /// The same with somebody who fetches models from hubs.

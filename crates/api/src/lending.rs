@@ -6,6 +6,7 @@
 //! | `GET /api/models/ID[/revision/REVISION]` | the files with sizes and digests |
 //! | `GET /api/models/ID/tree/REVISION` | the same as newer tools ask for it |
 //! | `GET`, `HEAD /ID/resolve/REVISION/PATH` | a file, whole or a range of it |
+//! | `POST /api/models/ID/send/REVISION` | our own: files by the mover, see [`sending`] |
 //!
 //! ID is `OWNER/NAME` as it was pulled, or the name here. A revision is `main` or the commit that is listed. Beside the
 //! digests of the protocol a file has its `blake3`. Source: huggingface_hub 2.4, `hf_api.py`, `file_download.py`.
@@ -18,7 +19,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hub::{Depot, Digest, Record, RecordedFile, hex};
 use serde_json::{Value, json};
@@ -26,6 +27,10 @@ use tower_http::services::ServeFile;
 
 use crate::App;
 use crate::refusal::Refusal;
+
+mod sending;
+
+pub(crate) use sending::Mover;
 
 /// The branch that everything has.
 const MAIN: &str = "main";
@@ -40,6 +45,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/api/models/{owner}/{name}/revision/{revision}", get(owned))
         .route("/api/models/{name}/tree/{revision}", get(tree))
         .route("/api/models/{owner}/{name}/tree/{revision}", get(owned_tree))
+        .route("/api/models/{name}/send/{revision}", post(sending::send))
+        .route("/api/models/{owner}/{name}/send/{revision}", post(sending::owned_send))
         .route("/{name}/resolve/{revision}/{*path}", get(file))
         .route("/{owner}/{name}/resolve/{revision}/{*path}", get(owned_file))
 }
@@ -92,6 +99,8 @@ enum Refused {
     Repository(String),
     Revision(String),
     File(String),
+    /// Not one of the protocol.
+    Other(StatusCode, String),
     Broken,
 }
 
@@ -103,6 +112,7 @@ impl IntoResponse for Refused {
             Self::Repository(message) => ("RepoNotFound", message),
             Self::Revision(message) => ("RevisionNotFound", message),
             Self::File(message) => ("EntryNotFound", message),
+            Self::Other(status, message) => return Refusal(status, message).into_response(),
             Self::Broken => {
                 let refusal = Refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log".to_owned());
                 return refusal.into_response();

@@ -3,11 +3,12 @@
 //! | route | |
 //! |---|---|
 //! | `GET /admin/v1/pulls` | those that wait, run and are over, newest first, with how far each is |
-//! | `POST /admin/v1/pulls` | `{"model": "OWNER/NAME[:TAG][@REVISION]", "from"?, "name"?}`; 202, and goes on alone |
+//! | `POST /admin/v1/pulls` | `{"model": "OWNER/NAME[:TAG][@REVISION]", "from"?, "name"?, "planes"?}`; 202, goes on |
 //! | `DELETE /admin/v1/pulls/{id}` | stops one; what it has fetched stays for the next try |
 //!
 //! `from` is `hf` (where nothing is said), `modelscope` or the address of whoever speaks Hugging Face's protocol. A
-//! model is served under its name as soon as it is there.
+//! model is served under its name as soon as it is there. `planes` are addresses of this machine, one for each network,
+//! to which a Sampan at `from` sends by the mover.
 
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub struct PullRequest {
     pub from: Option<String>,
     /// Its name here, if it is to be another one.
     pub name: Option<String>,
+    /// Addresses of this machine to which another Sampan is to send by the mover.
+    #[serde(default)]
+    pub planes: Vec<String>,
 }
 
 /// Fetches models one after another.

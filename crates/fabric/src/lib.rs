@@ -46,7 +46,7 @@ pub use error::{Error, Result};
 pub use handshake::{Nonces, Token};
 pub use progress::Progress;
 pub use receive::{Receiver, ReceiverOptions};
-pub use send::{SendOptions, Sent, send};
+pub use send::{SendOptions, Sent, send, send_files};
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use crate::manifest::{Manifest, STREAMS_MAX};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::schedule::{Count, Schedule};
-use crate::source::{Source, survey};
+use crate::source::{Source, survey, survey_files};
 use crate::wire::Hash;
 use crate::{Machine, Token};
 
@@ -78,12 +78,36 @@ pub struct Sent {
 /// If the source cannot be read or changes, the receiver refuses, or no plane leads anywhere for as long as the
 /// patience lasts. What has arrived stays with the receiver: sending the same again goes on from there.
 pub fn send(path: &Path, options: &SendOptions, token: &Token, machine: &Machine, progress: &Progress) -> Result<Sent> {
+    push(survey(path, options.chunk_bytes)?, options, token, machine, progress)
+}
+
+/// Sends some files of a folder under the names that they have there.
+///
+/// # Errors
+/// As [`send`], and if a name leads out of the folder.
+pub fn send_files(
+    folder: &Path,
+    names: &[String],
+    options: &SendOptions,
+    token: &Token,
+    machine: &Machine,
+    progress: &Progress,
+) -> Result<Sent> {
+    push(survey_files(folder, names, options.chunk_bytes)?, options, token, machine, progress)
+}
+
+fn push(
+    (manifest, source): (Manifest, Source),
+    options: &SendOptions,
+    token: &Token,
+    machine: &Machine,
+    progress: &Progress,
+) -> Result<Sent> {
     let streams = options.planes.len() as u64 * u64::from(options.streams_per_plane);
     if streams == 0 || streams > u64::from(STREAMS_MAX) {
         let detail = "from 1 to 64 over all planes are possible";
         return Err(Error::Option { what: "streams", value: streams.to_string(), detail });
     }
-    let (manifest, source) = survey(path, options.chunk_bytes)?;
     let manifest = Arc::new(manifest);
     let encoded = manifest.encode();
     let shared = Shared {

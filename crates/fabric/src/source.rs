@@ -31,6 +31,21 @@ pub(crate) fn survey(path: &Path, chunk_bytes: u32) -> Result<(Manifest, Source)
     Ok((Manifest::new(chunk_bytes, entries)?, Source { paths }))
 }
 
+/// Looks at some files below a folder; their names are those they have there.
+pub(crate) fn survey_files(folder: &Path, names: &[String], chunk_bytes: u32) -> Result<(Manifest, Source)> {
+    at_most("files", names.len() as u64, u64::from(FILES_MAX))?;
+    let look = |name: &String| -> Result<(Entry, PathBuf)> {
+        let path = folder.join(name);
+        let metadata = std::fs::metadata(&path).map_err(Error::file("look at", &path))?;
+        Ok((entry_of(&path, name.clone(), &metadata)?, path))
+    };
+    let mut found = names.iter().map(look).collect::<Result<Vec<_>>>()?;
+    found.sort_unstable_by(|left, right| left.0.name.cmp(&right.0.name));
+    let (entries, paths) = found.into_iter().unzip();
+    // The manifest refuses names that lead out of a folder.
+    Ok((Manifest::new(chunk_bytes, entries)?, Source { paths }))
+}
+
 /// Ends because folders deeper than [`NAME_PARTS_MAX`] are refused.
 fn walk(folder: &Path, name: &str, depth: usize, found: &mut Vec<(Entry, PathBuf)>) -> Result<()> {
     at_most("folders in each other", depth as u64, NAME_PARTS_MAX as u64)?;

@@ -6,6 +6,7 @@
 //! .store/blobs/ab/abcd…       bytes, named by their BLAKE3 hash, never written again
 //! .store/digests/sha256:…     the BLAKE3 hash of the bytes that a hub names so
 //! .store/partial/KEY          what is not whole, see `partial`
+//! .store/carried/KEY/PATH…    what the mover brings, see `carry`
 //! .store/staging/NAME         a model that is about to appear
 //! .store/lock                 held by the one who pulls or removes
 //! ```
@@ -145,6 +146,7 @@ impl Depot {
         }
         let _lock = self.lock()?;
         clear(&self.place("staging")?)?;
+        clear(&self.place("carried")?)?;
         let partial = self.place("partial")?;
         for path in files_below(&partial)? {
             removed.bytes += remove_file(&path, &mut removed.files)?;
@@ -327,7 +329,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Removes a folder with everything in it, if it is there.
-fn clear(folder: &Path) -> Result<()> {
+pub(crate) fn clear(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", folder)(why)),
         Ok(()) | Err(_) => Ok(()),

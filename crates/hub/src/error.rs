@@ -47,6 +47,12 @@ pub enum Error {
     Record { path: PathBuf, why: String },
     #[error("{step} {path}")]
     File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("{place} does not send by the mover; only a Sampan does")]
+    NoMover { place: String },
+    #[error("receive by the mover")]
+    Mover(#[from] fabric::Error),
+    #[error("{place} stopped sending: {message}")]
+    NotSent { place: String, message: String },
     #[error("the pull was stopped")]
     Stopped,
 }
@@ -60,9 +66,14 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Name { .. } | Self::Address { .. } | Self::Choice { .. } | Self::TooMuch { .. } => Kind::Invalid,
+            Self::Name { .. }
+            | Self::Address { .. }
+            | Self::Choice { .. }
+            | Self::TooMuch { .. }
+            | Self::NoMover { .. } => Kind::Invalid,
             Self::Client(_) | Self::Stopped => Kind::Internal,
-            Self::Reach { .. } | Self::Cut { .. } => Kind::Unavailable,
+            Self::Reach { .. } | Self::Cut { .. } | Self::NotSent { .. } => Kind::Unavailable,
+            Self::Mover(error) => error.kind(),
             Self::Status { status, .. } => match status {
                 401 => Kind::Unauthenticated,
                 403 => Kind::Forbidden,

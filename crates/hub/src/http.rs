@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -134,6 +134,33 @@ impl Http {
                 }
             }
             Err(Error::Cut { file: shown(url), found, expected })
+        })
+    }
+
+    /// Sends JSON to the hub itself, and hands on every JSON object that it answers, one a line.
+    pub(crate) fn lines(&self, url: &Url, body: &Value, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+        self.runtime.block_on(async {
+            let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json");
+            let request = request.body(body.to_string());
+            let request = self.secrets.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            let mut response = request.send().await.map_err(|why| reach(url, why))?;
+            if !response.status().is_success() {
+                return Err(refusal(&mut response, url).await);
+            }
+            let mut rest = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|why| reach(url, why))? {
+                rest.extend_from_slice(&chunk);
+                // Ends with the line ends.
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let wrong = |why: serde_json::Error| answer(url, &format!("a line that is no JSON: {why}"));
+                    take(serde_json::from_slice(&line).map_err(wrong)?)?;
+                }
+                if rest.len() > MESSAGE_BYTES_MAX {
+                    return Err(answer(url, &format!("a line of more than {MESSAGE_BYTES_MAX} bytes")));
+                }
+            }
+            Ok(())
         })
     }
 

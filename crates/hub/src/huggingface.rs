@@ -2,18 +2,19 @@
 //!
 //! `GET /api/models/ID/revision/REVISION?blobs=true` lists the files with their sizes and digests, `GET
 //! /ID/resolve/COMMIT/PATH` answers a file, or where it is. Source: huggingface_hub 2.4, `hf_api.py` and
-//! `file_download.py`.
+//! `file_download.py`. A Sampan also knows `POST /api/models/ID/send/COMMIT`, which sends by the mover and answers one
+//! JSON object a line meanwhile, the last one with `done` or `error`.
 
 use std::ops::Range;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::choose::FILES_MAX;
 use crate::digest::{Digest, unhex};
 use crate::error::{Error, Result, at_most};
 use crate::http::{Http, HttpOptions};
 use crate::name::Repository;
-use crate::source::{Listing, Remote, Sink, Source};
+use crate::source::{Landing, Listing, Remote, Sink, Source};
 
 /// The branch if none is named.
 const MAIN: &str = "main";
@@ -65,6 +66,38 @@ impl Source for HuggingFace {
         parts.extend(["resolve", &listing.revision]);
         parts.extend(file.path.split('/'));
         self.http.read(&self.http.url(&parts, &[]), file.size_bytes, range, sink)
+    }
+
+    fn send_to(
+        &self,
+        listing: &Listing,
+        files: &[&Remote],
+        landing: &Landing,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let id = owner_and_name(&listing.repository);
+        let url = self.http.url(&[&["api", "models"], id.as_slice(), &["send", &listing.revision]].concat(), &[]);
+        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let body = json!({"files": paths, "addresses": landing.addresses, "token": landing.token});
+        let mut is_done = false;
+        let mut line = |said: Value| {
+            if let Some(message) = said["error"].as_str() {
+                return Err(Error::NotSent { place: self.name(), message: message.to_owned() });
+            }
+            is_done |= said["done"].as_bool().unwrap_or(false);
+            tick()
+        };
+        let sent = self.http.lines(&url, &body, &mut line);
+        match sent {
+            // A hub has no such address, and a server without models of its own does not answer it.
+            Err(Error::Status { status: 404 | 405, message, .. }) if message.is_empty() => {
+                Err(Error::NoMover { place: self.name() })
+            }
+            Ok(()) if !is_done => {
+                Err(Error::NotSent { place: self.name(), message: "its answer ended too early".to_owned() })
+            }
+            other => other,
+        }
     }
 }
 

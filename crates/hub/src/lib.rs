@@ -9,6 +9,7 @@
 //! * whoever is killed goes on where they stopped: pieces and how far each got are on the disk;
 //! * a connection that is cut or silent is taken up again where it ended; a file that does not have its digest is
 //!   fetched again, and refused in the end;
+//! * another Sampan may be asked to send over several networks at once ([`Planes`]), by the mover of [`fabric`];
 //! * the same bytes lie there once: files are named by their BLAKE3 hash, a model's folder holds links to them. What a
 //!   Hugging Face [`Cache`] on this machine has is linked, not fetched.
 //!
@@ -17,6 +18,7 @@
 #![warn(missing_docs)]
 
 mod cache;
+mod carry;
 mod choose;
 mod depot;
 mod digest;
@@ -33,6 +35,7 @@ mod record;
 mod source;
 
 pub use cache::{Cache, Cached};
+pub use carry::Planes;
 pub use choose::FILES_MAX;
 pub use depot::{Depot, Fault, Removed};
 pub use digest::{Digest, hex};
@@ -45,4 +48,4 @@ pub use name::{Repository, Wanted};
 pub use pull::{Event, Options, Origin, Pulled, pull};
 pub use queue::{Arrived, Order, Progress, Queue, Stage, WAITING_MAX};
 pub use record::{RECORD_FILE, Record, RecordedFile};
-pub use source::{Listing, Remote, Sink, Source};
+pub use source::{Landing, Listing, Remote, Sink, Source};

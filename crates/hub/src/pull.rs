@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::carry::Planes;
 use crate::choose::choose;
 use crate::depot::{Depot, Stays};
 use crate::digest::{Digest, hash_file, hex};
@@ -44,6 +45,8 @@ pub struct Options {
     pub wait: Duration,
     /// Files that another tool has fetched already.
     pub cache: Option<Cache>,
+    /// Has what is missing sent to these addresses, by a place that knows the mover.
+    pub planes: Option<Planes>,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
     /// Once it is set, the pull ends with [`Error::Stopped`] at its next byte. What was fetched stays.
@@ -61,6 +64,7 @@ impl Default for Options {
             retries: 8,
             wait: Duration::from_millis(500),
             cache: None,
+            planes: None,
             now_ms: 0,
             stop: Arc::default(),
         }
@@ -164,6 +168,9 @@ pub fn pull(
     }
     let (fetches, number_of) = fetches(&chosen.files, &known);
     run.check_room(&fetches)?;
+    if let Some(planes) = &options.planes {
+        run.carry(planes, &fetches)?;
+    }
     run.fetch_all(&fetches)?;
     let fetched_bytes = fetches.iter().map(|fetch| fetch.remote.size_bytes).sum();
     let fetched: Vec<String> = fetches.into_iter().map(Fetch::into_hash).collect();
@@ -228,13 +235,14 @@ fn taken(depot: &Depot, name: &str, repository: &str) -> Result<Option<Record>> 
 }
 
 /// A file that has to be fetched.
-struct Fetch<'a> {
-    remote: &'a Remote,
+pub(crate) struct Fetch<'a> {
+    pub(crate) remote: &'a Remote,
     /// Open from the first piece to the last.
     partial: Mutex<Option<Arc<Partial>>>,
     /// Pieces that are not there.
     left: AtomicUsize,
-    hash: Mutex<Option<String>>,
+    /// Set once it is in the store.
+    pub(crate) hash: Mutex<Option<String>>,
 }
 
 /// The files that are not known, those of one digest once, and for each file which fetch is its.
@@ -269,12 +277,12 @@ impl<'a> Fetch<'a> {
 }
 
 /// What the threads of one pull share.
-struct Run<'a> {
-    depot: &'a Depot,
-    source: &'a dyn Source,
-    listing: &'a Listing,
-    options: &'a Options,
-    tell: &'a (dyn Fn(Event<'_>) + Sync),
+pub(crate) struct Run<'a> {
+    pub(crate) depot: &'a Depot,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) listing: &'a Listing,
+    pub(crate) options: &'a Options,
+    pub(crate) tell: &'a (dyn Fn(Event<'_>) + Sync),
     stop: AtomicBool,
 }
 
@@ -347,7 +355,7 @@ impl Run<'_> {
     /// Fetches all files on several threads; the first error ends them all.
     fn fetch_all(&self, fetches: &[Fetch<'_>]) -> Result<()> {
         let mut pieces = Vec::new();
-        for fetch in fetches {
+        for fetch in fetches.iter().filter(|fetch| lock(&fetch.hash).is_none()) {
             let count = fetch.remote.size_bytes.div_ceil(self.options.piece_bytes).max(1) as usize;
             fetch.left.store(count, Ordering::Release);
             pieces.extend((0..count).map(|piece| (fetch, piece)));
@@ -451,7 +459,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire) || self.options.stop.load(Ordering::Acquire)
     }
 
@@ -484,6 +492,6 @@ impl Run<'_> {
 }
 
 /// A panic elsewhere does not spoil what is behind these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

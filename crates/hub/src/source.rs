@@ -1,9 +1,10 @@
 //! The seam: whoever has models.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::name::Repository;
 
 /// Takes bytes in order. An error ends the reading.
@@ -28,6 +29,30 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If fewer bytes came than were asked for, or `sink` fails.
     fn read(&self, listing: &Listing, file: &Remote, range: Range<u64>, sink: &mut Sink<'_>) -> Result<()>;
+
+    /// Has files sent by the mover to whoever listens at `landing`, and returns when they are there. `tick` is called
+    /// at least every few seconds meanwhile; an error of it ends the waiting.
+    ///
+    /// # Errors
+    /// [`Error::NoMover`] of a place that cannot, or why they were not sent.
+    fn send_to(
+        &self,
+        _listing: &Listing,
+        _files: &[&Remote],
+        _landing: &Landing,
+        _tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        Err(Error::NoMover { place: self.name() })
+    }
+}
+
+/// Where the mover is to send.
+#[derive(Clone)]
+pub struct Landing {
+    /// Where somebody listens, one address a network.
+    pub addresses: Vec<SocketAddr>,
+    /// What both ends must know. A secret, of this one transfer.
+    pub token: String,
 }
 
 /// The files of a model at one revision.

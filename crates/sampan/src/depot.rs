@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base::{Clock as _, Kind};
-use hub::{Cache, Depot, Event, HttpOptions, HuggingFace, Mirror, ModelScope, Options, Origin, Source, Wanted};
+use hub::{Cache, Depot, Event, HttpOptions, HuggingFace, Mirror, ModelScope, Options, Origin, Planes, Source, Wanted};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::args::Data;
 use crate::machine::{self, SystemClock, print, say};
 use crate::model::bytes;
+use crate::net;
 use args::{Pull, Rm, Verify};
 
 /// A hub that is silent for so long is asked again.
@@ -43,6 +44,7 @@ pub(crate) fn pull(pull: &Pull) -> anyhow::Result<()> {
         include: pull.include.clone(),
         jobs: pull.jobs,
         cache: cache(),
+        planes: planes(&pull.planes)?,
         now_ms: SystemClock::start().now_ms(),
         ..Options::default()
     };
@@ -64,6 +66,15 @@ pub(crate) fn pull(pull: &Pull) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where a pull listens for the mover; `None` where it does not.
+pub(crate) fn planes(addresses: &[String]) -> anyhow::Result<Option<Planes>> {
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let listen = addresses.iter().map(|text| net::address(text, 0)).collect::<anyhow::Result<_>>()?;
+    Ok(Some(Planes { listen, machine: net::machine() }))
+}
+
 fn with_hint(error: hub::Error, pull: &Pull) -> anyhow::Error {
     let hint = match error.kind() {
         Kind::Unauthenticated | Kind::Forbidden => {
@@ -71,6 +82,10 @@ fn with_hint(error: hub::Error, pull: &Pull) -> anyhow::Error {
         }
         Kind::Conflict if matches!(error, hub::Error::Taken { .. }) => "\nhint: --as NAME gives it another name",
         Kind::Unavailable if pull.from.is_none() => "\nhint: --from modelscope, or the address of a mirror",
+        _ if matches!(error, hub::Error::NoMover { .. }) => "\nhint: without --plane it is fetched over HTTP",
+        Kind::Unavailable if !pull.planes.is_empty() => {
+            "\nhint: --plane names addresses of this machine that the other one reaches"
+        }
         _ => return anyhow::Error::new(error),
     };
     let said = format!("{:#}", anyhow::Error::new(error));

@@ -12,6 +12,7 @@ mod transfer;
 mod uplinks;
 
 use args::NetCommand;
+pub(crate) use transfer::{address, machine};
 
 pub(crate) fn run(command: &NetCommand) -> anyhow::Result<()> {
     match command {

@@ -37,7 +37,8 @@ impl api::Pulls for Pulls {
         let wanted = Wanted::parse(&request.model).map_err(|error| (error.kind(), error.to_string()))?;
         let source = depot::hub_of(&request.model, request.from.as_deref(), None);
         let source = source.map_err(|error| (Kind::Invalid, format!("{error:#}")))?;
-        let options = hub::Options { name: request.name, cache: depot::cache(), ..hub::Options::default() };
+        let planes = depot::planes(&request.planes).map_err(|error| (Kind::Invalid, format!("{error:#}")))?;
+        let options = hub::Options { name: request.name, cache: depot::cache(), planes, ..hub::Options::default() };
         let ordered = self.0.order(Order { source, wanted, options });
         ordered.map(|progress| shown(&progress)).map_err(|error| (error.kind(), error.to_string()))
     }

@@ -88,6 +88,7 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .with_manage(Arc::clone(&fleet) as Arc<dyn Manage>)
         .with_shelf(model::shelf(&data))
         .with_depot(depot::depot(&data))
+        .with_mover(crate::net::machine())
         .with_pulls(pulls(&data, &fleet, kept.meter.ledger().clock())?);
     let (app, traces) = traced(up, app)?;
     let app = match &router {

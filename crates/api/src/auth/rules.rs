@@ -55,6 +55,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/models/{owner}/{name}/revision/{revision}", Operate),
     ("GET", "/api/models/{name}/tree/{revision}", Operate),
     ("GET", "/api/models/{owner}/{name}/tree/{revision}", Operate),
+    ("POST", "/api/models/{name}/send/{revision}", Operate),
+    ("POST", "/api/models/{owner}/{name}/send/{revision}", Operate),
     ("GET", "/{name}/resolve/{revision}/{*path}", Operate),
     ("GET", "/{owner}/{name}/resolve/{revision}/{*path}", Operate),
     ("GET", "/admin/v1/pulls", Operate),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use api::PullRequest;
 use base::Kind;
-use hub::{Depot, HttpOptions, HuggingFace, Mirror, Options, Wanted, pull};
+use hub::{Depot, Event, HttpOptions, HuggingFace, Mirror, Options, Planes, Wanted, pull};
 use serde_json::{Value, json};
 
 use crate::support::Server;
@@ -103,6 +103,87 @@ async fn another_machine_pulls_from_this_one() {
         assert!(std::fs::read(there.folder().join("Tiny").join(path)).unwrap() == bytes, "{path}");
     }
     serving.abort();
+}
+
+#[expect(clippy::disallowed_methods, reason = "sockets are waited for in real time")]
+fn machine(seed: u8) -> fabric::Machine {
+    struct RealClock(std::time::Instant);
+
+    impl base::Clock for RealClock {
+        fn now_ms(&self) -> u64 {
+            0
+        }
+
+        fn monotonic_us(&self) -> u64 {
+            self.0.elapsed().as_micros() as u64
+        }
+    }
+
+    let nonces = Arc::new(fabric::Nonces::seeded([seed; 32]));
+    fabric::Machine { clock: Arc::new(RealClock(std::time::Instant::now())), nonces }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_has_a_model_sent_over_two_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, files) = depot(folder.path());
+    let server = Server::built(vec![], |app| app.with_depot(here).with_mover(machine(1)));
+    let (address, serving) = server.listen().await;
+    let there = Depot::new(&folder.path().join("there"));
+    let pulled = tokio::task::spawn_blocking(move || {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let silence = std::time::Duration::from_secs(60);
+        let options = HttpOptions { endpoint: format!("http://{address}"), token: None, silence };
+        let source = HuggingFace::new(&options).unwrap();
+        let planes = Planes { listen: vec!["127.0.0.1:0".parse().unwrap(); 2], machine: machine(2) };
+        let options = Options { include: vec!["*".to_owned()], planes: Some(planes), ..Options::default() };
+        let whole = Mutex::new(Vec::new());
+        let tell = |event: Event<'_>| match event {
+            Event::Whole { path, .. } => whole.lock().unwrap().push(path.to_owned()),
+            Event::Retry { .. } | Event::Corrupt { .. } => panic!("{event:?}"),
+            _ => {}
+        };
+        pull(&there, &source, &Wanted::parse("Qwen/Tiny").unwrap(), &options, &tell).unwrap();
+        assert_eq!(whole.into_inner().unwrap().len(), 3);
+        assert_eq!(there.verify("Tiny", &mut |_| ()).unwrap(), []);
+        there
+    });
+    let there = pulled.await.unwrap();
+    for (path, bytes) in files {
+        assert!(std::fs::read(there.folder().join("Tiny").join(path)).unwrap() == bytes, "{path}");
+    }
+    serving.abort();
+}
+
+fn order(files: &[&str], addresses: &[&str], token: &str) -> Value {
+    json!({"files": files, "addresses": addresses, "token": token})
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, _) = depot(folder.path());
+    let without = Server::built(vec![], |app| app.with_depot(here.clone()));
+    let server = Server::built(vec![], |app| app.with_depot(here).with_mover(machine(1)));
+    let nine = ["127.0.0.1:1"; 9];
+    let good = order(&["config.json"], &["127.0.0.1:1"], "a token of this test");
+    for (path, body, status, why) in [
+        ("Qwen/Tiny/send/main", order(&["other.json"], &nine[..1], "a token of this test"), 404, "other.json"),
+        ("Qwen/Tiny/send/main", order(&["../x"], &nine[..1], "a token of this test"), 404, "../x"),
+        ("Qwen/Tiny/send/main", order(&["config.json"], &nine, "a token of this test"), 400, "9 addresses"),
+        ("Qwen/Tiny/send/main", order(&[], &nine[..1], "a token of this test"), 400, "0 files"),
+        ("Tiny/send/main", order(&["config.json"], &nine[..1], "short"), 400, "token"),
+        ("Tiny/send/main", order(&["config.json"], &["host:80"], "a token of this test"), 422, "addresses"),
+        ("Qwen/Other/send/main", good.clone(), 404, "Qwen/Other"),
+        ("Qwen/Tiny/send/v2", good.clone(), 404, "v2"),
+    ] {
+        let refused = server.post(&format!("/api/models/{path}"), &body).await;
+        assert_eq!(refused.status.as_u16(), status, "{path} {}", refused.text);
+        assert!(refused.text.contains(why), "{path} {}", refused.text);
+    }
+    let refused = without.post("/api/models/Qwen/Tiny/send/main", &good).await;
+    assert_eq!(refused.status.as_u16(), 404);
+    assert!(refused.text.contains("mover"), "{}", refused.text);
 }
 
 #[tokio::test]

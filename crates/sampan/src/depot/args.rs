@@ -16,6 +16,10 @@ pub(crate) struct Pull {
     /// folder with models.
     #[arg(long, value_name = "SOURCE", env = "SAMPAN_PULL_FROM")]
     pub(crate) from: Option<String>,
+    /// An address of this machine, IP or IP:PORT, to which the Sampan of --from sends by the mover; once for each
+    /// network that leads there. Without it, everything comes over HTTP.
+    #[arg(long = "plane", value_name = "ADDRESS", requires = "from")]
+    pub(crate) planes: Vec<String>,
     /// Its name here; default: the last part of its name there, for a GGUF file the file's name.
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,

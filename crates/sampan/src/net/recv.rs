@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use serde_json::json;
 
 use super::args::Recv;
-use super::transfer::{DRAW_EVERY, address, bar, bytes, hex, kept_token, known_token, machine};
+use super::transfer::{DRAW_EVERY, PORT, address, bar, bytes, hex, kept_token, known_token, machine};
 use crate::machine::{print, say};
 
 pub(super) fn run(arguments: &Recv) -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Recv) -> anyhow::Result<()> {
     } else {
         kept_token(&arguments.token, &arguments.folder)?
     };
-    let listen = arguments.listen.iter().map(|text| address(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let listen = arguments.listen.iter().map(|text| address(text, PORT)).collect::<anyhow::Result<Vec<_>>>()?;
     let bytes_max = arguments.max.map(|gigabytes| 1_000_000_000 * u64::from(gigabytes));
     let options = ReceiverOptions { discard: arguments.discard, bytes_max };
     let receiver = Receiver::bind(&arguments.folder, &listen, options, token, machine())?;

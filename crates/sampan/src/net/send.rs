@@ -8,7 +8,7 @@ use netplan::study::between;
 use serde_json::json;
 
 use super::args::Send;
-use super::transfer::{DRAW_EVERY, address, bar, bytes, hex, known_token, machine};
+use super::transfer::{DRAW_EVERY, PORT, address, bar, bytes, hex, known_token, machine};
 use crate::machine::{print, say};
 
 pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &Send) -> anyhow::Result<()> {
     let sending = || format!("send {}", arguments.path.display());
     std::fs::metadata(&arguments.path).with_context(sending)?;
     let token = known_token(&arguments.token)?;
-    let planes = arguments.addresses.iter().map(|text| address(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let planes = arguments.addresses.iter().map(|text| address(text, PORT)).collect::<anyhow::Result<Vec<_>>>()?;
     let options = SendOptions {
         planes,
         streams_per_plane: arguments.streams,

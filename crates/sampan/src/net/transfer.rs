@@ -17,13 +17,13 @@ use super::args::TokenSource;
 use crate::machine::{SystemClock, SystemEntropy, say, variable};
 
 /// Where a receiver listens, and a sender looks, if no port is named.
-const PORT: u16 = 8430;
+pub(super) const PORT: u16 = 8430;
 /// The variable that holds the token.
 const VARIABLE: &str = "SAMPAN_NET_TOKEN";
 /// How often a bar is drawn.
 pub(super) const DRAW_EVERY: Duration = Duration::from_millis(100);
 
-pub(super) fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let mut seed = [0; 32];
     SystemEntropy.fill(&mut seed);
     Machine { clock: SystemClock::start(), nonces: Arc::new(Nonces::seeded(seed)) }
@@ -69,13 +69,13 @@ fn read(path: &Path) -> anyhow::Result<Token> {
     Token::new(&text).with_context(|| format!("the token in {}", path.display()))
 }
 
-/// HOST, HOST:PORT, an IPv6 address with or without brackets.
-pub(super) fn address(text: &str) -> anyhow::Result<SocketAddr> {
+/// HOST, HOST:PORT, an IPv6 address with or without brackets; on this port if none is named.
+pub(crate) fn address(text: &str, port: u16) -> anyhow::Result<SocketAddr> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let found = match bare.parse() {
-        Ok(ip) => Ok(Some(SocketAddr::new(ip, PORT))),
+        Ok(ip) => Ok(Some(SocketAddr::new(ip, port))),
         Err(_) if text.contains(':') => text.to_socket_addrs().map(|mut found| found.next()),
-        Err(_) => (text, PORT).to_socket_addrs().map(|mut found| found.next()),
+        Err(_) => (text, port).to_socket_addrs().map(|mut found| found.next()),
     };
     found.with_context(|| format!("find the address {text:?}"))?.with_context(|| format!("{text:?} has no address"))
 }
@@ -130,7 +130,7 @@ pub(super) fn hex(hash: &[u8; 32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, chunk_bytes, rate};
+    use super::{PORT, address, chunk_bytes, rate};
 
     #[test]
     fn sizes_and_rates_have_units() {
@@ -155,8 +155,8 @@ mod tests {
             ("::1", "[::1]:8430"),
             ("[::1]:9", "[::1]:9"),
         ] {
-            assert_eq!(address(text).unwrap(), expected.parse().unwrap(), "{text}");
+            assert_eq!(address(text, PORT).unwrap(), expected.parse().unwrap(), "{text}");
         }
-        assert!(address("127.0.0.1:99999").unwrap_err().to_string().contains("99999"));
+        assert!(address("127.0.0.1:99999", PORT).unwrap_err().to_string().contains("99999"));
     }
 }
