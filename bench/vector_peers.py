@@ -11,7 +11,7 @@ base.jsonl with a bucket (0 to 99, independent of the vector) and a source (corr
 QUERIES (200) and ROUNDS (3) may be set.
 
 Ours is built once. Then each peer is built, asked in turns with ours, and ended; its result is written before the next
-begins, so a run that was cut short goes on where it was. A peer that does not build within BUILD_S, or answer within
+begins, so a run that was cut short goes on where it was. A peer that does not build within BUILD_S (900), or answer within
 ANSWER_S, is ended, and that is its result. Queries come one at a time from one thread, ours over HTTP, the others by a call
 in their own process; each engine has a process to itself and one setting for all questions (`SETTINGS`). A question ends with
 its last query or after ASK_S, whichever is first: `asked` says how many queries a slow engine came to. Engines with a knob
@@ -41,7 +41,7 @@ ROWS = int(os.environ.get("ROWS", "100000"))
 QUERIES = int(os.environ.get("QUERIES", "200"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 BATCH = 500
-BUILD_S = 600
+BUILD_S = int(os.environ.get("BUILD_S", "900"))
 ANSWER_S = 120
 ASK_S = 4
 ASKED_MIN = 10
@@ -156,12 +156,12 @@ class Child:
 
     def __init__(self, name):
         command = [str(WORK / "peers/bin/python"), __file__, "serve", name, str(ROWS)]
-        # One of them warns at each query.
-        environment = {**os.environ, "RUST_LOG": "error"}
-        # Unbuffered, so that what was read is what the selector saw.
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
-        )
+        RESULTS.mkdir(exist_ok=True)
+        # One of them warns at each query. Unbuffered, so that what was read is what the selector saw.
+        with open(RESULTS / f"{name}.log", "wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0
+            )
         self.read = b""
         self.result = {"name": name, "rows": ROWS, "setting": SETTINGS[name]}
         self.result |= self.answer(BUILD_S)
@@ -209,7 +209,6 @@ class Child:
 
 
 def save(result):
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result['name']}.json"
     path.with_suffix(".part").write_text(json.dumps(result, indent=1))
     path.with_suffix(".part").rename(path)
@@ -265,7 +264,10 @@ def run(names, again):
         print("everything has a result; run --again measures anew")
         return
     print("build sampan", flush=True)
-    ours = Child("sampan")
+    try:
+        ours = Child("sampan")
+    except Failed as why:
+        raise SystemExit(f"{why}; {RESULTS}/sampan.log says more") from why
     print(f"  {ours.result['build_s']:.0f} s", flush=True)
     for _ in range(0 if peers else ROUNDS):
         for question in QUESTIONS:
