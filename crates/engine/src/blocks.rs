@@ -10,6 +10,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::snapshots::Snapshots;
+
 /// What stands before a block.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Parent {
@@ -55,10 +57,12 @@ pub(crate) struct Blocks {
     idle: BTreeSet<Rank>,
     releases: u64,
     pinned: usize,
+    /// The recurrent states behind kept blocks.
+    pub(crate) snapshots: Snapshots,
 }
 
 impl Blocks {
-    pub(crate) fn new(count: u32, block_tokens: usize) -> Self {
+    pub(crate) fn new(count: u32, block_tokens: usize, snapshots: Snapshots) -> Self {
         Self {
             block_tokens,
             free: (0..count).rev().collect(),
@@ -68,6 +72,7 @@ impl Blocks {
             idle: BTreeSet::new(),
             releases: 0,
             pinned: 0,
+            snapshots,
         }
     }
 
@@ -107,6 +112,7 @@ impl Blocks {
     fn forget(&mut self, block: u32) {
         let kept = self.kept[block as usize].take().expect("idle blocks are kept");
         self.pinned -= usize::from(kept.is_pinned);
+        self.snapshots.forget(block);
         self.children.remove(&(kept.parent, kept.tokens));
     }
 
@@ -220,6 +226,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::Blocks;
+    use crate::snapshots::Snapshots;
+
+    fn blocks_of_two(count: u32) -> Blocks {
+        Blocks::new(count, 2, Snapshots::default())
+    }
 
     /// The kept blocks of the project that all but one test are about.
     fn beginning(blocks: &Blocks, tokens: &[u32]) -> Vec<u32> {
@@ -243,7 +254,7 @@ mod tests {
 
     #[test]
     fn equal_beginnings_share_blocks() {
-        let mut blocks = Blocks::new(8, 2);
+        let mut blocks = blocks_of_two(8);
         let first = visit(&mut blocks, &[1, 2, 3, 4, 5]);
         assert_eq!(beginning(&blocks, &[1, 2, 3, 4, 5, 6]), first[..2]);
         assert_eq!(beginning(&blocks, &[1, 2, 9, 4]), first[..1]);
@@ -253,7 +264,7 @@ mod tests {
 
     #[test]
     fn projects_share_nothing() {
-        let mut blocks = Blocks::new(8, 2);
+        let mut blocks = blocks_of_two(8);
         visit(&mut blocks, &[1, 2, 3, 4]);
         assert!(blocks.beginning(&Arc::from("b"), &[1, 2, 3, 4]).is_empty());
         let mut held = vec![blocks.take().unwrap()];
@@ -264,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_oldest_leave_first_and_the_last_before_the_first() {
-        let mut blocks = Blocks::new(4, 2);
+        let mut blocks = blocks_of_two(4);
         visit(&mut blocks, &[1, 1, 2, 2]);
         visit(&mut blocks, &[3, 3, 4, 4]);
         visit(&mut blocks, &[1, 1]);
@@ -280,7 +291,7 @@ mod tests {
 
     #[test]
     fn two_that_compute_the_same_end_with_one_copy() {
-        let mut blocks = Blocks::new(4, 2);
+        let mut blocks = blocks_of_two(4);
         let (mut a, mut b) = (vec![blocks.take().unwrap()], vec![blocks.take().unwrap()]);
         blocks.keep(&Arc::from("a"), &mut a, 0, &[7, 8]);
         blocks.keep(&Arc::from("a"), &mut b, 0, &[7, 8]);
@@ -303,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_is_pinned_leaves_last_and_is_half_at_most() {
-        let mut blocks = Blocks::new(8, 2);
+        let mut blocks = blocks_of_two(8);
         visit_pinned(&mut blocks, &[1, 1, 2, 2, 3, 3], 2);
         // Others come and go, of more tokens than there is room for.
         (1..10).for_each(|turn| drop(visit(&mut blocks, &[10 * turn, 0, 0, 0, 0, 0])));
@@ -323,7 +334,7 @@ mod tests {
 
     #[test]
     fn nothing_is_pinned_behind_what_is_not() {
-        let mut blocks = Blocks::new(4, 2);
+        let mut blocks = blocks_of_two(4);
         let mut held = visit(&mut blocks, &[1, 1, 2, 2, 3, 3]);
         held.iter().for_each(|&block| blocks.hold(block));
         blocks.pin(held[1]);

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use kernels::{Cpu, KV_BLOCK_TOKENS};
-use models::{Checkpoint, Config, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Checkpoint, Config, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 
 use crate::scheduler::SequenceId;
 use crate::{Error, Options, Result};
@@ -119,7 +119,7 @@ impl Drafter {
             prompt_tokens,
             first_position: first,
             blocks,
-            state: 0,
+            state: Recurrence::default(),
             places: None,
             inserted: &[],
             adapter: None,

@@ -10,7 +10,7 @@ use chat::{Event, EventStream, Generate, GenerateRequest, ModelCard, Priority};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
-use models::{Adapter, AdapterFiles, Checkpoint, Config, KvPool, Qwen3};
+use models::{Adapter, AdapterFiles, Checkpoint, Config, KvPool, Predictor, Qwen3};
 use tokio::sync::mpsc;
 
 use crate::checked;
@@ -30,6 +30,8 @@ use crate::{Error, Result, facts};
 
 /// Sequences that get a recurrent state however small the cache is: with fewer, a long prompt would hold up all others.
 const STATES_MIN: usize = 4;
+/// Recurrent states that are kept besides, for each sequence at most.
+const SNAPSHOTS_PER_SEQUENCE: usize = 4;
 
 /// How an engine uses the machine.
 #[derive(Debug, Clone, Copy)]
@@ -147,11 +149,15 @@ impl Engine {
         let eyes = Eyes::open(checkpoint, &cpu, options.precision)?;
         let text = TextSide::new(checkpoint, eyes)?;
         let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
-        let (kv, limits) = cache(&checkpoint.config, options)?;
+        let predicts = predicts(checkpoint, draft.is_some(), &options);
+        let Cache { kv, limits, block_bytes: kv_block_bytes } = cache(checkpoint, predicts, options)?;
         let drafter = draft.map(|draft| Drafter::load(&cpu, draft, checkpoint, &options)).transpose()?;
-        let draft_bytes = drafter.as_ref().map_or(0, Drafter::size_bytes);
-        let (weights_bytes, kv_bytes) = (model.size_bytes() as u64 + draft_bytes, kv_bytes(&kv, &checkpoint.config));
-        let kv_block_bytes = kv.block_bytes() as u64;
+        let predictor = || Predictor::load(&cpu, checkpoint, options.precision, options.kv_format, kv.blocks());
+        let predictor = predicts.then(predictor).transpose()?;
+        let guesser_bytes = drafter.as_ref().map_or(0, Drafter::size_bytes)
+            + predictor.as_ref().map_or(0, Predictor::size_bytes) as u64;
+        let weights_bytes = model.size_bytes() as u64 + guesser_bytes;
+        let kv_bytes = kv_bytes(&kv, kv_block_bytes, &checkpoint.config);
         let scheduler = Scheduler::new(limits);
         let logits = checkpoint.config.vocabulary;
         let tokens = text.tokenizer.as_ref().map_or(logits, |tokenizer| tokenizer.vocabulary_size());
@@ -168,7 +174,7 @@ impl Engine {
         };
         let (commands, receiver) = channel();
         let worker = Worker::new(name.to_owned(), model, kv, Arc::clone(&cpu), Arc::clone(&clock), scheduler, receiver)
-            .with_drafter(drafter);
+            .with_guessers(drafter, predictor);
         let constrainer = Constrainer::new(text.tokenizer.clone(), &text.defaults.eos);
         let shared = Arc::new(Shared {
             text,
@@ -296,36 +302,59 @@ impl Engine {
     }
 }
 
+/// Whether a model's own predictor guesses for it: where it has one, and nobody else does.
+fn predicts(checkpoint: &Checkpoint, is_drafted: bool, options: &Options) -> bool {
+    options.guesses && !is_drafted && Predictor::is_in(checkpoint)
+}
+
+/// The cache of a model.
+struct Cache {
+    kv: KvPool,
+    limits: Limits,
+    /// Bytes of a block, those of the predictor too.
+    block_bytes: u64,
+}
+
 /// The cache that the options allow: never more than all sequences can use.
-fn cache(config: &Config, options: Options) -> Result<(KvPool, Limits)> {
-    let block_bytes = KvPool::new(config, options.kv_format, 1)?.block_bytes();
+fn cache(checkpoint: &Checkpoint, predicts: bool, options: Options) -> Result<Cache> {
+    let config = &checkpoint.config;
+    let predictor_bytes = if predicts { Predictor::block_bytes(config, options.kv_format)? } else { 0 };
+    let block_bytes = KvPool::new(config, options.kv_format, 1)?.block_bytes() + predictor_bytes;
     let affordable = options.kv_bytes / block_bytes as u64;
     let useful = config.context_tokens.div_ceil(KV_BLOCK_TOKENS) as u64 * options.sequences_max as u64;
     let blocks = u32::try_from(affordable.min(useful)).unwrap_or(u32::MAX);
     if blocks == 0 {
         return Err(Error::CacheTooSmall { asked_bytes: options.kv_bytes, block_bytes });
     }
-    let sequences_max = sequences_that_fit(config, options);
-    let limits = Limits { sequences_max, rows_per_step: options.rows_per_step, block_tokens: KV_BLOCK_TOKENS, blocks };
-    Ok((KvPool::with_slots(config, options.kv_format, blocks, sequences_max as u32)?, limits))
+    let (sequences_max, snapshots) = states_that_fit(config, options);
+    let Options { rows_per_step, kv_format, .. } = options;
+    let limits = Limits { sequences_max, rows_per_step, block_tokens: KV_BLOCK_TOKENS, blocks, snapshots };
+    let slots = sequences_max as u32 + snapshots.unwrap_or(0);
+    Ok(Cache { kv: KvPool::with_slots(config, kv_format, blocks, slots)?, limits, block_bytes: block_bytes as u64 })
 }
 
-/// Memory that the cache of such a model would take.
-pub(crate) fn cache_bytes(config: &Config, options: Options) -> Result<u64> {
-    Ok(kv_bytes(&cache(config, options)?.0, config))
+/// Memory that the cache of a model would take.
+pub(crate) fn cache_bytes(checkpoint: &Checkpoint, options: Options) -> Result<u64> {
+    let Cache { kv, block_bytes, .. } = cache(checkpoint, predicts(checkpoint, false, &options), options)?;
+    Ok(kv_bytes(&kv, block_bytes, &checkpoint.config))
 }
 
-fn kv_bytes(kv: &KvPool, config: &Config) -> u64 {
-    u64::from(kv.blocks()) * kv.block_bytes() as u64 + u64::from(kv.slots()) * config.state_bytes() as u64
+fn kv_bytes(kv: &KvPool, block_bytes: u64, config: &Config) -> u64 {
+    u64::from(kv.blocks()) * block_bytes + u64::from(kv.slots()) * config.state_bytes() as u64
 }
 
-/// Recurrent states may take as much memory again as keys and values, and a few sequences always get one.
-fn sequences_that_fit(config: &Config, options: Options) -> usize {
-    let affordable = match config.state_bytes() {
-        0 => usize::MAX,
-        state_bytes => usize::try_from(options.kv_bytes / state_bytes as u64).unwrap_or(usize::MAX),
-    };
-    options.sequences_max.min(affordable.max(STATES_MIN))
+/// How many sequences run at once, and how many recurrent states are kept besides theirs. All of them together may take
+/// as much memory again as keys and values; a few there always are.
+fn states_that_fit(config: &Config, options: Options) -> (usize, Option<u32>) {
+    let state_bytes = config.state_bytes() as u64;
+    if state_bytes == 0 {
+        return (options.sequences_max, None);
+    }
+    let affordable = usize::try_from(options.kv_bytes / state_bytes).unwrap_or(usize::MAX);
+    let running = options.sequences_max.min((affordable / 2).max(STATES_MIN));
+    let kept = (affordable - running.min(affordable))
+        .clamp(STATES_MIN, STATES_MIN.max(SNAPSHOTS_PER_SEQUENCE * options.sequences_max));
+    (running, Some(u32::try_from(kept).unwrap_or(u32::MAX)))
 }
 
 /// What it takes to start a generation, again and again if need be.

@@ -41,7 +41,7 @@ mod prompt;
 pub mod sampler;
 pub mod scheduler;
 mod sight;
-mod slots;
+mod snapshots;
 mod source;
 mod speculation;
 mod worker;

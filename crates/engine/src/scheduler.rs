@@ -16,8 +16,10 @@
 //!
 //! Whole blocks that were computed are kept after their sequences ended, as long as there is room: a prompt that begins
 //! like an earlier one of its project, or a sequence that was put back, begins behind what is still there (see
-//! `blocks`).
+//! `blocks`). A model with a recurrent state can begin only where its state was kept: see `recurrent`.
 
+mod admission;
+mod recurrent;
 mod shares;
 
 use std::cmp::Reverse;
@@ -25,8 +27,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chat::Priority;
+use kernels::DeltaCopy;
 
 use crate::blocks::Blocks;
+use crate::snapshots::Snapshots;
+use recurrent::Recurrent;
 use shares::Shares;
 
 /// After so many steps one more sequence of low priority counts as one of high priority.
@@ -46,6 +51,8 @@ pub struct Limits {
     pub block_tokens: usize,
     /// Blocks of the cache.
     pub blocks: u32,
+    /// Of a model with a recurrent state: so many states are kept besides those of the sequences in the cache.
+    pub snapshots: Option<u32>,
 }
 
 /// What happened since the last step.
@@ -93,6 +100,8 @@ pub struct Slice {
     pub draws: bool,
     /// Guessed tokens that are computed behind them: see [`Scheduler::guesses_of`].
     pub guesses: usize,
+    /// So many tokens before the first were guessed in the last step, and right.
+    pub confirmed: usize,
 }
 
 #[derive(Debug)]
@@ -114,6 +123,7 @@ struct Sequence {
     guesses: Vec<u32>,
     /// So many of them were computed in the last step.
     computed_guesses: usize,
+    recurrent: Recurrent,
 }
 
 impl Sequence {
@@ -127,6 +137,7 @@ impl Sequence {
             self.guesses.remove(0);
             self.computed_guesses -= 1;
             self.computed += 1;
+            self.recurrent.confirmed += 1;
         } else {
             self.forget_guesses();
         }
@@ -150,6 +161,7 @@ impl Sequence {
                 blocks.pin(self.blocks[self.kept - 1]);
             }
         }
+        self.recurrent.attach(&self.blocks, blocks);
     }
 }
 
@@ -165,6 +177,10 @@ pub struct Scheduler {
     /// Who is let in next, whoever else waits.
     promised: Option<SequenceId>,
     preemptions: u64,
+    /// Slots of recurrent state that no sequence has.
+    free_states: Vec<u32>,
+    /// What has to be copied from slot to slot before the next step.
+    restored: Vec<(u32, u32)>,
 }
 
 impl Scheduler {
@@ -176,15 +192,19 @@ impl Scheduler {
     pub fn new(limits: Limits) -> Self {
         assert!(limits.sequences_max > 0 && limits.rows_per_step > 0, "{limits:?}");
         assert!(limits.block_tokens > 0 && limits.blocks > 0, "{limits:?}");
+        let states = limits.sequences_max as u32;
+        let snapshots = Snapshots::new(states..states + limits.snapshots.unwrap_or(0));
         Self {
             limits,
-            blocks: Blocks::new(limits.blocks, limits.block_tokens),
+            blocks: Blocks::new(limits.blocks, limits.block_tokens, snapshots),
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             shares: Shares::default(),
             steps: 0,
             promised: None,
             preemptions: 0,
+            free_states: (0..states).rev().collect(),
+            restored: Vec::new(),
         }
     }
 
@@ -248,6 +268,22 @@ impl Scheduler {
         &self.running[&id].blocks
     }
 
+    /// The slot of a running sequence's recurrent state, and what is kept of it besides in the step just planned.
+    ///
+    /// # Panics
+    /// If the sequence is not running.
+    #[must_use]
+    pub fn state_of(&self, id: SequenceId) -> (u32, &[DeltaCopy]) {
+        self.running[&id].recurrent.state()
+    }
+
+    /// Recurrent states that have to be copied, from slot to slot and in this order, before the step just planned is
+    /// computed; also if there is nothing to compute.
+    #[must_use]
+    pub fn restored(&self) -> &[(u32, u32)] {
+        &self.restored
+    }
+
     /// What is guessed to follow the last token of a running sequence; a slice says how many are computed.
     ///
     /// # Panics
@@ -266,6 +302,7 @@ impl Scheduler {
     /// If a sequence arrives empty or with more tokens than the cache has room for.
     pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Slice> {
         inputs.into_iter().for_each(|input| self.note(input));
+        self.restored.clear();
         self.keep_computed();
         self.shares.settle(self.running.values().chain(self.waiting.values()).map(|sequence| &sequence.project));
         self.steps += 1;
@@ -282,6 +319,10 @@ impl Scheduler {
             sequence.computed = slice.first + slice.count;
             sequence.guesses.truncate(slice.guesses);
             sequence.computed_guesses = slice.guesses;
+            if self.limits.snapshots.is_some() {
+                sequence.recurrent.plan(slice, self.limits.block_tokens, &mut self.blocks.snapshots);
+            }
+            sequence.recurrent.confirmed = 0;
         }
         planned
     }
@@ -305,6 +346,7 @@ impl Scheduler {
                     is_raised: false,
                     guesses: Vec::new(),
                     computed_guesses: 0,
+                    recurrent: Recurrent::default(),
                 };
                 self.waiting.insert(id, sequence);
             }
@@ -323,7 +365,7 @@ impl Scheduler {
                     if matches!(input, Input::Ended(_)) {
                         sequence.keep_computed(&mut self.blocks, self.limits.block_tokens);
                     }
-                    self.blocks.release(&mut sequence.blocks);
+                    self.let_go(&mut sequence);
                 }
                 self.waiting.remove(&id);
                 self.promised = self.promised.filter(|&promised| promised != id);
@@ -425,38 +467,6 @@ impl Scheduler {
         self.running.iter().filter(|(_, sequence)| is_ready(sequence)).map(|(&id, _)| id).collect()
     }
 
-    /// Lets a waiting sequence in and plans its prompt. False if there is no room for it.
-    fn admit(&mut self, id: SequenceId, rows: &mut usize, planned: &mut Vec<Slice>) -> bool {
-        let Some(victims) = self.victims(id) else { return false };
-        for victim in victims {
-            self.put_back(victim, planned);
-        }
-        assert!(self.blocks_missing(id) <= self.blocks.available(), "what was given back is less than was counted");
-        let mut sequence = self.waiting.remove(&id).expect("only waiting sequences are let in");
-        self.promised = self.promised.filter(|&promised| promised != id);
-        let reused = self.reusable(&sequence);
-        reused.iter().for_each(|&block| self.blocks.hold(block));
-        let pinned = sequence.pinned / self.limits.block_tokens;
-        reused.iter().take(pinned).for_each(|&block| self.blocks.pin(block));
-        sequence.computed = reused.len() * self.limits.block_tokens;
-        sequence.kept = reused.len();
-        sequence.blocks = reused;
-        let rests = sequence.resting;
-        self.running.insert(id, sequence);
-        if !rests {
-            self.plan(id, usize::MAX, rows, planned);
-        }
-        true
-    }
-
-    /// Blocks that a waiting sequence has to find besides those that it begins with. Of these, those that others hold
-    /// cost nothing; those that are only kept are room that is lost.
-    fn blocks_missing(&self, id: SequenceId) -> usize {
-        let sequence = &self.waiting[&id];
-        let shared = self.reusable(sequence).iter().filter(|&&block| !self.blocks.is_idle(block)).count();
-        self.blocks_for(sequence.tokens.len()) - shared
-    }
-
     /// Whoever has the least is first.
     fn rank(&self, id: SequenceId, sequence: &Sequence) -> (bool, Reverse<Priority>, u64, SequenceId) {
         (self.promised != Some(id), Reverse(sequence.class()), self.shares.of(&sequence.project), id)
@@ -466,51 +476,11 @@ impl Scheduler {
         self.waiting.iter().min_by_key(|&(&id, sequence)| self.rank(id, sequence)).map(|(&id, _)| id)
     }
 
-    /// Who has to go so that a waiting sequence can come in; `None` if it has to wait.
-    fn victims(&self, id: SequenceId) -> Option<Vec<SequenceId>> {
-        let (next, needed) = (&self.waiting[&id], self.blocks_missing(id));
-        let (mut places, mut room) = (self.limits.sequences_max - self.running.len(), self.blocks.available());
-        let mut victims = Vec::new();
-        if places > 0 && room >= needed {
-            return Some(victims);
-        }
-        let reused = self.reusable(next);
-        let mut lower: Vec<SequenceId> = self.running.keys().copied().collect();
-        lower.retain(|id| self.running[id].class() < next.priority);
-        lower.sort_by_key(|&id| (self.running[&id].class(), Reverse(id)));
-        let equals = self.running.values().filter(|sequence| sequence.class() >= next.priority);
-        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-        equals.for_each(|sequence| *held.entry(&sequence.project).or_default() += 1);
-        let own = held.get(&*next.project).copied().unwrap_or(0);
-        let mut lower = lower.into_iter();
-        // Ends: every round adds a victim, and no sequence is one twice.
-        while places == 0 || room < needed {
-            let richest = || {
-                let equals = self.running.iter().filter(|(id, sequence)| {
-                    sequence.class() == next.priority && held[&*sequence.project] >= own + 2 && !victims.contains(*id)
-                });
-                equals.max_by_key(|&(&id, sequence)| (held[&*sequence.project], id)).map(|(&id, _)| id)
-            };
-            let victim = lower.next().or_else(richest)?;
-            let sequence = &self.running[&victim];
-            if sequence.class() >= next.priority {
-                held.entry(&sequence.project).and_modify(|count| *count -= 1);
-            }
-            places += 1;
-            // What it shares with the one that waits is not gained.
-            let own = sequence.blocks.iter().filter(|&block| self.blocks.is_single(*block) && !reused.contains(block));
-            room += own.count();
-            victims.push(victim);
-        }
-        Some(victims)
-    }
-
-    /// The blocks behind which a waiting sequence can begin; its last token is always computed.
-    fn reusable(&self, sequence: &Sequence) -> Vec<u32> {
-        if !sequence.reuses {
-            return Vec::new();
-        }
-        self.blocks.beginning(&sequence.realm, &sequence.tokens[..sequence.tokens.len() - 1])
+    /// Takes back what a sequence holds.
+    fn let_go(&mut self, sequence: &mut Sequence) {
+        self.blocks.release(&mut sequence.blocks);
+        self.free_states.push(sequence.recurrent.slot);
+        sequence.recurrent.give_up(&mut self.blocks.snapshots);
     }
 
     fn blocks_for(&self, tokens: usize) -> usize {
@@ -529,7 +499,8 @@ impl Scheduler {
         let project = Arc::clone(&self.running[&id].project);
         self.shares.charge(&project, count);
         *rows -= count;
-        planned.push(Slice { id, first, count, draws: first + count == tokens, guesses: 0 });
+        let confirmed = self.running[&id].recurrent.confirmed;
+        planned.push(Slice { id, first, count, draws: first + count == tokens, guesses: 0, confirmed });
     }
 
     /// Gives a sequence blocks for so many tokens, at the cost of others, which leave the plan. False if it was put
@@ -568,7 +539,7 @@ impl Scheduler {
     fn put_back(&mut self, id: SequenceId, planned: &mut Vec<Slice>) {
         let mut sequence = self.running.remove(&id).expect("only running sequences are put back");
         // What it computed before this step can be found again, by itself too, while there is room.
-        self.blocks.release(&mut sequence.blocks);
+        self.let_go(&mut sequence);
         (sequence.computed, sequence.kept) = (0, 0);
         sequence.forget_guesses();
         self.preemptions += 1;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chat::{ModelCard, ModelFacts};
+use kernels::Precision;
 use models::bert::{BertFiles, EmbeddedBert};
 use models::{Checkpoint, Embedded};
 
@@ -90,6 +91,14 @@ impl Opened {
         };
         let context_tokens = u32::try_from(context_tokens).unwrap_or(u32::MAX);
         Ok(ModelCard { id: name.to_owned(), owner: "sampan".to_owned(), created_s, context_tokens, facts })
+    }
+
+    /// Bytes of its tensors in memory, where some formats take more than in the file.
+    pub(crate) fn packed_bytes(&self, precision: Precision) -> u64 {
+        match self {
+            Self::Decoder(checkpoint) => checkpoint.packed_bytes(precision),
+            Self::Encoder(_) => self.size_bytes(),
+        }
     }
 
     /// Bytes of its tensors.

@@ -7,7 +7,7 @@
 //!
 //! A guess costs a row of the step. Whoever guesses does so less, and then rests, when the guesses are wrong
 //! ([`Trust`]); [`Costs`] says whether rows are cheap at the moment. A second model may guess where nothing was said
-//! before: see `drafter`.
+//! before (see `drafter`), or a predictor that belongs to the model.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,8 @@ const GRAM: usize = 3;
 pub(crate) const GUESS_MAX: usize = 8;
 /// The same of a second model's, each of which costs a step of that model.
 pub(crate) const DRAFT_MAX: usize = 4;
+/// The same of a model's own predictor: it was trained for one, and is less sure of each that follows.
+pub(crate) const PREDICT_MAX: usize = 3;
 /// What share of the guessed tokens is taken for right before anything is known.
 const RATE_START: f32 = 0.6;
 /// How much the last guess counts in that share.

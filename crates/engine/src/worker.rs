@@ -1,5 +1,6 @@
 //! The thread that owns a model's cache and computes its steps.
 
+mod guesses;
 mod step;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use base::{Clock, RequestId};
 use chat::{Event, Finish, FinishReason, Priority, StopMatch, Usage};
 use kernels::Cpu;
-use models::{Adapter, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Adapter, KvPool, LogitRows, Predictor, Qwen3, Recurrence, Sequence, Workspace};
 use tokio::sync::mpsc::Sender;
 
 use crate::budget::Budget;
@@ -23,8 +24,7 @@ use crate::places::Place;
 use crate::sampler::Sampler;
 use crate::scheduler::{Input, Scheduler, SequenceId, Slice};
 use crate::sight::{Sight, View};
-use crate::slots::Slots;
-use crate::speculation::{Costs, DRAFT_MAX, GUESS_MAX, Lookup, Trust};
+use crate::speculation::{Costs, Lookup, Trust};
 use step::Step;
 
 /// Events that wait for their reader.
@@ -121,9 +121,9 @@ pub(crate) struct Worker {
     active: BTreeMap<SequenceId, Active>,
     inputs: Vec<Input>,
     workspace: Workspace,
-    slots: Slots,
     costs: Costs,
     drafter: Option<Drafter>,
+    predictor: Option<Predictor>,
     next_id: SequenceId,
 }
 
@@ -137,7 +137,6 @@ impl Worker {
         scheduler: Scheduler,
         commands: Receiver<Command>,
     ) -> Self {
-        let slots = Slots::new(kv.slots());
         Self {
             name,
             model,
@@ -151,16 +150,16 @@ impl Worker {
             active: BTreeMap::new(),
             inputs: Vec::new(),
             workspace: Workspace::default(),
-            slots,
             costs: Costs::default(),
             drafter: None,
+            predictor: None,
             next_id: 0,
         }
     }
 
-    /// The same with a second model that guesses.
-    pub(crate) fn with_drafter(self, drafter: Option<Drafter>) -> Self {
-        Self { drafter, ..self }
+    /// The same with a second model that guesses, or a predictor of its own.
+    pub(crate) fn with_guessers(self, drafter: Option<Drafter>, predictor: Option<Predictor>) -> Self {
+        Self { drafter, predictor, ..self }
     }
 
     /// What is done here, for others to look at.
@@ -174,6 +173,7 @@ impl Worker {
         while self.receive(idle) {
             self.look_at_readers();
             let plan = self.scheduler.step(self.inputs.drain(..));
+            self.scheduler.restored().iter().for_each(|&(from, to)| self.kv.copy_slot(from, to));
             self.show_state();
             idle = plan.is_empty();
             if idle {
@@ -245,13 +245,10 @@ impl Worker {
                     Some(sight) => sight.identities(tokens),
                     None => tokens,
                 };
-                // A recurrent state cannot be taken back to where another sequence began to differ.
-                let reuses = !submission.scores_prompt && !self.model.config().architecture.is_hybrid();
+                let reuses = !submission.scores_prompt;
                 let (project, realm) = (Arc::clone(&submission.project), Arc::clone(&submission.realm));
                 let priority = submission.priority;
-                // Nor can it be taken back from a wrong guess.
-                let is_hybrid = self.model.config().architecture.is_hybrid();
-                let guesses = submission.may_guess && submission.constraint.is_none() && !is_hybrid;
+                let guesses = submission.may_guess && submission.constraint.is_none();
                 let lookup = guesses.then(|| Lookup::new(&tokens, submission.vocabulary));
                 let pinned = submission.head;
                 self.inputs.push(Input::Arrived { id, tokens, pinned, reuses, project, realm, priority });
@@ -297,7 +294,6 @@ impl Worker {
 
     /// Computes a step and draws what is due; says how many tokens that were.
     fn compute(&mut self, plan: &[Slice]) -> u64 {
-        self.slots.assign(plan.iter().map(|slice| slice.id), |id| self.scheduler.is_running(id));
         let beside = |slice: &Slice| {
             let submission = &self.active[&slice.id].submission;
             (submission.sight.clone(), submission.adapter.clone())
@@ -313,7 +309,7 @@ impl Worker {
             prompt_tokens: self.active[&slice.id].prompt_among(slice),
             first_position: slice.first,
             blocks: self.scheduler.blocks_of(slice.id),
-            state: self.slots.of(slice.id),
+            state: recurrence(&self.scheduler, slice),
             places: view.as_ref().map(|view| &*view.places),
             inserted: view.as_ref().map_or(&[], |view| &view.inserted),
             adapter: adapter.as_deref(),
@@ -337,11 +333,9 @@ impl Worker {
             now_us: self.clock.monotonic_us(),
             drawn: 0,
         };
-        for slice in plan {
-            step.take(slice, &mut rows);
-        }
-        let (drawn, drawing) = (step.drawn, drawing.len());
-        self.guess(plan, drawing);
+        let said: Vec<Vec<u32>> = plan.iter().map(|slice| step.take(slice, &mut rows)).collect();
+        let drawn = step.drawn;
+        self.guess(plan, &views, &said);
         drawn
     }
 
@@ -349,37 +343,6 @@ impl Worker {
         let mut tokens = self.scheduler.tokens_of(slice.id)[slice.first..slice.first + slice.count].to_vec();
         tokens.extend_from_slice(&self.scheduler.guesses_of(slice.id)[..slice.guesses]);
         tokens
-    }
-
-    /// Guesses what follows in the sequences that go on, where it pays beside `drawing` sequences.
-    fn guess(&mut self, plan: &[Slice], drawing: usize) {
-        if let Some(drafter) = &mut self.drafter {
-            drafter.keep(|id| self.active.contains_key(&id));
-        }
-        for slice in plan.iter().filter(|slice| slice.draws) {
-            let Some(active) = self.active.get_mut(&slice.id) else { continue };
-            let Some(lookup) = &active.lookup else { continue };
-            // The last token of an answer needs no guess behind it.
-            let room = (active.submission.most_tokens - active.output_tokens).saturating_sub(1);
-            let guess = lookup.guess(GUESS_MAX.min(room as usize));
-            if !guess.is_empty() && self.costs.pays(drawing, guess.len(), lookup.rate()) {
-                active.is_drafted = false;
-                self.inputs.push(Input::Guessed(slice.id, guess.to_vec()));
-                continue;
-            }
-            let most = active.draft.length(DRAFT_MAX).min(room as usize);
-            let Some(drafter) = self.drafter.as_mut().filter(|_| active.submission.sight.is_none()) else { continue };
-            if most == 0 || !self.costs.pays_draft(drawing, most, active.draft.rate()) {
-                continue;
-            }
-            let began_us = self.clock.monotonic_us();
-            let guess = drafter.guess(&self.cpu, slice.id, lookup.tokens(), most);
-            if !guess.is_empty() {
-                self.costs.note_draft(guess.len(), self.clock.monotonic_us() - began_us);
-                active.is_drafted = true;
-                self.inputs.push(Input::Guessed(slice.id, guess));
-            }
-        }
     }
 
     /// Ends every sequence that may have been touched by a panic.
@@ -390,6 +353,12 @@ impl Worker {
         }
         self.workspace = Workspace::default();
     }
+}
+
+/// What a sequence does with its recurrent state in a step.
+fn recurrence<'a>(scheduler: &'a Scheduler, slice: &Slice) -> Recurrence<'a> {
+    let (slot, copies) = scheduler.state_of(slice.id);
+    Recurrence { slot, guessed: slice.guesses, confirmed: slice.confirmed, copies }
 }
 
 /// Runs the forward pass, and beside it, on a thread of its own, finds out what the constrained sequences may say next.

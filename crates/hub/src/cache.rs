@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::choose::is_tower;
 use crate::digest::Digest;
 use crate::name::Repository;
 
@@ -89,7 +90,10 @@ fn whole(snapshot: Cached) -> Vec<Cached> {
     }
     let Ok(listing) = std::fs::read_dir(&snapshot.folder) else { return Vec::new() };
     let paths = listing.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gguf") && path.is_file();
+    let is_gguf = |path: &PathBuf| {
+        let is_model = path.extension().is_some_and(|ending| ending == "gguf");
+        is_model && !is_tower(&path.to_string_lossy()) && path.is_file()
+    };
     paths.filter(is_gguf).map(|path| Cached { main: Some(path), ..snapshot.clone() }).collect()
 }
 

@@ -31,11 +31,11 @@ pub(crate) fn choose(listing: &Listing, wanted: &Wanted, include: &[String]) -> 
             .iter()
             .filter(|file| include.iter().any(|pattern| base::is_like(pattern, &file.path)))
             .collect(),
-        (true, Some(tag)) => vec![tagged(listing, tag)?],
+        (true, Some(tag)) => with_tower(listing, tagged(listing, tag)?),
         (true, None) if listing.files.iter().any(is_weights) => {
             listing.files.iter().filter(|file| is_weights(file) || is_beside(file)).collect()
         }
-        (true, None) => vec![only_gguf(listing)?],
+        (true, None) => with_tower(listing, only_gguf(listing)?),
     };
     if files.is_empty() {
         return Err(refuse(listing, format!("no file has a name like {}", include.join(" or "))));
@@ -75,8 +75,32 @@ fn is_beside(file: &Remote) -> bool {
     (folder.is_empty() || is_module) && (is_kind || name.starts_with("LICENSE"))
 }
 
+/// A GGUF file that is a model by itself.
 fn is_gguf(file: &Remote) -> bool {
-    file.path.ends_with(".gguf")
+    file.path.ends_with(".gguf") && !is_tower(&file.path)
+}
+
+/// A GGUF file that is the vision tower of the models beside it.
+pub(crate) fn is_tower(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    name.starts_with("mmproj") && name.ends_with(".gguf")
+}
+
+/// The formats of a tower, the one that computes fastest at no loss first.
+const TOWER_FORMATS: [&str; 4] = ["bf16", "f16", "f32", "q8_0"];
+
+/// A GGUF file and the tower of its folder, if there is one; of several the one in the first of the formats.
+fn with_tower<'a>(listing: &'a Listing, model: &'a Remote) -> Vec<&'a Remote> {
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let beside = |file: &&Remote| is_tower(&file.path) && folder(&file.path) == folder(&model.path);
+    let rank = |file: &&Remote| {
+        let name = file.path.to_ascii_lowercase();
+        // `bf16` ends in `f16`.
+        let format = TOWER_FORMATS.iter().position(|format| name.contains(format)).unwrap_or(TOWER_FORMATS.len());
+        (format, file.path.clone())
+    };
+    let tower = listing.files.iter().filter(beside).min_by_key(rank);
+    std::iter::once(model).chain(tower).collect()
 }
 
 fn tagged<'a>(listing: &'a Listing, tag: &str) -> Result<&'a Remote> {
@@ -173,6 +197,16 @@ mod tests {
         assert!(chosen(&all, "a/b:Q5_0", &[]).unwrap_err().contains("x-Q4_K_M"));
         assert!(chosen(&all, "a/b", &["*.bin"]).unwrap_err().contains("*.bin"));
         assert!(chosen(&["a.bin"], "a/b", &[]).unwrap_err().contains("neither safetensors"));
+    }
+
+    #[test]
+    fn a_vision_tower_comes_with_its_model() {
+        let all = ["x-Q4_0.gguf", "x-Q8_0.gguf", "mmproj-x-f32.gguf", "mmproj-x-F16.gguf", "old/mmproj-x-BF16.gguf"];
+        let (files, main) = chosen(&all, "a/b:q8_0", &[]).unwrap();
+        assert_eq!(files, ["x-Q8_0.gguf", "mmproj-x-F16.gguf"]);
+        assert_eq!(main.unwrap(), "x-Q8_0.gguf");
+        let (files, _) = chosen(&["x.gguf", "mmproj.gguf"], "a/b", &[]).unwrap();
+        assert_eq!(files, ["x.gguf", "mmproj.gguf"], "one model, whatever stands beside it");
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! the sizes that models have, and its numbers do not depend on how a prompt was cut into steps. Before the rule stands
 //! a short causal convolution over the last few tokens, whose inputs are kept beside `S`.
 
+use std::collections::BTreeSet;
+
 use crate::parts::Parts;
 use crate::{Cpu, Error, Isa, Result};
 
@@ -27,7 +29,7 @@ const ONES: [f32; 256] = [1.0; 256];
 pub struct DeltaShape {
     /// Heads of keys and queries.
     pub key_heads: usize,
-    /// Heads of values, a multiple of `key_heads`; value head `j` belongs to key head `j / (value_heads / key_heads)`.
+    /// Heads of values, a multiple of `key_heads`.
     pub value_heads: usize,
     /// Numbers in a key or query.
     pub key_dim: usize,
@@ -35,6 +37,18 @@ pub struct DeltaShape {
     pub value_dim: usize,
     /// Tokens that the convolution sees, the current one included.
     pub taps: usize,
+    /// Which key head a value head belongs to.
+    pub order: HeadOrder,
+}
+
+/// In which order value heads stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadOrder {
+    /// Those of one key head after the other: head `j` belongs to key head `j / (value_heads / key_heads)`.
+    #[default]
+    Grouped,
+    /// One of each key head, then the next of each: head `j` belongs to key head `j % key_heads`.
+    Tiled,
 }
 
 impl DeltaShape {
@@ -42,6 +56,15 @@ impl DeltaShape {
     #[must_use]
     pub fn channels(&self) -> usize {
         2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
+    }
+
+    /// The key head of a value head.
+    #[must_use]
+    pub fn key_head(&self, value_head: usize) -> usize {
+        match self.order {
+            HeadOrder::Grouped => value_head / (self.value_heads / self.key_heads),
+            HeadOrder::Tiled => value_head % self.key_heads,
+        }
     }
 
     fn head_numbers(&self) -> usize {
@@ -63,14 +86,24 @@ impl DeltaShape {
 #[derive(Debug)]
 pub struct DeltaStates {
     shape: DeltaShape,
-    history: Vec<f32>,  // [slots, taps - 1, channels], the oldest token first
-    matrices: Vec<f32>, // [slots, value_heads, strips, key_dim, LANES]
+    history: Vec<f32>,     // [slots, taps - 1, channels], the oldest token first
+    matrices: Vec<f32>,    // [slots, value_heads, strips, key_dim, LANES]
+    guesses: Vec<Guesses>, // [slots]
     slots: u32,
+}
+
+/// The last rows of a step that nobody knew to be right.
+#[derive(Clone, Debug, Default)]
+struct Guesses {
+    x: Vec<f32>,        // [guesses, channels], before the convolution
+    mixed: Vec<f32>,    // [guesses, channels], behind it
+    decay: Vec<f32>,    // [guesses, value_heads]
+    strength: Vec<f32>, // [guesses, value_heads]
 }
 
 /// One sequence's rows in a step.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaSpan {
+pub struct DeltaSpan<'a> {
     /// Its first row in the inputs and outputs of the step.
     pub first_row: usize,
     /// How many rows.
@@ -79,6 +112,28 @@ pub struct DeltaSpan {
     pub slot: u32,
     /// The first row is the first token of the sequence: what the slot held is forgotten.
     pub is_start: bool,
+    /// So many rows, from the last, may be wrong: the slot does not learn of them before they are confirmed.
+    pub guessed: usize,
+    /// So many of the guesses of this slot's last step were right: they come before the first row.
+    pub confirmed: usize,
+    /// What is kept besides, each in a slot that no span and no other copy has.
+    pub copies: &'a [DeltaCopy],
+}
+
+/// A memory as it is behind some row of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaCopy {
+    /// Behind so many rows, one or more: those that are confirmed, then those of the step that are no guesses.
+    pub rows: usize,
+    /// Where it is kept.
+    pub slot: u32,
+}
+
+impl DeltaSpan<'_> {
+    /// Rows of the step that are no guesses.
+    fn certain(&self) -> usize {
+        self.rows - self.guessed
+    }
 }
 
 impl DeltaStates {
@@ -98,6 +153,7 @@ impl DeltaStates {
         Ok(Self {
             history: vec![0.0; count * shape.history_numbers()],
             matrices: vec![0.0; count * shape.value_heads * shape.head_numbers()],
+            guesses: vec![Guesses::default(); count],
             shape,
             slots,
         })
@@ -109,12 +165,13 @@ impl DeltaStates {
         &self.shape
     }
 
-    /// Copies a memory: a snapshot, or the way back to one.
+    /// Copies a memory: the way back to one that was kept. Guesses stay behind.
     ///
     /// # Panics
     /// If there is no such slot.
     pub fn copy_slot(&mut self, from: u32, to: u32) {
         assert!(from < self.slots && to < self.slots, "slots {from} and {to} of {}", self.slots);
+        self.guesses[to as usize] = Guesses::default();
         for (numbers, size) in [
             (&mut self.history, self.shape.history_numbers()),
             (&mut self.matrices, self.shape.value_heads * self.shape.head_numbers()),
@@ -124,11 +181,21 @@ impl DeltaStates {
         }
     }
 
-    fn assert_spans(&self, spans: &[DeltaSpan], rows: usize) {
-        for (index, span) in spans.iter().enumerate() {
+    fn assert_spans(&self, spans: &[DeltaSpan<'_>], rows: usize) {
+        let mut written = BTreeSet::new();
+        for span in spans {
             assert!(span.rows > 0 && span.first_row + span.rows <= rows, "a span lies within the rows of its step");
-            assert!(span.slot < self.slots, "slot {} of {}", span.slot, self.slots);
-            assert!(spans[..index].iter().all(|other| other.slot != span.slot), "two spans share slot {}", span.slot);
+            assert!(span.guessed < span.rows, "the first row of a step is no guess");
+            assert!(!span.is_start || span.confirmed == 0, "nothing was guessed before the first token");
+            let copies = span.copies.iter().map(|copy| copy.slot);
+            for slot in copies.chain([span.slot]) {
+                assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+                assert!(written.insert(slot), "two share slot {slot}");
+            }
+            for copy in span.copies {
+                let most = span.confirmed + span.certain();
+                assert!((1..=most).contains(&copy.rows), "a copy behind row {} of {most}", copy.rows);
+            }
         }
     }
 }
@@ -136,16 +203,17 @@ impl DeltaStates {
 /// Convolution, silu, and division of queries and keys by their lengths; queries are scaled by `1 / sqrt(key_dim)`.
 ///
 /// Shapes: `x` and `out` `[n, channels]`, a row being all queries, all keys, all values; `taps` `[taps, channels]`, the
-/// last for the current token. The last tokens of every span are kept for its next step.
+/// last for the current token. The last tokens of every span are kept for its next step, and so are its guesses.
+/// [`delta_rule`] follows for the same spans.
 ///
 /// # Panics
-/// If the lengths do not fit, a slot does not exist, or two spans share one.
+/// If the lengths do not fit, a slot does not exist, two share one, or more is confirmed than was guessed.
 pub fn delta_convolve(
     cpu: &Cpu,
     states: &mut DeltaStates,
     taps: &[f32],
     x: &[f32],
-    spans: &[DeltaSpan],
+    spans: &[DeltaSpan<'_>],
     out: &mut [f32],
 ) {
     let shape = states.shape;
@@ -154,8 +222,8 @@ pub fn delta_convolve(
     assert!(x.len().is_multiple_of(channels) && x.len() == out.len(), "x and out are [n, {channels}]");
     states.assert_spans(spans, x.len() / channels);
     let size = shape.history_numbers();
-    for span in spans.iter().filter(|span| span.is_start) {
-        states.history[span.slot as usize * size..][..size].fill(0.0);
+    for span in spans {
+        states.begin_history(span, &x[span.first_row * channels..][..span.certain() * channels]);
     }
     let history = &states.history;
     let out = Parts::new(out);
@@ -184,7 +252,39 @@ pub fn delta_convolve(
     }
     for span in spans {
         let rows = &x[span.first_row * channels..][..span.rows * channels];
-        remember(&mut states.history[span.slot as usize * size..][..size], rows);
+        let (certain, guessed) = rows.split_at(span.certain() * channels);
+        remember(&mut states.history[span.slot as usize * size..][..size], certain);
+        replace(&mut states.guesses[span.slot as usize].x, guessed);
+    }
+}
+
+/// Other numbers in the same memory.
+fn replace(numbers: &mut Vec<f32>, others: &[f32]) {
+    numbers.clear();
+    numbers.extend_from_slice(others);
+}
+
+impl DeltaStates {
+    /// Brings the history of a span up to its first row, and writes those that are kept besides. `certain`: its rows
+    /// that are no guesses.
+    fn begin_history(&mut self, span: &DeltaSpan<'_>, certain: &[f32]) {
+        let (size, channels) = (self.shape.history_numbers(), self.shape.channels());
+        let start = span.slot as usize * size;
+        if span.is_start {
+            self.history[start..start + size].fill(0.0);
+        }
+        let guesses = &self.guesses[span.slot as usize].x;
+        assert!(span.confirmed * channels <= guesses.len(), "more is confirmed than was guessed");
+        let confirmed = &guesses[..span.confirmed * channels];
+        for copy in span.copies {
+            let to = copy.slot as usize * size;
+            self.history.copy_within(start..start + size, to);
+            let copied = &mut self.history[to..to + size];
+            let (old, new) = (copy.rows.min(span.confirmed), copy.rows.saturating_sub(span.confirmed));
+            remember(copied, &confirmed[..old * channels]);
+            remember(copied, &certain[..new * channels]);
+        }
+        remember(&mut self.history[start..start + size], confirmed);
     }
 }
 
@@ -216,70 +316,131 @@ fn unit_heads(shape: &DeltaShape, row: &mut [f32]) {
 /// `[n, value_heads, value_dim]`.
 ///
 /// # Panics
-/// If the lengths do not fit, a slot does not exist, or two spans share one.
+/// If the lengths do not fit, a slot does not exist, two share one, or more is confirmed than was guessed.
 pub fn delta_rule(
     cpu: &Cpu,
     states: &mut DeltaStates,
     qkv: &[f32],
     decay: &[f32],
     strength: &[f32],
-    spans: &[DeltaSpan],
+    spans: &[DeltaSpan<'_>],
     out: &mut [f32],
 ) {
     let shape = states.shape;
-    let n = qkv.len() / shape.channels();
-    assert_eq!(qkv.len(), n * shape.channels(), "qkv is [n, {}]", shape.channels());
-    assert!(decay.len() == n * shape.value_heads && strength.len() == decay.len(), "gates are [n, value heads]");
-    assert_eq!(out.len(), n * shape.value_heads * shape.value_dim, "out is [n, value heads, value dim]");
+    let (channels, heads) = (shape.channels(), shape.value_heads);
+    let n = qkv.len() / channels;
+    assert_eq!(qkv.len(), n * channels, "qkv is [n, {channels}]");
+    assert!(decay.len() == n * heads && strength.len() == decay.len(), "gates are [n, value heads]");
+    assert_eq!(out.len(), n * heads * shape.value_dim, "out is [n, value heads, value dim]");
     states.assert_spans(spans, n);
-    let size = shape.head_numbers();
-    let step = step_for(cpu.isa());
-    let rule = Rule { shape, qkv, decay, strength, step };
+    for span in spans {
+        let guessed = states.guesses[span.slot as usize].decay.len() / heads;
+        assert!(span.confirmed <= guessed, "more is confirmed than was guessed");
+    }
+    let rule = Rule { shape, rows: Inputs { qkv, decay, strength }, step: step_for(cpu.isa()) };
     let (matrices, out) = (Parts::new(&mut states.matrices), Parts::new(out));
-    cpu.pool.for_each(spans.len() * shape.value_heads, &|_, index| {
-        let (span, head) = (&spans[index / shape.value_heads], index % shape.value_heads);
-        let start = (span.slot as usize * shape.value_heads + head) * size;
-        // SAFETY: every index has its own slot and head; slots of a step differ.
-        let matrix = unsafe { matrices.part(start..start + size) };
-        if span.is_start {
-            matrix.fill(0.0);
-        }
-        rule.head(span, head, matrix, &out);
+    let guesses = &states.guesses;
+    cpu.pool.for_each(spans.len() * heads, &|_, index| {
+        let (span, head) = (&spans[index / heads], index % heads);
+        rule.head(span, head, &guesses[span.slot as usize], &matrices, &out);
     });
+    for span in spans {
+        let guesses = &mut states.guesses[span.slot as usize];
+        let rows = span.first_row + span.certain()..span.first_row + span.rows;
+        replace(&mut guesses.mixed, &qkv[rows.start * channels..rows.end * channels]);
+        replace(&mut guesses.decay, &decay[rows.start * heads..rows.end * heads]);
+        replace(&mut guesses.strength, &strength[rows.start * heads..rows.end * heads]);
+    }
+}
+
+/// Rows that change a memory and read from it.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    qkv: &'a [f32],
+    decay: &'a [f32],
+    strength: &'a [f32],
 }
 
 /// A call of [`delta_rule`].
 struct Rule<'a> {
     shape: DeltaShape,
-    qkv: &'a [f32],
-    decay: &'a [f32],
-    strength: &'a [f32],
+    rows: Inputs<'a>,
     step: StepFn,
+}
+
+/// Columns of a value head that are computed together.
+#[derive(Clone, Copy)]
+struct Columns {
+    head: usize,
+    first: usize,
+    width: usize,
 }
 
 impl Rule<'_> {
     /// All rows of a span for one value head.
-    fn head(&self, span: &DeltaSpan, head: usize, matrix: &mut [f32], out: &Parts<'_, f32>) {
+    fn head(
+        &self,
+        span: &DeltaSpan<'_>,
+        head: usize,
+        guesses: &Guesses,
+        matrices: &Parts<'_, f32>,
+        out: &Parts<'_, f32>,
+    ) {
         let shape = &self.shape;
-        let (keys, channels) = (shape.key_heads * shape.key_dim, shape.channels());
-        let key_head = head / (shape.value_heads / shape.key_heads);
-        for (index, strip) in matrix.chunks_exact_mut(shape.key_dim * LANES).enumerate() {
-            let strip = strip.as_chunks_mut::<LANES>().0;
+        let (size, strip_size) = (shape.head_numbers(), shape.key_dim * LANES);
+        let confirmed = Inputs { qkv: &guesses.mixed, decay: &guesses.decay, strength: &guesses.strength };
+        for index in 0..size / strip_size {
+            let part = |slot: u32| {
+                let start = (slot as usize * shape.value_heads + head) * size + index * strip_size;
+                // SAFETY: every index has its own head; no two slots of a step, copies included, are the same.
+                unsafe { matrices.part(start..start + strip_size) }
+            };
+            let memory = part(span.slot);
+            if span.is_start {
+                memory.fill(0.0);
+            }
             let first = index * LANES;
-            let width = (shape.value_dim - first).min(LANES);
-            for row in span.first_row..span.first_row + span.rows {
-                let qkv = &self.qkv[row * channels..][..channels];
-                let q = &qkv[key_head * shape.key_dim..][..shape.key_dim];
-                let k = &qkv[keys + key_head * shape.key_dim..][..shape.key_dim];
-                let mut v = [0.0; LANES];
-                v[..width].copy_from_slice(&qkv[2 * keys + head * shape.value_dim + first..][..width]);
-                let gate = row * shape.value_heads + head;
-                let read = (self.step)(strip, q, k, v, self.decay[gate], self.strength[gate]);
-                let at = gate * shape.value_dim + first;
+            let columns = Columns { head, first, width: (shape.value_dim - first).min(LANES) };
+            let keep = |memory: &[f32], rows: usize| {
+                let copies = span.copies.iter().filter(|copy| copy.rows == rows);
+                copies.for_each(|copy| part(copy.slot).copy_from_slice(memory));
+            };
+            let write = |row: usize, read: &[f32; LANES]| {
+                let at = (row * shape.value_heads + head) * shape.value_dim + first;
                 // SAFETY: a row's head is written by this index only, each strip its own columns.
-                unsafe { out.part(at..at + width) }.copy_from_slice(&read[..width]);
+                unsafe { out.part(at..at + columns.width) }.copy_from_slice(&read[..columns.width]);
+            };
+            for row in 0..span.confirmed {
+                self.token(memory, confirmed, row, columns);
+                keep(memory, row + 1);
+            }
+            let certain = span.first_row + span.certain();
+            for row in span.first_row..certain {
+                write(row, &self.token(memory, self.rows, row, columns));
+                keep(memory, span.confirmed + row + 1 - span.first_row);
+            }
+            if span.guessed > 0 {
+                let mut ahead = memory.to_vec();
+                for row in certain..certain + span.guessed {
+                    write(row, &self.token(&mut ahead, self.rows, row, columns));
+                }
             }
         }
+    }
+
+    /// One row over a strip.
+    fn token(&self, strip: &mut [f32], rows: Inputs<'_>, row: usize, columns: Columns) -> [f32; LANES] {
+        let Columns { head, first, width } = columns;
+        let shape = &self.shape;
+        let (keys, channels) = (shape.key_heads * shape.key_dim, shape.channels());
+        let key_head = shape.key_head(head);
+        let qkv = &rows.qkv[row * channels..][..channels];
+        let q = &qkv[key_head * shape.key_dim..][..shape.key_dim];
+        let k = &qkv[keys + key_head * shape.key_dim..][..shape.key_dim];
+        let mut v = [0.0; LANES];
+        v[..width].copy_from_slice(&qkv[2 * keys + head * shape.value_dim + first..][..width]);
+        let gate = row * shape.value_heads + head;
+        (self.step)(strip.as_chunks_mut::<LANES>().0, q, k, v, rows.decay[gate], rows.strength[gate])
     }
 }
 

@@ -57,7 +57,7 @@ mod x86;
 
 pub use attention::{AttentionShape, attention};
 pub use cpu::{Cpu, CpuOptions};
-pub use delta::{DeltaShape, DeltaSpan, DeltaStates, delta_convolve, delta_rule};
+pub use delta::{DeltaCopy, DeltaShape, DeltaSpan, DeltaStates, HeadOrder, delta_convolve, delta_rule};
 pub use encoder::{FullAttention, Gelu, add_bias, full_attention, gelu, layer_norm};
 pub use error::{Error, Result};
 pub use format::Format;

@@ -78,6 +78,12 @@ impl Matrix {
         Ok(Self { layout, precision, rows, columns, panel_bytes, memory })
     }
 
+    /// Bytes that a matrix will have in memory; `None` if it fits no address.
+    #[must_use]
+    pub fn packed_bytes(format: Format, rows: usize, columns: usize, precision: Precision) -> Option<usize> {
+        layout_for(format, precision).panel_bytes(columns)?.checked_mul(rows.div_ceil(LANES))
+    }
+
     /// Rows, which are the outputs of a product.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -1,10 +1,12 @@
 //! Finding the files of a model and reading everything but the numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use kernels::{Matrix, Precision};
 use serde_json::Value;
 
-use crate::picture::{CLIP_PIXELS, PixelLimits};
+use crate::gguf::{Metadata, names};
+use crate::picture::{CLIP_PIXELS, PIXELS_MAX, PixelLimits};
 use crate::text::{JsonParts, TextAssets};
 use crate::weights::Weights;
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
@@ -30,6 +32,59 @@ pub struct Checkpoint {
     pub pixels: PixelLimits,
     /// How many pixels all frames of a clip are resized to.
     pub clip_pixels: PixelLimits,
+}
+
+/// How the file of a vision tower begins, beside the file of its model.
+pub(crate) const TOWER_PREFIX: &str = "mmproj";
+
+/// Whether a file is the vision tower of a model beside it, and no model.
+#[must_use]
+pub fn is_tower(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
+    name.starts_with(TOWER_PREFIX) && name.ends_with(".gguf")
+}
+
+/// The name of the tower that belongs to a GGUF file.
+#[must_use]
+pub fn tower_path(model: &Path) -> PathBuf {
+    let name = model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    model.with_file_name(format!("{TOWER_PREFIX}-{name}"))
+}
+
+/// How many pixels the file of a tower wants.
+fn pixels_of(metadata: &Metadata, usual: PixelLimits) -> PixelLimits {
+    let count = |key: &str| {
+        let pixels = usize::try_from(metadata.unsigned(&format!("clip.vision.image_{key}_pixels"))?).ok();
+        pixels.filter(|pixels| (1..=PIXELS_MAX as usize).contains(pixels))
+    };
+    let most = count("max").unwrap_or(usual.most);
+    PixelLimits { fewest: count("min").unwrap_or(usual.fewest).min(most), most }
+}
+
+/// The vision tower of a GGUF file: `mmproj-` and its name, or the only `mmproj*.gguf` in its folder.
+fn tower_beside(model: &Path) -> Result<Option<PathBuf>> {
+    let own = tower_path(model);
+    if own.is_file() {
+        return Ok(Some(own));
+    }
+    let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if is_tower(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [first, second, ..] => {
+            let why = format!("{} is there too; call one of them {}", second.display(), own.display());
+            Err(Error::NotAModel { path: first.clone(), why })
+        }
+    }
 }
 
 /// A Hugging Face folder inside the program.
@@ -80,22 +135,51 @@ impl Checkpoint {
             let why = "it is neither a folder with config.json nor a GGUF file".to_owned();
             return Err(Error::NotAModel { path: path.to_owned(), why });
         }
-        let (metadata, weights) = gguf::read(&path.display().to_string(), &file)?;
+        let (metadata, mut weights) = gguf::read(&path.display().to_string(), &file)?;
         if let Some(parts) = metadata.unsigned("split.count").filter(|&parts| parts > 1) {
             return Err(Error::unsupported("split.count", parts, "join the parts with llama-gguf-split --merge"));
         }
-        let config = config::from_gguf(&metadata, &weights)?;
+        let mut config = config::from_gguf(&metadata, &weights)?;
+        weights.rename(|name| names::predicting(name, config.layers))?;
+        let text = text::from_gguf(&metadata)?;
+        let mut pixels = PixelLimits::default();
+        if let Some(tower) = config.architecture.has_vision().then(|| tower_beside(path)).transpose()?.flatten() {
+            let (metadata, mut tensors) = gguf::read(&tower.display().to_string(), &FileBytes::map(&tower)?)?;
+            config = config::tower_from_gguf(&metadata, &text, config)?;
+            pixels = pixels_of(&metadata, pixels);
+            let deepstack = config.vision.as_ref().map_or(&[][..], |vision| &vision.deepstack);
+            tensors.rename(|name| names::merger(name, deepstack))?;
+            weights.add(tensors)?;
+        }
         Ok(Self {
             container: "GGUF",
             config,
             weights,
-            text: text::from_gguf(&metadata)?,
+            text,
             embeds: ["qwen3", "qwen3moe"]
                 .iter()
                 .any(|family| metadata.unsigned(&format!("{family}.pooling_type")) == Some(GGUF_POOLING_LAST)),
-            pixels: PixelLimits::default(),
+            pixels,
             clip_pixels: CLIP_PIXELS,
         })
+    }
+
+    /// Bytes that the weights will have in memory, packed for this precision. Formats without a kernel of their own
+    /// take more than in the file.
+    #[must_use]
+    pub fn packed_bytes(&self, precision: Precision) -> u64 {
+        let of_matrices = self.weights.iter().map(|tensor| {
+            let stored = tensor.bytes().len() as u64;
+            let is_looked_up = tensor.name() == "embed_tokens.weight" && !self.config.tied;
+            let (&[.., rows, columns], false) = (tensor.shape(), is_looked_up) else { return stored };
+            let outer: u64 = tensor.shape()[..tensor.shape().len() - 2].iter().product();
+            let sizes = usize::try_from(rows).ok().zip(usize::try_from(columns).ok());
+            let packed = sizes.and_then(|(rows, columns)| {
+                Matrix::packed_bytes(tensor.format(), rows, columns, precision).map(|bytes| bytes as u64)
+            });
+            packed.and_then(|packed| packed.checked_mul(outer)).unwrap_or(stored)
+        });
+        of_matrices.sum::<u64>() + self.weights.packed_later_bytes()
     }
 
     /// Whether a vocabulary head is stored: embedding models are published without.

@@ -4,10 +4,12 @@
 //! What cannot be computed exactly is refused by name of field and value; nothing is guessed.
 
 mod gguf_metadata;
+mod gguf_tower;
 mod huggingface;
 mod quantisation;
 
 pub use gguf_metadata::from_gguf;
+pub(crate) use gguf_tower::tower_from_gguf;
 pub use huggingface::from_json;
 
 use kernels::DeltaShape;
@@ -59,6 +61,12 @@ impl Architecture {
     #[must_use]
     pub fn is_hybrid(self) -> bool {
         matches!(self, Self::Qwen3Next | Self::Qwen35 | Self::Qwen35Moe)
+    }
+
+    /// Whether models of this kind are published with a vision tower.
+    #[must_use]
+    pub fn has_vision(self) -> bool {
+        matches!(self, Self::Qwen35 | Self::Qwen35Moe | Self::Qwen3Vl | Self::Qwen3VlMoe)
     }
 
     /// Whether some layers choose among experts.

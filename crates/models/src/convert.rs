@@ -6,24 +6,28 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`layout`] | which tensors a model has |
+//! | [`layout`] | which tensors a model has in either form |
+//! | [`pieces`] | reading them, whichever way they are stored |
 //! | [`recipe`] | in which format each is written |
 //! | [`numbers`] | one tensor, from file to file |
-//! | [`gguf_file`], [`folder`] | the two forms |
+//! | [`gguf_file`], [`hybrid_keys`] | one form: a file, and one for the vision tower |
+//! | [`folder`], [`texts`] | the other |
 
 mod folder;
 mod gguf_file;
+mod hybrid_keys;
 mod layout;
 mod numbers;
+mod pieces;
 mod recipe;
+mod texts;
 
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use crate::config::Architecture;
 use crate::observe::Importance;
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, Result, tower_path};
 pub use recipe::Recipe;
 
 /// The form that is written.
@@ -65,7 +69,8 @@ pub struct Written {
     pub bytes_by_format: std::collections::BTreeMap<String, u64>,
 }
 
-/// Writes a model in another form. `progress` is called with the numbers that are written, and all.
+/// Writes a model in another form; as GGUF, a vision tower is a file beside it ([`tower_path`]). `progress` is called
+/// with the numbers that are written, and all.
 ///
 /// The tokenizer of `checkpoint.text` has to be in the container's form already: lists for GGUF, `tokenizer.json` for
 /// a folder.
@@ -76,13 +81,16 @@ pub struct Written {
 /// [`Error::UnsupportedConfig`] for what the form cannot say, [`Error::Exists`] if something is at the path,
 /// [`Error::Write`], and everything that reading tensors can say. Nothing is left at the path then.
 pub fn convert(checkpoint: &Checkpoint, order: &Order<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Written> {
-    let config = &checkpoint.config;
-    if !matches!(config.architecture, Architecture::Qwen3 | Architecture::Qwen3Moe) {
-        let model_type = config.architecture.model_type();
-        return Err(Error::unsupported("model_type", model_type, "only qwen3 and qwen3_moe are converted"));
-    }
     let temporary = Temporary::new(order.out)?;
     let written = match order.container {
+        Container::Gguf if checkpoint.config.vision.is_some() => {
+            let tower = tower_path(order.out);
+            let beside = Temporary::new(&tower)?;
+            let paths = [temporary.path.as_path(), beside.path.as_path()];
+            let written = gguf_file::write_both(checkpoint, order, paths, progress)?;
+            beside.keep(&tower)?;
+            written
+        }
         Container::Gguf => gguf_file::write(checkpoint, order, &temporary.path, progress)?,
         Container::Folder => folder::write(checkpoint, order, &temporary.path, progress)?,
     };

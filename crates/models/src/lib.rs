@@ -42,9 +42,9 @@ pub mod vision;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterFiles};
-pub use checkpoint::{Checkpoint, Embedded};
+pub use checkpoint::{Checkpoint, Embedded, is_tower, tower_path};
 pub use config::Config;
 pub use error::{Error, Result};
 pub use mmap::FileBytes;
-pub use qwen3::{Inserted, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+pub use qwen3::{Followed, Inserted, KvPool, LogitRows, Predictor, Qwen3, Recurrence, Sequence, Workspace};
 pub use vision::Vision;

@@ -29,6 +29,11 @@ impl<'a> Loader<'a> {
         self.checked(name, &[size])?.to_f32()
     }
 
+    /// Whether there is a matrix `stem.weight`, in whichever form.
+    pub(crate) fn has(&self, stem: &str) -> bool {
+        ["weight", "qweight"].iter().any(|part| self.weights.contains(&format!("{stem}.{part}")))
+    }
+
     /// The matrix `stem.weight`, as [`stored`].
     pub(crate) fn tensor(&self, stem: &str, rows: usize, cols: usize) -> Result<Tensor> {
         stored_in(self.weights, self.quantisation.as_ref(), stem, rows, cols)

@@ -14,8 +14,11 @@ mod delta_net;
 mod feed_forward;
 mod load;
 mod low_rank;
+mod predictor;
 
-use kernels::{Cpu, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span};
+use kernels::{
+    Cpu, DeltaCopy, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span,
+};
 
 use crate::adapter::Adapter;
 use crate::config::Config;
@@ -26,6 +29,7 @@ use crate::weights::Tensor;
 use crate::{Error, Result};
 use feed_forward::FeedForward;
 use low_rank::Adapted;
+pub use predictor::{Followed, Predictor};
 
 /// A model that is ready to compute.
 pub struct Qwen3 {
@@ -42,6 +46,16 @@ struct Layer {
     mixer: Mixer,
     feed_forward_norm: Vec<f32>,
     feed_forward: FeedForward,
+}
+
+impl Layer {
+    fn size_bytes(&self) -> usize {
+        let mixer = match &self.mixer {
+            Mixer::Attention(attention) => attention.size_bytes(),
+            Mixer::DeltaNet(delta_net) => delta_net.size_bytes(),
+        };
+        mixer + self.feed_forward.size_bytes()
+    }
 }
 
 /// How tokens learn of each other.
@@ -86,9 +100,8 @@ pub struct Sequence<'a> {
     pub first_position: usize,
     /// The sequence's blocks of the cache, in order; they must reach to the last new position.
     pub blocks: &'a [u32],
-    /// The slot of its recurrent state; models without one do not look at it. No two sequences of a step share one, and
-    /// what a slot held is forgotten by a sequence that begins at position 0.
-    pub state: u32,
+    /// Its recurrent state; models without one do not look at it.
+    pub state: Recurrence<'a>,
     /// Time, row and column of each new token, if the sequence has pictures; else a token stands where it is counted.
     pub places: Option<&'a [[u32; 3]]>,
     /// Pictures among the new tokens.
@@ -97,6 +110,29 @@ pub struct Sequence<'a> {
     pub adapter: Option<&'a Adapter>,
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
+}
+
+/// What a sequence does with its recurrent state in a step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Recurrence<'a> {
+    /// Its slot. No two sequences of a step share one, and what a slot held is forgotten by a sequence that begins at
+    /// position 0.
+    pub slot: u32,
+    /// So many of the new tokens, from the last, are guesses: the state does not know them before they are confirmed.
+    pub guessed: usize,
+    /// So many of the guesses of the slot's last step were right. They stand before the first new token and are in the
+    /// cache of keys and values already.
+    pub confirmed: usize,
+    /// What is kept of the state besides, for whoever goes on from there.
+    pub copies: &'a [DeltaCopy],
+}
+
+impl Recurrence<'_> {
+    /// A state in this slot with nothing uncertain about it.
+    #[must_use]
+    pub fn in_slot(slot: u32) -> Self {
+        Self { slot, ..Self::default() }
+    }
 }
 
 /// What all layers remember: `blocks` blocks of [`KV_BLOCK_TOKENS`] tokens of keys and values that sequences share out,
@@ -157,7 +193,7 @@ impl KvPool {
         self.layers.iter().map(of_layer).sum()
     }
 
-    /// Copies the recurrent state of a slot: a snapshot, or the way back to one.
+    /// Copies the recurrent state of a slot: the way back to one that was kept.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -210,14 +246,7 @@ impl Qwen3 {
     /// Bytes of the packed weights.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let of_layer = |layer: &Layer| {
-            let mixer = match &layer.mixer {
-                Mixer::Attention(attention) => attention.size_bytes(),
-                Mixer::DeltaNet(delta_net) => delta_net.size_bytes(),
-            };
-            mixer + layer.feed_forward.size_bytes()
-        };
-        self.head.as_ref().map_or(0, Matrix::size_bytes) + self.layers.iter().map(of_layer).sum::<usize>()
+        self.head.as_ref().map_or(0, Matrix::size_bytes) + self.layers.iter().map(Layer::size_bytes).sum::<usize>()
     }
 
     /// Whether there are logits: embedding models are published without a vocabulary head.
@@ -314,7 +343,7 @@ impl Qwen3 {
     }
 
     /// Looks the tokens up, computes the rotations and sizes the buffers.
-    fn begin<'a>(&self, batch: &[Sequence<'a>], w: &mut Workspace) -> (Vec<Span<'a>>, Vec<DeltaSpan>) {
+    fn begin<'a>(&self, batch: &[Sequence<'a>], w: &mut Workspace) -> (Vec<Span<'a>>, Vec<DeltaSpan<'a>>) {
         let config = &self.config;
         let (mut spans, mut delta_spans) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut rows = 0;
@@ -345,8 +374,11 @@ impl Qwen3 {
             delta_spans.push(DeltaSpan {
                 first_row: rows,
                 rows: sequence.tokens.len(),
-                slot: sequence.state,
+                slot: sequence.state.slot,
                 is_start: sequence.first_position == 0,
+                guessed: sequence.state.guessed,
+                confirmed: sequence.state.confirmed,
+                copies: sequence.state.copies,
             });
             rows += sequence.tokens.len();
             assert!(sequence.prompt_tokens <= sequence.tokens.len(), "more of the prompt than there is");

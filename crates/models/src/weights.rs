@@ -275,6 +275,42 @@ impl Weights {
         sizes
     }
 
+    /// Calls those tensors otherwise for which `change` has another name.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if the name is taken.
+    pub(crate) fn rename(&mut self, change: impl Fn(&str) -> Option<String>) -> Result<()> {
+        for (name, mut tensor) in std::mem::take(&mut self.tensors) {
+            tensor.name = change(&name).map_or_else(|| name.as_str().into(), Into::into);
+            self.insert(tensor)?;
+        }
+        for (name, type_name) in std::mem::take(&mut self.unsupported) {
+            self.unsupported.insert(change(&name).unwrap_or(name), type_name);
+        }
+        Ok(())
+    }
+
+    /// Adds the tensors of another file.
+    ///
+    /// # Errors
+    /// [`Error::CorruptFile`] if both have one of a name.
+    pub(crate) fn add(&mut self, others: Self) -> Result<()> {
+        others.tensors.into_values().try_for_each(|tensor| self.insert(tensor))?;
+        self.unsupported.extend(others.unsupported);
+        Ok(())
+    }
+
+    /// Bytes in memory of matrices that are quantised with their scales beside them: FP8 becomes BF16, words of four
+    /// bits blocks with a scale for 32.
+    #[must_use]
+    pub(crate) fn packed_later_bytes(&self) -> u64 {
+        let of_kind = |packed: &Packed| match packed.kind {
+            PackedKind::F8E4m3 => 2 * packed.range.len() as u64,
+            PackedKind::I32 => packed.range.len() as u64 / 8 * 9,
+        };
+        self.packed.values().map(of_kind).sum()
+    }
+
     /// Remembers a tensor whose type cannot be read, so that asking for it names the type.
     pub fn insert_unsupported(&mut self, name: String, type_name: String) {
         self.unsupported.insert(name, type_name);

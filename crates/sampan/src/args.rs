@@ -315,6 +315,9 @@ pub(crate) struct Bench {
     /// Sequences that decode together.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) batch: Vec<usize>,
+    /// Sizes of pictures that the vision tower looks at, for example 1024x1024.
+    #[arg(long = "picture", value_name = "WIDTHxHEIGHT", value_delimiter = ',', value_parser = picture_size)]
+    pub(crate) pictures: Vec<(usize, usize)>,
     /// Times that each test runs; the median is printed.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
@@ -330,6 +333,16 @@ pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) processor: Processor,
 }
+
+/// Width and height.
+fn picture_size(text: &str) -> Result<(usize, usize), String> {
+    let (width, height) = text.split_once('x').ok_or("it is WIDTHxHEIGHT, for example 1024x1024")?;
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=PICTURE_SIDE_MAX).contains(side));
+    side(width).zip(side(height)).ok_or_else(|| format!("both are 1 to {PICTURE_SIDE_MAX}"))
+}
+
+/// The longest side of a picture that is measured.
+const PICTURE_SIDE_MAX: usize = 8192;
 
 /// A number with a unit, `needed` or `forever`.
 fn keep_alive(text: &str) -> Result<chat::KeepAlive, String> {

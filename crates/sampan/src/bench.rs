@@ -8,7 +8,8 @@ use std::num::NonZeroUsize;
 use anyhow::{Context as _, ensure};
 use base::{Clock, Rng};
 use kernels::{Cpu, KV_BLOCK_TOKENS};
-use models::{KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::picture::{Picture, patches};
+use models::{Checkpoint, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Vision, Workspace};
 use serde_json::{Value, json};
 
 use crate::args::Bench;
@@ -65,6 +66,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
             rows.push(timed.report("decode", bench.decode, depth, batch));
         }
     }
+    rows.extend(look(bench, &checkpoint, &cpu, clock.as_ref())?);
     let report = json!({
         "model": entry.name,
         "threads": cpu.threads(),
@@ -75,6 +77,36 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         "tests": rows,
     });
     show(&report, bench.json)
+}
+
+/// How fast the vision tower looks at pictures, if any are asked for.
+fn look(bench: &Bench, checkpoint: &Checkpoint, cpu: &Cpu, clock: &dyn Clock) -> anyhow::Result<Vec<Value>> {
+    if bench.pictures.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tower = Vision::load(cpu, checkpoint, bench.precision.kernel())?;
+    let tower = tower.with_context(|| format!("{}: it has no vision tower to look at pictures", bench.model))?;
+    let mut rows = Vec::new();
+    for &(width, height) in &bench.pictures {
+        let mut rng = Rng::seeded((width * height) as u64);
+        let pixels = (0..3 * width * height).map(|_| rng.below(256) as u8).collect();
+        let patches = patches(&Picture { width, height, pixels }, checkpoint.pixels)?;
+        let encode = || -> models::Result<Timed> {
+            let began_us = clock.monotonic_us();
+            let features = tower.encode(cpu, &patches)?;
+            let tokens = features.merged.len() / checkpoint.config.hidden;
+            Ok(Timed { tokens, elapsed_us: clock.monotonic_us() - began_us })
+        };
+        let mut runs = (0..=bench.repeat).map(|_| encode()).collect::<models::Result<Vec<_>>>()?;
+        // The first one warms up.
+        runs.remove(0);
+        runs.sort_by_key(|timed| timed.elapsed_us);
+        let timed = runs.swap_remove(bench.repeat / 2);
+        let mut row = timed.report(&format!("picture {width}x{height}"), timed.tokens, 0, 1);
+        row["elapsed_ms"] = json!(timed.elapsed_us as f64 / 1000.0);
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 struct Timed {
@@ -116,7 +148,7 @@ impl Subject<'_> {
                 prompt_tokens: piece.len(),
                 first_position,
                 blocks,
-                state: 0,
+                state: Recurrence::default(),
                 places: None,
                 inserted: &[],
                 adapter: None,
@@ -137,7 +169,7 @@ impl Subject<'_> {
                     prompt_tokens: piece.len(),
                     first_position: index * PROMPT_ROWS,
                     blocks,
-                    state: state as u32,
+                    state: Recurrence::in_slot(state as u32),
                     places: None,
                     inserted: &[],
                     adapter: None,
@@ -157,7 +189,7 @@ impl Subject<'_> {
                 prompt_tokens: 0,
                 first_position: depth + step,
                 blocks,
-                state: state as u32,
+                state: Recurrence::in_slot(state as u32),
                 places: None,
                 inserted: &[],
                 adapter: None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat};
 use models::vision::{self, Features, Placed};
-use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Sequence, Vision, Workspace, picture};
+use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Vision, Workspace, picture};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
         prompt_tokens: tokens.len(),
         first_position: 0,
         blocks: &blocks,
-        state: 0,
+        state: Recurrence::default(),
         places: (!features.is_empty()).then_some(&*placed.positions),
         inserted: &inserted,
         adapter: None,

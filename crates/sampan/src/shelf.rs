@@ -63,7 +63,8 @@ pub(crate) fn entries_of(folder: &Path) -> anyhow::Result<Vec<Entry>> {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
         // What was pulled says itself what it is; a folder of one GGUF file is that file.
         let main = Record::read(&path).ok().flatten().and_then(|record| record.main);
-        let is_model = path.join("config.json").is_file() || path.extension().is_some_and(|ending| ending == "gguf");
+        let is_gguf = path.extension().is_some_and(|ending| ending == "gguf") && !models::is_tower(&path);
+        let is_model = path.join("config.json").is_file() || is_gguf;
         if main.is_some() || is_model {
             let name = name_of(&path);
             let place = Place::Path(main.map_or_else(|| path.clone(), |main| path.join(main)));

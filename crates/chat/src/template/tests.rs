@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+mod mutations;
+
 use super::{RenderOptions, Template};
 use crate::{Content, Error, Message, Role, Tool, ToolCall};
 

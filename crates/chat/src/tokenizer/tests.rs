@@ -273,3 +273,43 @@ fn what_gguf_has_no_word_for_is_refused() {
     let lists = GgufLists { pre: "qwen2".to_owned(), tokens: vec!["a".to_owned()], kinds: vec![], merges: vec![] };
     assert!(lists.to_json(None).unwrap_err().to_string().contains("1 tokens, but 0"));
 }
+
+/// How many golden texts are encoded otherwise by a vocabulary that was changed so.
+fn off(change: impl FnOnce(&mut Value), specials: Specials) -> usize {
+    let mut file = parsed("tokenizer.json");
+    change(&mut file);
+    let tokenizer = Tokenizer::from_json(&serde_json::to_vec(&file).unwrap()).unwrap();
+    let cases = parsed("golden_encodings.json")["cases"].as_array().unwrap().clone();
+    let differs = |case: &&Value| {
+        let as_text = if case["ids_special_as_text"].is_null() { &case["ids"] } else { &case["ids_special_as_text"] };
+        let expected = if specials == Specials::Parse { &case["ids"] } else { as_text };
+        tokenizer.encode(case["text"].as_str().unwrap(), specials).unwrap() != ids(expected)
+    };
+    cases.iter().filter(differs).count()
+}
+
+/// The mistakes that are made with vocabularies, made on purpose.
+#[test]
+fn every_mistake_is_seen_by_some_golden() {
+    let pattern = "/pre_tokenizer/pretokenizers/0/pattern/Regex";
+    let with_pattern = |from: &'static str, to: &'static str| {
+        move |file: &mut Value| {
+            let old = file.pointer(pattern).and_then(Value::as_str).unwrap();
+            assert!(old.contains(from), "{old}");
+            *file.pointer_mut(pattern).unwrap() = json!(old.replace(from, to));
+        }
+    };
+    assert_eq!(off(|_| {}, Specials::Parse), 0);
+    assert!(off(|file| file["normalizer"] = Value::Null, Specials::Parse) > 0, "NFC left out");
+    assert!(off(with_pattern(r"|\s+(?!\S)", ""), Specials::Parse) > 0, "the last space not left for the word");
+    assert!(off(with_pattern(r"[\r\n]*|\s*", r"|\s*"), Specials::Parse) > 0, "line ends apart from signs");
+    let first = |file: &mut Value| file["added_tokens"].as_array_mut().unwrap().truncate(3);
+    assert!(off(first, Specials::Parse) > 0, "added tokens forgotten");
+    let cases = parsed("golden_encodings.json")["cases"].as_array().unwrap().clone();
+    let spelled = cases.iter().filter(|case| !case["ids_special_as_text"].is_null());
+    let obeyed = spelled.filter(|case| {
+        let text = case["text"].as_str().unwrap();
+        qwen().encode(text, Specials::Parse).unwrap() != ids(&case["ids_special_as_text"])
+    });
+    assert!(obeyed.count() > 0, "control tokens that somebody spelled");
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chat::{Segment, Specials, Tokenizer};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
 use models::embedding::{self, EMBEDDING_END, RERANK_ANSWERS, RERANK_PREFIX, RERANK_SUFFIX};
-use models::{Checkpoint, Config, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Checkpoint, Config, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 
 use crate::prompt::TextSide;
 use crate::{Error, Result};
@@ -135,7 +135,7 @@ impl Decoder {
                     prompt_tokens: end - first,
                     first_position: first,
                     blocks,
-                    state: index,
+                    state: Recurrence::in_slot(index),
                     places: None,
                     inserted: &[],
                     adapter: None,

@@ -64,8 +64,7 @@ pub(super) fn beside(model: &Model, machine: &Machine) -> Result<u64> {
     }
     if let Some(path) = &model.draft {
         let draft = Checkpoint::open(path).map_err(|error| Error::from(error).of(&path.display().to_string()))?;
-        let weights_bytes: u64 = draft.weights.bytes_by_type().values().sum();
-        bytes += weights_bytes + drafter::cache_bytes(&draft.config, &machine.options)?;
+        bytes += draft.packed_bytes(machine.options.precision) + drafter::cache_bytes(&draft.config, &machine.options)?;
     }
     Ok(bytes)
 }

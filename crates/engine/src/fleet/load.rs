@@ -22,11 +22,11 @@ pub(super) enum Loaded {
 
 /// Memory that a model is going to take.
 pub(super) fn needed_bytes(opened: &Opened, role: Role, machine: &Machine) -> Result<u64> {
-    let weights_bytes = opened.size_bytes();
+    let weights_bytes = opened.packed_bytes(machine.options.precision);
     let kv_bytes = match (opened, role) {
         (Opened::Encoder(_), _) => 0,
         (Opened::Decoder(checkpoint), Role::Generates) => {
-            engine::cache_bytes(&checkpoint.config, options(checkpoint, machine))?
+            engine::cache_bytes(checkpoint, options(checkpoint, machine))?
         }
         (Opened::Decoder(checkpoint), Role::Embeds | Role::Ranks) => {
             Decoder::memory_bytes(&checkpoint.config, machine.options.kv_format)?
@@ -37,7 +37,7 @@ pub(super) fn needed_bytes(opened: &Opened, role: Role, machine: &Machine) -> Re
 
 /// The machine's options, with no more for keys and values than what the weights leave.
 fn options(checkpoint: &Checkpoint, machine: &Machine) -> Options {
-    let weights_bytes: u64 = checkpoint.weights.bytes_by_type().values().sum();
+    let weights_bytes = checkpoint.packed_bytes(machine.options.precision);
     let left = machine.memory_bytes.saturating_sub(weights_bytes).max(KV_BYTES_MIN);
     Options { kv_bytes: machine.options.kv_bytes.min(left), ..machine.options }
 }

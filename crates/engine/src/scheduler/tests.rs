@@ -7,11 +7,11 @@ use base::Rng;
 use chat::Priority;
 
 fn limits(sequences_max: usize, rows_per_step: usize, blocks: u32) -> Limits {
-    Limits { sequences_max, rows_per_step, block_tokens: 4, blocks }
+    Limits { sequences_max, rows_per_step, block_tokens: 4, blocks, snapshots: None }
 }
 
 fn slice(id: SequenceId, first: usize, count: usize, draws: bool) -> Slice {
-    Slice { id, first, count, draws, guesses: 0 }
+    Slice { id, first, count, draws, guesses: 0, confirmed: 0 }
 }
 
 /// A sequence whose prompt is like no other's.
@@ -99,6 +99,43 @@ fn what_a_failed_step_wrote_is_not_kept() {
     assert_eq!(scheduler.step([Input::Failed(1), again]), [slice(2, 0, 9, true)]);
 }
 
+#[test]
+fn with_a_recurrent_state_a_prompt_begins_where_one_was_kept() {
+    let mut scheduler = Scheduler::new(Limits { snapshots: Some(8), ..limits(4, 64, 32) });
+    let of_a = |id, tokens: std::ops::Range<u32>| ask(id, tokens, "a", true);
+    scheduler.step([of_a(1, 0..22)]);
+    let (slot, copies) = scheduler.state_of(1);
+    assert_eq!((slot, copies.len(), copies[0].rows), (0, 1, 20), "behind the last whole block");
+    let kept = copies[0].slot;
+    assert_eq!(scheduler.step([Input::Ended(1), of_a(2, 0..30)]), [slice(2, 20, 10, true)]);
+    assert_eq!(scheduler.restored(), [(kept, scheduler.state_of(2).0)]);
+    // It has ten tokens in common with them: two blocks, behind which nothing was kept until now.
+    let parting: Vec<u32> = (0..10).chain(50..60).collect();
+    let parts = |id, tokens: &[u32]| match of_a(id, 0..1) {
+        Input::Arrived { id, pinned, reuses, project, realm, priority, .. } => {
+            Input::Arrived { id, tokens: tokens.to_vec(), pinned, reuses, project, realm, priority }
+        }
+        other => other,
+    };
+    assert_eq!(scheduler.step([Input::Ended(2), parts(3, &parting)]), [slice(3, 0, 20, true)]);
+    let rows = |id| scheduler.state_of(id).1.iter().map(|copy| copy.rows).collect::<Vec<_>>();
+    assert_eq!(rows(3), [8, 16, 20], "where they part, behind the prompt, and behind the last block");
+    let third: Vec<u32> = (0..10).chain(70..80).collect();
+    assert_eq!(scheduler.step([Input::Ended(3), parts(4, &third)]), [slice(4, 8, 12, true)]);
+}
+
+#[test]
+fn a_sequence_that_is_put_back_goes_on_from_its_last_state() {
+    let mut scheduler = Scheduler::new(Limits { snapshots: Some(4), ..limits(4, 64, 4) });
+    scheduler.step([arrived(1, 7), arrived(2, 7)]);
+    scheduler.step([Input::Advanced(1, 0), Input::Advanced(2, 0)]);
+    let plan = scheduler.step([Input::Advanced(1, 0), Input::Advanced(2, 0)]);
+    assert_eq!(plan, [slice(1, 8, 1, true)], "there is no third block for the second");
+    let plan = scheduler.step([Input::Ended(1)]);
+    assert_eq!(plan, [slice(2, 4, 5, true)], "its second block was given to the first");
+    assert_eq!(scheduler.restored().len(), 1);
+}
+
 /// A sequence as the simulation knows it.
 struct Living {
     tokens: Vec<u32>,
@@ -137,6 +174,43 @@ fn digest(before: u64, token: u32) -> u64 {
     (before ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
 }
 
+/// What each slot of recurrent state knows, as a digest of its tokens, and what was guessed behind them.
+type States = BTreeMap<u32, (u64, Vec<u32>)>;
+
+fn digest_of(tokens: &[u32]) -> u64 {
+    tokens.iter().fold(0, |all, &token| digest(all, token))
+}
+
+/// Moves the states on by a step, or spoils them if it was not computed; every one has to know just what stands before
+/// the first token.
+fn advance_states(scheduler: &Scheduler, plan: &[Slice], is_computed: bool, states: &mut States) {
+    for &(from, to) in scheduler.restored() {
+        let known = states[&from].0;
+        states.insert(to, (known, Vec::new()));
+    }
+    let mut written = BTreeSet::new();
+    for slice in plan {
+        let ((slot, copies), tokens) = (scheduler.state_of(slice.id), scheduler.tokens_of(slice.id));
+        let known = slice.first - slice.confirmed;
+        if known > 0 {
+            let (digest, guessed) = &states[&slot];
+            assert_eq!(*digest, digest_of(&tokens[..known]), "{slice:?} goes on from a foreign state");
+            assert_eq!(guessed[..slice.confirmed], tokens[known..slice.first], "{slice:?} was not guessed");
+        }
+        let guesses = scheduler.guesses_of(slice.id)[..slice.guesses].to_vec();
+        let end = slice.first + slice.count;
+        let mut write = |slot: u32, tokens: &[u32], guesses: Vec<u32>| {
+            assert!(written.insert(slot), "two write slot {slot}");
+            states.insert(slot, if is_computed { (digest_of(tokens), guesses) } else { (u64::MAX, Vec::new()) });
+        };
+        write(slot, &tokens[..end], guesses);
+        for copy in copies {
+            assert!(copy.rows > 0 && known + copy.rows <= end, "{slice:?} keeps {copy:?}");
+            write(copy.slot, &tokens[..known + copy.rows], Vec::new());
+        }
+    }
+}
+
 /// Two letters and a common beginning: many prompts agree for a while.
 fn made_up(rng: &mut Rng, capacity: usize) -> Vec<u32> {
     let count = 1 + rng.below(capacity as u64 / 2) as usize;
@@ -161,11 +235,12 @@ fn simulate(seed: u64) -> Vec<Slice> {
         rows_per_step: 1 + rng.below(24) as usize,
         block_tokens: 1 + rng.below(5) as usize,
         blocks: 4 + rng.below(20) as u32,
+        snapshots: (seed % 2 == 1).then(|| rng.below(6) as u32),
     };
     let mut scheduler = Scheduler::new(limits);
     let capacity = scheduler.capacity_tokens();
     let mut living: BTreeMap<SequenceId, Living> = BTreeMap::new();
-    let mut memory = Memory::new();
+    let (mut memory, mut states) = (Memory::new(), States::new());
     let (mut trace, mut inputs, mut next_id, mut idle) = (Vec::new(), Vec::new(), 0, 0);
     for step in 0..4_000 {
         if step < 400 && rng.below(3) == 0 {
@@ -183,7 +258,11 @@ fn simulate(seed: u64) -> Vec<Slice> {
         }
         let plan = scheduler.step(inputs.drain(..));
         check_plan(&scheduler, &plan, &limits, &mut living);
-        if rng.below(50) == 0 {
+        let is_computed = rng.below(50) > 0;
+        if limits.snapshots.is_some() {
+            advance_states(&scheduler, &plan, is_computed, &mut states);
+        }
+        if !is_computed {
             // The step was not computed: whatever lies in its blocks now is not what it should be.
             for slice in &plan {
                 write(&scheduler, slice, &limits, &mut memory, |_| u64::MAX);
@@ -217,6 +296,9 @@ fn simulate(seed: u64) -> Vec<Slice> {
     assert!(living.is_empty(), "seed {seed}: {:?} never ended", living.keys());
     assert_eq!(scheduler.step(inputs), []);
     assert_eq!(scheduler.free_blocks(), limits.blocks as usize, "seed {seed}: blocks leaked");
+    assert_eq!(scheduler.free_states.len(), limits.sequences_max, "seed {seed}: states leaked");
+    let kept = scheduler.blocks.snapshots.count();
+    assert_eq!(kept, limits.snapshots.unwrap_or(0) as usize, "seed {seed}: snapshots leaked");
     trace
 }
 

@@ -23,8 +23,9 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Takes the rows of a slice and draws from them.
-    pub(super) fn take<'r>(&mut self, slice: &Slice, rows: &mut impl Iterator<Item = &'r [f32]>) {
+    /// Takes the rows of a slice and draws from them; returns what was drawn, without what ended the sequence.
+    pub(super) fn take<'r>(&mut self, slice: &Slice, rows: &mut impl Iterator<Item = &'r [f32]>) -> Vec<u32> {
+        let mut said = Vec::new();
         let active = self.active.get_mut(&slice.id).expect("only active sequences are planned");
         if active.cached_tokens.is_none() {
             active.cached_tokens = Some(slice.first as u32);
@@ -37,7 +38,7 @@ impl Step<'_> {
             active.score(slice, self.scheduler.tokens_of(slice.id), rows.by_ref().take(scoring));
         }
         if !slice.draws {
-            return;
+            return said;
         }
         let rows: Vec<&[f32]> = rows.by_ref().take(1 + slice.guesses).collect();
         let guesses = &self.scheduler.guesses_of(slice.id)[..slice.guesses];
@@ -48,8 +49,10 @@ impl Step<'_> {
             self.figures.output_tokens.add(1);
             let Advance::Token(token) = advance else {
                 self.figures.note_guesses(guesses.len(), right);
-                return self.end(slice.id, advance);
+                self.end(slice.id, advance);
+                return said;
             };
+            said.push(token);
             self.inputs.push(Input::Advanced(slice.id, token));
             if let Some(lookup) = &mut active.lookup {
                 lookup.push(token);
@@ -66,6 +69,7 @@ impl Step<'_> {
             Some(lookup) if !guesses.is_empty() => lookup.learn(guesses.len(), right),
             Some(_) | None => {}
         }
+        said
     }
 
     /// Ends a sequence with its last event.

@@ -1,7 +1,7 @@
 //! Engines over a tiny model with random weights, and requests for them.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use base::{ManualClock, RequestId, Rng};
 use chat::{Answer, GenerateRequest, Prompt};
 use engine::{Engine, Files, Options};
 use kernels::{Cpu, CpuOptions, KvFormat};
-use models::{Checkpoint, KvPool};
+use models::{Checkpoint, KvPool, Predictor};
 
 pub(crate) const MODEL: &str = "tiny";
 /// Tests wait for what must happen at once; this long only on a machine that stands still.
@@ -20,8 +20,13 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 }
 
 pub(crate) fn start(name: &str, options: Options) -> Engine {
+    start_at(&fixture(name), options)
+}
+
+/// The model at a path.
+pub(crate) fn start_at(path: &Path, options: Options) -> Engine {
     let cpu = CpuOptions { isa: None, threads: NonZeroUsize::MIN, is_pinned: false };
-    let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
+    let checkpoint = Checkpoint::open(path).unwrap();
     let clock = Arc::new(ManualClock::default());
     Engine::start(MODEL, &checkpoint, Arc::new(Cpu::new(cpu).unwrap()), clock, options, |_, _| {}).unwrap()
 }
@@ -37,9 +42,12 @@ pub(crate) fn start_drafted(name: &str, draft: &str, options: Options) -> engine
 
 /// A cache of so many blocks.
 pub(crate) fn small(name: &str, blocks: u64) -> Options {
-    let config = Checkpoint::open(&fixture(name)).unwrap().config;
-    let block_bytes = KvPool::new(&config, KvFormat::Bf16, 1).unwrap().block_bytes() as u64;
-    Options { kv_bytes: blocks * block_bytes, ..Options::default() }
+    let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
+    let mut block_bytes = KvPool::new(&checkpoint.config, KvFormat::Bf16, 1).unwrap().block_bytes();
+    if Predictor::is_in(&checkpoint) {
+        block_bytes += Predictor::block_bytes(&checkpoint.config, KvFormat::Bf16).unwrap();
+    }
+    Options { kv_bytes: blocks * block_bytes as u64, ..Options::default() }
 }
 
 /// `count` tokens after `tokens`, whatever the model would rather do.

@@ -7,6 +7,7 @@ mod fleet;
 mod forms;
 mod harness;
 mod pictures;
+mod predictor;
 mod readers;
 mod sharing;
 mod suite;

@@ -1,9 +1,10 @@
 use std::num::NonZeroUsize;
 
-use super::{DeltaShape, DeltaSpan, DeltaStates, delta_convolve, delta_rule};
+use super::{DeltaCopy, DeltaShape, DeltaSpan, DeltaStates, HeadOrder, delta_convolve, delta_rule};
 use crate::{Cpu, CpuOptions, Isa};
 
-const SHAPE: DeltaShape = DeltaShape { key_heads: 2, value_heads: 4, key_dim: 16, value_dim: 40, taps: 4 };
+const SHAPE: DeltaShape =
+    DeltaShape { key_heads: 2, value_heads: 4, key_dim: 16, value_dim: 40, taps: 4, order: HeadOrder::Grouped };
 const ROWS: usize = 9;
 
 /// Numbers between -1 and 1 from a linear congruence.
@@ -37,26 +38,29 @@ fn inputs() -> Inputs {
     }
 }
 
+/// Rows of a sequence in a slot, with nothing uncertain about them.
+fn span(slot: u32, rows: usize, is_start: bool) -> DeltaSpan<'static> {
+    DeltaSpan { first_row: 0, rows, slot, is_start, guessed: 0, confirmed: 0, copies: &[] }
+}
+
+/// Computes the rows of a span from row `first` of the inputs on.
+fn compute(cpu: &Cpu, states: &mut DeltaStates, inputs: &Inputs, first: usize, span: DeltaSpan<'_>) -> Vec<f32> {
+    let (channels, heads) = (SHAPE.channels(), SHAPE.value_heads);
+    let mut mixed = vec![f32::NAN; span.rows * channels];
+    let x = &inputs.x[first * channels..][..span.rows * channels];
+    delta_convolve(cpu, states, &inputs.taps, x, &[span], &mut mixed);
+    let mut out = vec![f32::NAN; span.rows * heads * SHAPE.value_dim];
+    let gates = first * heads..(first + span.rows) * heads;
+    delta_rule(cpu, states, &mixed, &inputs.decay[gates.clone()], &inputs.strength[gates], &[span], &mut out);
+    out
+}
+
 /// One sequence in steps of so many rows.
 fn run(cpu: &Cpu, inputs: &Inputs, steps: &[usize]) -> Vec<f32> {
     let mut states = DeltaStates::new(SHAPE, 3).unwrap();
-    let (channels, heads) = (SHAPE.channels(), SHAPE.value_heads);
     let (mut all, mut first) = (Vec::new(), 0);
     for &rows in steps {
-        let span = DeltaSpan { first_row: 0, rows, slot: 1, is_start: first == 0 };
-        let mut mixed = vec![f32::NAN; rows * channels];
-        delta_convolve(
-            cpu,
-            &mut states,
-            &inputs.taps,
-            &inputs.x[first * channels..][..rows * channels],
-            &[span],
-            &mut mixed,
-        );
-        let mut out = vec![f32::NAN; rows * heads * SHAPE.value_dim];
-        let gates = first * heads..(first + rows) * heads;
-        delta_rule(cpu, &mut states, &mixed, &inputs.decay[gates.clone()], &inputs.strength[gates], &[span], &mut out);
-        all.extend(out);
+        all.extend(compute(cpu, &mut states, inputs, first, span(1, rows, first == 0)));
         first += rows;
     }
     all
@@ -124,31 +128,89 @@ fn every_isa_follows_the_definition_however_the_rows_are_cut() {
     }
 }
 
+/// The rows of `out` from `first` to `end`.
+fn rows_of(out: &[f32], first: usize, end: usize) -> &[f32] {
+    let width = SHAPE.value_heads * SHAPE.value_dim;
+    &out[first * width..end * width]
+}
+
 #[test]
 fn a_copied_slot_goes_on_as_the_original() {
-    let (cpu, inputs, channels, heads) = (cpu(None), inputs(), SHAPE.channels(), SHAPE.value_heads);
+    let (cpu, inputs) = (cpu(None), inputs());
     let mut states = DeltaStates::new(SHAPE, 2).unwrap();
-    let step = |states: &mut DeltaStates, row: usize, slot: u32| {
-        let span = DeltaSpan { first_row: 0, rows: 1, slot, is_start: row == 0 };
-        let mut mixed = vec![0.0; channels];
-        delta_convolve(&cpu, states, &inputs.taps, &inputs.x[row * channels..][..channels], &[span], &mut mixed);
-        let mut out = vec![0.0; heads * SHAPE.value_dim];
-        let gates = row * heads..(row + 1) * heads;
-        delta_rule(&cpu, states, &mixed, &inputs.decay[gates.clone()], &inputs.strength[gates], &[span], &mut out);
-        out
-    };
-    step(&mut states, 0, 0);
+    compute(&cpu, &mut states, &inputs, 0, span(0, 1, true));
     states.copy_slot(0, 1);
-    let after = step(&mut states, 1, 0);
-    assert_eq!(step(&mut states, 1, 1), after);
+    let after = compute(&cpu, &mut states, &inputs, 1, span(0, 1, false));
+    assert_eq!(compute(&cpu, &mut states, &inputs, 1, span(1, 1, false)), after);
+}
+
+#[test]
+fn guesses_are_taken_in_when_they_are_confirmed_and_not_before() {
+    let (cpu, inputs) = (cpu(None), inputs());
+    let whole = run(&cpu, &inputs, &[ROWS]);
+    // What was guessed instead of rows 3, 4 and so on.
+    let mut wrong = Inputs { x: numbers(9, inputs.x.len()), ..self::inputs() };
+    for right in 0..=3 {
+        let mut states = DeltaStates::new(SHAPE, 2).unwrap();
+        compute(&cpu, &mut states, &inputs, 0, span(0, 2, true));
+        let known = (3 + right) * SHAPE.channels();
+        wrong.x[..known].copy_from_slice(&inputs.x[..known]);
+        let out = compute(&cpu, &mut states, &wrong, 2, DeltaSpan { guessed: 3, ..span(0, 4, false) });
+        assert_eq!(rows_of(&out, 0, 1 + right), rows_of(&whole, 2, 3 + right), "{right} of three are right");
+        let first = 3 + right;
+        // The next step guesses as well, and all of it is right.
+        let next = DeltaSpan { guessed: 1, confirmed: right, ..span(0, 2, false) };
+        let out = compute(&cpu, &mut states, &inputs, first, next);
+        assert_eq!(out, rows_of(&whole, first, first + 2), "behind {right}");
+        let last = DeltaSpan { confirmed: 1, ..span(0, 1, false) };
+        let out = compute(&cpu, &mut states, &inputs, first + 2, last);
+        assert_eq!(out, rows_of(&whole, first + 2, first + 3), "and behind that");
+    }
+}
+
+#[test]
+fn a_copy_holds_what_was_known_behind_its_row() {
+    let (cpu, inputs) = (cpu(None), inputs());
+    let whole = run(&cpu, &inputs, &[ROWS]);
+    let mut states = DeltaStates::new(SHAPE, 4).unwrap();
+    let copies = [DeltaCopy { rows: 1, slot: 2 }, DeltaCopy { rows: 3, slot: 3 }];
+    compute(&cpu, &mut states, &inputs, 0, DeltaSpan { guessed: 2, copies: &copies, ..span(0, 5, true) });
+    for (slot, first) in [(2, 1), (3, 3)] {
+        let out = compute(&cpu, &mut states, &inputs, first, span(slot, 2, false));
+        assert_eq!(out, rows_of(&whole, first, first + 2), "from row {first} on");
+    }
+    // Behind the second of the confirmed rows, and behind the first new one.
+    let copies = [DeltaCopy { rows: 2, slot: 1 }, DeltaCopy { rows: 3, slot: 2 }];
+    let next = DeltaSpan { confirmed: 2, copies: &copies, ..span(0, 2, false) };
+    assert_eq!(compute(&cpu, &mut states, &inputs, 5, next), rows_of(&whole, 5, 7));
+    for (slot, first) in [(1, 5), (2, 6), (0, 7)] {
+        let out = compute(&cpu, &mut states, &inputs, first, span(slot, 2, false));
+        assert_eq!(out, rows_of(&whole, first, first + 2), "from row {first} on");
+    }
+}
+
+#[test]
+fn tiled_heads_are_the_grouped_ones_in_another_order() {
+    let tiled = DeltaShape { order: HeadOrder::Tiled, ..SHAPE };
+    assert_eq!([0, 1, 2, 3].map(|head| SHAPE.key_head(head)), [0, 0, 1, 1]);
+    assert_eq!([0, 1, 2, 3].map(|head| tiled.key_head(head)), [0, 1, 0, 1]);
 }
 
 #[test]
 #[should_panic(expected = "share slot")]
 fn two_spans_may_not_share_a_slot() {
     let mut states = DeltaStates::new(SHAPE, 1).unwrap();
-    let span = DeltaSpan { first_row: 0, rows: 1, slot: 0, is_start: true };
+    let span = span(0, 1, true);
     let x = vec![0.0; SHAPE.channels()];
     let taps = vec![0.0; SHAPE.taps * SHAPE.channels()];
     delta_convolve(&cpu(None), &mut states, &taps, &x, &[span, span], &mut x.clone());
+}
+
+#[test]
+#[should_panic(expected = "more is confirmed")]
+fn nothing_is_confirmed_that_was_not_guessed() {
+    let (cpu, inputs) = (cpu(None), inputs());
+    let mut states = DeltaStates::new(SHAPE, 1).unwrap();
+    compute(&cpu, &mut states, &inputs, 0, span(0, 2, true));
+    compute(&cpu, &mut states, &inputs, 2, DeltaSpan { confirmed: 1, ..span(0, 1, false) });
 }

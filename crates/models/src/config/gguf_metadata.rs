@@ -1,6 +1,8 @@
 //! The configuration inside a GGUF file.
 
-use super::{Architecture, Config, Experts, Rope, Yarn};
+use kernels::{DeltaShape, HeadOrder};
+
+use super::{Architecture, Config, Experts, LinearAttention, Rope, Yarn};
 use crate::gguf::{Metadata, Value};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -16,10 +18,20 @@ pub fn from_gguf(metadata: &Metadata, weights: &Weights) -> Result<Config> {
     let architecture = match name {
         "qwen3" => Architecture::Qwen3,
         "qwen3moe" => Architecture::Qwen3Moe,
-        other => return Err(Error::unsupported("general.architecture", other, "supported are qwen3 and qwen3moe")),
+        "qwen3vl" => Architecture::Qwen3Vl,
+        "qwen3vlmoe" => Architecture::Qwen3VlMoe,
+        "qwen3next" => Architecture::Qwen3Next,
+        "qwen35" => Architecture::Qwen35,
+        "qwen35moe" => Architecture::Qwen35Moe,
+        other => {
+            let why = "supported are qwen3, qwen3moe, qwen3vl, qwen3vlmoe, qwen3next, qwen35 and qwen35moe";
+            return Err(Error::unsupported("general.architecture", other, why));
+        }
     };
     let keys = Keys { metadata, prefix: name };
-    let layers = keys.count("block_count")?;
+    // Layers that predict are counted with the others, and are none of them.
+    let predicting = keys.optional_count("nextn_predict_layers")?.unwrap_or(0);
+    let layers = keys.count("block_count")?.saturating_sub(predicting);
     if layers == 0 || layers > super::LAYERS_MAX {
         let why = format!("allowed are 1 to {}", super::LAYERS_MAX);
         return Err(Error::unsupported("block_count", layers, &why));
@@ -48,11 +60,12 @@ pub fn from_gguf(metadata: &Metadata, weights: &Weights) -> Result<Config> {
         vocabulary: usize::try_from(*vocabulary).unwrap_or(usize::MAX),
         tied: !weights.contains("lm_head.weight"),
         context_tokens: keys.count("context_length")?,
-        rope: rope(&keys, head_dim)?,
+        rope: rope(&keys, keys.optional_count("rope.dimension_count")?.unwrap_or(head_dim))?,
         windows: vec![None; layers],
-        experts: experts(&keys, architecture, layers)?,
-        linear: None,
-        gated_attention: false,
+        experts: experts(&keys, architecture, layers, weights)?,
+        linear: architecture.is_hybrid().then(|| linear(&keys, architecture, layers)).transpose()?,
+        gated_attention: architecture.is_hybrid(),
+        // The files hold what is multiplied with, whatever the family stores elsewhere.
         norm_offset: 0.0,
         vision: None,
         quantisation: None,
@@ -64,7 +77,7 @@ fn rope(keys: &Keys<'_>, dims: usize) -> Result<Rope> {
     let theta = keys.optional_float("rope.freq_base")?.unwrap_or(10_000.0);
     let kind = keys.metadata.string(&keys.full("rope.scaling.type")).unwrap_or("none");
     match kind {
-        "none" => Ok(Rope { theta, yarn: None, dims, sections: None }),
+        "none" => Ok(Rope { theta, yarn: None, dims, sections: sections(keys)? }),
         "yarn" => {
             let yarn = Yarn {
                 factor: required(keys.optional_float("rope.scaling.factor")?, "rope.scaling.factor")?,
@@ -76,38 +89,105 @@ fn rope(keys: &Keys<'_>, dims: usize) -> Result<Rope> {
                 beta_slow: keys.optional_float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                 attention_factor: keys.optional_float("rope.scaling.attn_factor")?,
             };
-            Ok(Rope { theta, yarn: Some(yarn), dims, sections: None })
+            Ok(Rope { theta, yarn: Some(yarn), dims, sections: sections(keys)? })
         }
         other => Err(Error::unsupported("rope.scaling.type", other, "supported are none and yarn")),
     }
 }
 
-fn experts(keys: &Keys<'_>, architecture: Architecture, layers: usize) -> Result<Option<Experts>> {
+/// Time, row and column; a fourth number is always 0.
+fn sections(keys: &Keys<'_>) -> Result<Option<[usize; 3]>> {
+    let key = keys.full("rope.dimension_sections");
+    let Some(list) = keys.metadata.array(&key) else { return Ok(None) };
+    let count = |value: &Value| match value {
+        Value::Unsigned(count) => usize::try_from(*count).ok(),
+        Value::Signed(count) => usize::try_from(*count).ok(),
+        _ => None,
+    };
+    let counts: Option<Vec<usize>> = list.iter().map(count).collect();
+    match counts.as_deref() {
+        Some([0, 0, 0] | [0, 0, 0, 0]) => Ok(None),
+        Some(&[time, row, column] | &[time, row, column, 0])
+            if [time, row, column].iter().all(|&size| size <= super::DIMENSION_MAX) =>
+        {
+            Ok(Some([time, row, column]))
+        }
+        _ => Err(Error::unsupported(&key, format!("{list:?}"), "it must be three sizes")),
+    }
+}
+
+/// Most layers of a hybrid are linear: all but every `full_attention_interval`-th, or those that the file lists.
+fn linear(keys: &Keys<'_>, architecture: Architecture, layers: usize) -> Result<LinearAttention> {
+    let listed = keys.metadata.array(&keys.full("attention.recurrent_layers"));
+    let is_linear: Vec<bool> = match listed {
+        Some(flags) if flags.len() >= layers => {
+            flags[..layers].iter().map(|flag| matches!(flag, Value::Bool(true) | Value::Unsigned(1))).collect()
+        }
+        Some(flags) => {
+            let key = keys.full("attention.recurrent_layers");
+            return Err(Error::unsupported(&key, format!("a list of {}", flags.len()), &format!("of {layers} layers")));
+        }
+        None => {
+            let interval = keys.optional_count("full_attention_interval")?.unwrap_or(4);
+            if interval == 0 {
+                return Err(Error::unsupported(&keys.full("full_attention_interval"), 0, "it must be 1 or more"));
+            }
+            (0..layers).map(|layer| !(layer + 1).is_multiple_of(interval)).collect()
+        }
+    };
+    let value_heads = keys.count("ssm.time_step_rank")?;
+    let values = keys.count("ssm.inner_size")?;
+    if value_heads == 0 || !values.is_multiple_of(value_heads) {
+        let why = format!("ssm.inner_size is {values}");
+        return Err(Error::unsupported(&keys.full("ssm.time_step_rank"), value_heads, &why));
+    }
+    let shape = DeltaShape {
+        key_heads: keys.count("ssm.group_count")?,
+        value_heads,
+        key_dim: keys.count("ssm.state_size")?,
+        value_dim: values / value_heads,
+        taps: keys.count("ssm.conv_kernel")?,
+        // Whoever writes these files puts the heads of qwen35 into the other order, and leaves those of qwen3next.
+        order: if architecture == Architecture::Qwen3Next { HeadOrder::Grouped } else { HeadOrder::Tiled },
+    };
+    Ok(LinearAttention { shape, layers: is_linear })
+}
+
+fn experts(keys: &Keys<'_>, architecture: Architecture, layers: usize, weights: &Weights) -> Result<Option<Experts>> {
     if !architecture.has_experts() {
         return Ok(None);
     }
+    let shared = match keys.optional_count("expert_shared_feed_forward_length")? {
+        _ if !architecture.is_hybrid() => None,
+        Some(width) => Some(width),
+        // Older files do not say it.
+        None => {
+            let gate = weights.get("layers.0.mlp.shared_expert.gate_proj.weight")?;
+            gate.shape().first().and_then(|&rows| usize::try_from(rows).ok())
+        }
+    };
     Ok(Some(Experts {
         count: keys.count("expert_count")?,
         per_token: keys.count("expert_used_count")?,
         intermediate: keys.count("expert_feed_forward_length")?,
         normalise: true,
         sparse: vec![true; layers],
-        shared: None,
+        shared,
     }))
 }
 
-fn required<T>(value: Option<T>, field: &str) -> Result<T> {
+pub(super) fn required<T>(value: Option<T>, field: &str) -> Result<T> {
     value.ok_or_else(|| Error::MissingField { field: field.to_owned() })
 }
 
 /// Typed access to the keys of one architecture.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    prefix: &'a str,
+pub(super) struct Keys<'a> {
+    pub(super) metadata: &'a Metadata,
+    pub(super) prefix: &'a str,
 }
 
 impl Keys<'_> {
-    fn full(&self, key: &str) -> String {
+    pub(super) fn full(&self, key: &str) -> String {
         format!("{}.{key}", self.prefix)
     }
 
@@ -120,16 +200,16 @@ impl Keys<'_> {
         }
     }
 
-    fn optional_count(&self, key: &str) -> Result<Option<usize>> {
+    pub(super) fn optional_count(&self, key: &str) -> Result<Option<usize>> {
         let read = |full: &str| self.metadata.unsigned(full).and_then(|count| usize::try_from(count).ok());
         self.optional(key, "a whole number", read)
     }
 
-    fn optional_float(&self, key: &str) -> Result<Option<f64>> {
+    pub(super) fn optional_float(&self, key: &str) -> Result<Option<f64>> {
         self.optional(key, "a number", |full| self.metadata.float(full))
     }
 
-    fn count(&self, key: &str) -> Result<usize> {
+    pub(super) fn count(&self, key: &str) -> Result<usize> {
         required(self.optional_count(key)?, &self.full(key))
     }
 }

@@ -1,6 +1,6 @@
 //! `config.json`, in the layout of the published files and in that of transformers 5.
 
-use kernels::DeltaShape;
+use kernels::{DeltaShape, HeadOrder};
 use serde_json::{Map, Value};
 
 use super::{Architecture, Config, Experts, LinearAttention, Rope, Vision, Yarn};
@@ -141,6 +141,7 @@ fn linear(fields: &Fields<'_>, layers: usize) -> Result<LinearAttention> {
         key_dim: fields.count("linear_key_head_dim")?,
         value_dim: fields.count("linear_value_head_dim")?,
         taps: fields.optional_count("linear_conv_kernel_dim")?.unwrap_or(4),
+        order: HeadOrder::Grouped,
     };
     Ok(LinearAttention { shape, layers: is_linear })
 }

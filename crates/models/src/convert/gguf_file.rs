@@ -6,16 +6,17 @@ use std::path::Path;
 
 use kernels::Format;
 
-use super::layout::{Slot, slots};
+use super::layout::{Extras, Slot, slots, tower_slots};
 use super::numbers::{Sink, write_piece};
+use super::pieces::Pieces;
 use super::recipe::{format, stored_format};
-use super::{Order, Written, at};
+use super::{Container, Order, Written, at, hybrid_keys};
 use crate::checkpoint::GGUF_POOLING_LAST;
 use crate::config::Config;
 use crate::gguf::names;
 use crate::gguf::write::{Entry, Planned, head, pad};
 use crate::text::{GenerationDefaults, TextAssets, TokenizerSource};
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, Predictor, Result};
 
 /// The layout of the blocks, `GGML_QNT_VERSION`.
 const QUANTISATION_VERSION: u32 = 2;
@@ -28,47 +29,94 @@ pub(super) fn write(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Written> {
-    let config = &checkpoint.config;
-    let slots = slots(config, checkpoint.has_head());
-    let mut planned = Vec::with_capacity(slots.len());
-    let mut written = Written::default();
-    for slot in &slots {
-        let name = format!("{}.weight", slot.stem);
-        let tensor = Planned {
-            name: names::of_canonical(&name).ok_or(Error::MissingTensor { name })?,
-            format: format(checkpoint, order, slot, stored_format(checkpoint, slot)?),
-            shape: slot.whole_shape(),
-        };
-        written.count(tensor.format, tensor.size_bytes()?, tensor.shape.iter().product());
-        planned.push(tensor);
+    let decoder = Plan::of(checkpoint, order, decoder_slots(checkpoint))?;
+    let entries = entries(checkpoint, order, &decoder.written)?;
+    let mut told = Told { done: 0, all: decoder.written.numbers, progress };
+    decoder.write(&entries, path, &mut told)?;
+    Ok(decoder.written)
+}
+
+/// Writes the decoder to the first path and the vision tower to the second.
+pub(super) fn write_both(
+    checkpoint: &Checkpoint,
+    order: &Order<'_>,
+    [path, tower_path]: [&Path; 2],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Written> {
+    let decoder = Plan::of(checkpoint, order, decoder_slots(checkpoint))?;
+    let tower = Plan::of(checkpoint, order, tower_slots(&checkpoint.config, Container::Gguf))?;
+    let of_tower = hybrid_keys::of_tower(checkpoint, order.name)?;
+    let of_decoder = entries(checkpoint, order, &decoder.written)?;
+    let mut told = Told { done: 0, all: decoder.written.numbers + tower.written.numbers, progress };
+    tower.write(&of_tower, tower_path, &mut told)?;
+    decoder.write(&of_decoder, path, &mut told)?;
+    let mut written = decoder.written;
+    written.size_bytes += tower.written.size_bytes;
+    written.numbers += tower.written.numbers;
+    for (format, bytes) in tower.written.bytes_by_format {
+        *written.bytes_by_format.entry(format).or_default() += bytes;
     }
-    let head = head(&entries(checkpoint, order, &written)?, &planned)?;
-    let file = File::create_new(path).map_err(at(path))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    out.write_all(&head).map_err(at(path))?;
-    let (mut done, all) = (0, written.numbers);
-    for (slot, tensor) in slots.iter().zip(&planned) {
-        let mut told = |numbers| {
-            done += numbers;
-            progress(done, all);
-        };
-        let mut sink = Sink { out: &mut out, path, threads: order.threads, told: &mut told };
-        write_slot(checkpoint, order, slot, tensor.format, &mut sink)?;
-        pad(&mut out, tensor.size_bytes()?).map_err(at(path))?;
-    }
-    let file = out.into_inner().map_err(|error| at(path)(error.into_error()))?;
-    file.sync_all().map_err(at(path))?;
     Ok(written)
 }
 
-fn write_slot(
-    checkpoint: &Checkpoint,
-    order: &Order<'_>,
-    slot: &Slot,
-    format: Format,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    slot.pieces().try_for_each(|piece| write_piece(checkpoint, slot, piece, format, order.importance, sink))
+fn decoder_slots(checkpoint: &Checkpoint) -> Vec<Slot> {
+    let extras = Extras { head: checkpoint.has_head(), predictor: Predictor::is_in(checkpoint) };
+    slots(&checkpoint.config, extras, Container::Gguf)
+}
+
+/// Who is told how far it is.
+struct Told<'a> {
+    done: u64,
+    all: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+/// What a file is to hold.
+struct Plan<'a> {
+    pieces: Pieces<'a>,
+    order: &'a Order<'a>,
+    slots: Vec<Slot>,
+    planned: Vec<Planned>,
+    written: Written,
+}
+
+impl<'a> Plan<'a> {
+    fn of(checkpoint: &'a Checkpoint, order: &'a Order<'a>, slots: Vec<Slot>) -> Result<Self> {
+        let pieces = Pieces { checkpoint, container: Container::Gguf };
+        let mut planned = Vec::with_capacity(slots.len());
+        let mut written = Written::default();
+        for slot in &slots {
+            let missing = || Error::MissingTensor { name: slot.name.clone() };
+            let tensor = Planned {
+                name: names::of_canonical(&slot.name, &checkpoint.config).ok_or_else(missing)?,
+                format: format(pieces, order, slot, stored_format(pieces, slot)?),
+                shape: slot.whole_shape(),
+            };
+            written.count(tensor.format, tensor.size_bytes()?, tensor.shape.iter().product());
+            planned.push(tensor);
+        }
+        Ok(Self { pieces, order, slots, planned, written })
+    }
+
+    fn write(&self, entries: &[(String, Entry)], path: &Path, told: &mut Told<'_>) -> Result<()> {
+        let head = head(entries, &self.planned)?;
+        let file = File::create_new(path).map_err(at(path))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        out.write_all(&head).map_err(at(path))?;
+        for (slot, tensor) in self.slots.iter().zip(&self.planned) {
+            let mut tell = |numbers| {
+                told.done += numbers;
+                (told.progress)(told.done, told.all);
+            };
+            let mut sink = Sink { out: &mut out, path, threads: self.order.threads, told: &mut tell };
+            for index in slot.pieces() {
+                write_piece(self.pieces, slot, index, tensor.format, self.order.importance, &mut sink)?;
+            }
+            pad(&mut out, tensor.size_bytes()?).map_err(at(path))?;
+        }
+        let file = out.into_inner().map_err(|error| at(path)(error.into_error()))?;
+        file.sync_all().map_err(at(path))
+    }
 }
 
 impl Written {
@@ -91,13 +139,16 @@ fn entries(checkpoint: &Checkpoint, order: &Order<'_>, written: &Written) -> Res
     let mut entries = Vec::new();
     let mut put = |key: &str, entry| entries.push((key.to_owned(), entry));
     let config = &checkpoint.config;
-    let family = if config.architecture.has_experts() { "qwen3moe" } else { "qwen3" };
+    let family = hybrid_keys::family(config.architecture);
     put("general.architecture", Entry::String(family.to_owned()));
     put("general.type", Entry::String("model".to_owned()));
     put("general.name", Entry::String(order.name.to_owned()));
     put("general.file_type", Entry::U32(order.recipe.file_type(written.most())));
     put("general.quantization_version", Entry::U32(QUANTISATION_VERSION));
     for (key, entry) in shape(config)? {
+        put(&format!("{family}.{key}"), entry);
+    }
+    for (key, entry) in hybrid_keys::of_decoder(config, Predictor::is_in(checkpoint))? {
         put(&format!("{family}.{key}"), entry);
     }
     if checkpoint.embeds {
@@ -108,17 +159,18 @@ fn entries(checkpoint: &Checkpoint, order: &Order<'_>, written: &Written) -> Res
     Ok(entries)
 }
 
-/// The keys of a family.
+/// A number in the type that readers expect.
+pub(super) fn count(field: &str, count: usize) -> Result<Entry> {
+    let refused = |_| Error::unsupported(field, count, "GGUF keeps it in 32 bits");
+    u32::try_from(count).map(Entry::U32).map_err(refused)
+}
+
+/// The keys of every family.
 fn shape(config: &Config) -> Result<Vec<(&'static str, Entry)>> {
     if let Some(window) = config.windows.iter().flatten().next() {
         return Err(Error::unsupported("sliding_window", window, "GGUF of qwen3 has no windows"));
     }
-    let count = |field: &str, count: usize| -> Result<Entry> {
-        let refused = |_| Error::unsupported(field, count, "GGUF keeps it in 32 bits");
-        u32::try_from(count).map(Entry::U32).map_err(refused)
-    };
     let mut keys = vec![
-        ("block_count", count("num_hidden_layers", config.layers)?),
         ("context_length", count("max_position_embeddings", config.context_tokens)?),
         ("embedding_length", count("hidden_size", config.hidden)?),
         ("feed_forward_length", count("intermediate_size", config.intermediate)?),

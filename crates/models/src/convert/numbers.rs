@@ -7,10 +7,11 @@ use std::path::Path;
 use kernels::Format;
 
 use super::at;
-use super::layout::{Slot, piece};
+use super::layout::Slot;
+use super::pieces::Pieces;
 use crate::observe::Importance;
 use crate::weights::Tensor;
-use crate::{Checkpoint, Error, Result, finite};
+use crate::{Error, Result, finite};
 
 /// Numbers that are in memory at one time, decoded: 16 MiB of f32.
 const NUMBERS_AT_ONCE: usize = 4 << 20;
@@ -31,15 +32,15 @@ pub(super) struct Sink<'a> {
 /// # Errors
 /// [`Error::Write`], [`Error::Beyond`], and what reading can say.
 pub(super) fn write_piece(
-    checkpoint: &Checkpoint,
+    pieces: Pieces<'_>,
     slot: &Slot,
     index: usize,
     format: Format,
     importance: Option<&Importance>,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let tensor = piece(checkpoint, slot, index)?;
-    let site = slot.site(checkpoint.config.tied);
+    let tensor = pieces.piece(slot, index)?;
+    let site = slot.site(pieces.checkpoint.config.tied);
     let expert = slot.experts.map(|_| index);
     let weights = importance.zip(site).and_then(|(importance, site)| importance.of(slot.layer, site, expert));
     let written = if tensor.format() == format {

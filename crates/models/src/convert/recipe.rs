@@ -5,10 +5,11 @@
 
 use kernels::Format;
 
-use super::layout::{Kind, Slot, in_file, piece};
+use super::layout::{Kind, Slot};
+use super::pieces::Pieces;
 use super::{Container, Order};
+use crate::Result;
 use crate::config::Quantisation;
-use crate::{Checkpoint, Result};
 
 /// The formats of a model's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,24 +47,47 @@ impl Recipe {
         }
     }
 
+    /// Whether matrices get fewer bits.
+    pub(super) fn quantises(self) -> bool {
+        matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4KM | Self::Q6K)
+    }
+
     /// Whether this container can be written so.
     #[must_use]
     pub fn fits(self, container: Container) -> bool {
-        container == Container::Gguf || matches!(self, Self::AsIs | Self::F32 | Self::F16 | Self::Bf16)
+        container == Container::Gguf || !self.quantises()
     }
 }
 
+/// What is never quantised, and F32 in every GGUF file: few numbers, on which much depends.
+const ALWAYS_F32: [Kind; 11] = [
+    Kind::Norm,
+    Kind::PlainNorm,
+    Kind::Router,
+    Kind::Opening,
+    Kind::HeadGate,
+    Kind::HeadGates,
+    Kind::HeadBias,
+    Kind::Rates,
+    Kind::Taps,
+    Kind::TowerPlain,
+    Kind::PatchFrame,
+];
+
 /// The format of a slot whose numbers are stored in this format.
-pub(super) fn format(checkpoint: &Checkpoint, order: &Order<'_>, slot: &Slot, stored: Format) -> Format {
+pub(super) fn format(pieces: Pieces<'_>, order: &Order<'_>, slot: &Slot, stored: Format) -> Format {
     let is_plain = stored.block_elements() == 1;
     let is_gguf = order.container == Container::Gguf;
-    if is_gguf && matches!(slot.kind, Kind::Norm | Kind::Router) {
+    if is_gguf && ALWAYS_F32.contains(&slot.kind) {
         return Format::F32;
     }
-    let layers = checkpoint.config.layers;
-    let is_head = slot.kind == Kind::Head || slot.kind == Kind::Embedding && checkpoint.config.tied;
+    let config = &pieces.checkpoint.config;
+    let layers = config.layers;
+    let is_head = slot.kind == Kind::Head || slot.kind == Kind::Embedding && config.tied;
     let wanted = match order.recipe {
-        Recipe::AsIs if is_computed(checkpoint, slot, stored) || !is_plain && !is_gguf => Format::Bf16,
+        Recipe::AsIs if is_computed(pieces, slot, stored) || !is_plain && !is_gguf => Format::Bf16,
+        // A tower is small beside its model, and what it sees is not repaired by anybody.
+        recipe if slot.kind == Kind::Tower && recipe.quantises() => return stored,
         Recipe::AsIs => return stored,
         Recipe::F32 => Format::F32,
         Recipe::F16 => Format::F16,
@@ -89,10 +113,10 @@ pub(super) fn format(checkpoint: &Checkpoint, order: &Order<'_>, slot: &Slot, st
 }
 
 /// Matrices of quantised checkpoints that were computed because no block holds them.
-fn is_computed(checkpoint: &Checkpoint, slot: &Slot, stored: Format) -> bool {
-    let is_in_file = checkpoint.weights.find(&format!("{}.weight", slot.stem)).is_some();
+fn is_computed(pieces: Pieces<'_>, slot: &Slot, stored: Format) -> bool {
+    let is_in_file = pieces.in_file(slot, 0).is_some();
     let is_quantised = matches!(
-        checkpoint.config.quantisation,
+        pieces.checkpoint.config.quantisation,
         Some(Quantisation::Fp8 { .. } | Quantisation::Gptq { .. } | Quantisation::Awq { .. })
     );
     is_quantised && stored == Format::F32 && !is_in_file
@@ -109,12 +133,12 @@ fn has_more_bits(layer: usize, layers: usize) -> bool {
 ///
 /// # Errors
 /// What reading a piece can say.
-pub(super) fn stored_format(checkpoint: &Checkpoint, slot: &Slot) -> Result<Format> {
+pub(super) fn stored_format(pieces: Pieces<'_>, slot: &Slot) -> Result<Format> {
     let mut found = None;
     for index in slot.pieces() {
-        let format = match in_file(checkpoint, slot, index) {
+        let format = match pieces.in_file(slot, index) {
             Some(tensor) => tensor.format(),
-            None => piece(checkpoint, slot, index)?.format(),
+            None => pieces.piece(slot, index)?.format(),
         };
         if found.is_some_and(|found| found != format) {
             return Ok(Format::F32);

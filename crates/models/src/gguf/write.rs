@@ -18,6 +18,8 @@ pub(crate) enum Entry {
     String(String),
     Strings(Vec<String>),
     I32s(Vec<i32>),
+    F32s(Vec<f32>),
+    Bools(Vec<bool>),
 }
 
 impl Entry {
@@ -28,7 +30,7 @@ impl Entry {
             Self::F32(_) => 6,
             Self::Bool(_) => 7,
             Self::String(_) => 8,
-            Self::Strings(_) | Self::I32s(_) => 9,
+            Self::Strings(_) | Self::I32s(_) | Self::F32s(_) | Self::Bools(_) => 9,
         }
     }
 
@@ -48,6 +50,16 @@ impl Entry {
                 out.extend(5_u32.to_le_bytes());
                 out.extend((list.len() as u64).to_le_bytes());
                 list.iter().for_each(|number| out.extend(number.to_le_bytes()));
+            }
+            Self::F32s(list) => {
+                out.extend(6_u32.to_le_bytes());
+                out.extend((list.len() as u64).to_le_bytes());
+                list.iter().for_each(|number| out.extend(number.to_le_bytes()));
+            }
+            Self::Bools(list) => {
+                out.extend(7_u32.to_le_bytes());
+                out.extend((list.len() as u64).to_le_bytes());
+                out.extend(list.iter().map(|&truth| u8::from(truth)));
             }
         }
     }

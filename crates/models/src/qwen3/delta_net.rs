@@ -47,7 +47,7 @@ impl DeltaNet {
         cpu: &Cpu,
         config: &Config,
         states: &mut DeltaStates,
-        spans: &[DeltaSpan],
+        spans: &[DeltaSpan<'_>],
         w: &mut Workspace,
     ) {
         let (heads, dv) = (self.shape.value_heads, self.shape.value_dim);

@@ -50,9 +50,9 @@ impl Qwen3 {
 }
 
 /// Reads the layers of one configuration.
-struct Layers<'a> {
-    loader: &'a Loader<'a>,
-    config: &'a Config,
+pub(super) struct Layers<'a> {
+    pub(super) loader: &'a Loader<'a>,
+    pub(super) config: &'a Config,
 }
 
 impl Layers<'_> {
@@ -63,10 +63,15 @@ impl Layers<'_> {
             Some(linear) if linear.layers[layer] => {
                 Mixer::DeltaNet(Box::new(self.delta_net(&format!("{stem}.linear_attn"), &linear.shape)?))
             }
-            Some(_) | None => Mixer::Attention(Box::new(self.attention(&format!("{stem}.self_attn"), layer)?)),
+            Some(_) | None => {
+                let window = self.config.windows[layer];
+                Mixer::Attention(Box::new(self.attention(&format!("{stem}.self_attn"), window)?))
+            }
         };
         let feed_forward = match &self.config.experts {
-            Some(experts) if experts.sparse[layer] => FeedForward::Mixture(self.mixture(layer, experts)?),
+            Some(experts) if experts.sparse[layer] => {
+                FeedForward::Mixture(self.mixture(&format!("{stem}.mlp"), experts)?)
+            }
             Some(_) | None => FeedForward::Dense(self.network(&format!("{stem}.mlp"), self.config.intermediate)?),
         };
         Ok(Layer {
@@ -77,7 +82,24 @@ impl Layers<'_> {
         })
     }
 
-    fn attention(&self, stem: &str, layer: usize) -> Result<Attention> {
+    /// The layer of a predictor: attention, and experts if the file has them.
+    pub(super) fn predicting(&self, stem: &str) -> Result<Layer> {
+        let h = self.config.hidden;
+        let network = format!("{stem}.mlp");
+        let has_router = self.loader.weights.contains(&format!("{network}.gate.weight"));
+        let feed_forward = match self.config.experts.as_ref().filter(|_| has_router) {
+            Some(experts) => FeedForward::Mixture(self.mixture(&network, experts)?),
+            None => FeedForward::Dense(self.network(&network, self.config.intermediate)?),
+        };
+        Ok(Layer {
+            mixer_norm: self.norm(&format!("{stem}.input_layernorm"), h)?,
+            mixer: Mixer::Attention(Box::new(self.attention(&format!("{stem}.self_attn"), None)?)),
+            feed_forward_norm: self.norm(&format!("{stem}.post_attention_layernorm"), h)?,
+            feed_forward,
+        })
+    }
+
+    fn attention(&self, stem: &str, window: Option<usize>) -> Result<Attention> {
         let config = self.config;
         let (h, hd) = (config.hidden, config.head_dim);
         let (q_width, kv_width) = (config.heads * hd, config.kv_heads * hd);
@@ -101,7 +123,7 @@ impl Layers<'_> {
             o: matrix("o", h, q_width)?,
             q_norm: self.norm(&format!("{stem}.q_norm"), hd)?,
             k_norm: self.norm(&format!("{stem}.k_norm"), hd)?,
-            window: config.windows[layer],
+            window,
         })
     }
 
@@ -109,27 +131,31 @@ impl Layers<'_> {
     fn delta_net(&self, stem: &str, shape: &DeltaShape) -> Result<DeltaNet> {
         let (h, channels) = (self.config.hidden, shape.channels());
         let values = shape.value_heads * shape.value_dim;
-        let [qkv, z, b, a] = match self.config.architecture {
-            Architecture::Qwen3Next => self.grouped_projections(stem, shape)?,
-            _ => {
-                let matrix = |part: &str, rows| self.loader.matrix(&format!("{stem}.in_proj_{part}"), rows, h);
+        let matrix = |part: &str, rows| self.loader.matrix(&format!("{stem}.in_proj_{part}"), rows, h);
+        let has = |part: &str| self.loader.has(&format!("{stem}.in_proj_{part}"));
+        let [qkv, z] = match has("qkvz") {
+            true => self.grouped_projections(stem, shape)?,
+            false => [matrix("qkv", channels)?, matrix("z", values)?],
+        };
+        let [b, a] = match has("ba") {
+            true => self.grouped_gates(stem, shape)?,
+            false => {
                 let gate = |part: &str| {
                     let tensor = self.loader.tensor(&format!("{stem}.in_proj_{part}"), shape.value_heads, h)?;
                     self.loader.pack_as(&tensor, Precision::Exact)
                 };
-                [matrix("qkv", channels)?, matrix("z", values)?, gate("b")?, gate("a")?]
+                [gate("b")?, gate("a")?]
             }
         };
-        let stored = self.loader.checked(&format!("{stem}.conv1d.weight"), &[channels, 1, shape.taps])?.to_f32()?;
+        let stored = self.taps(&format!("{stem}.conv1d.weight"), channels, shape.taps)?;
         let tap = |tap: usize| (0..channels).map(move |channel| channel * shape.taps + tap);
-        let rates = self.loader.vector(&format!("{stem}.A_log"), shape.value_heads)?;
         Ok(DeltaNet {
             qkv,
             z,
             b,
             a,
             taps: (0..shape.taps).flat_map(tap).map(|at| stored[at]).collect(),
-            rates: rates.into_iter().map(|rate| -rate.exp()).collect(),
+            rates: self.rates(stem, shape.value_heads)?,
             bias: self.loader.vector(&format!("{stem}.dt_bias"), shape.value_heads)?,
             norm: self.loader.vector(&format!("{stem}.norm.weight"), shape.value_dim)?,
             out: self.loader.matrix(&format!("{stem}.out_proj"), h, values)?,
@@ -137,30 +163,52 @@ impl Layers<'_> {
         })
     }
 
-    /// Qwen3-Next stores the projections by key head, `q k v z` and `b a` of each one after the other; here they are
-    /// put into the order of the later models: all `q`, all `k`, all `v`; all `z`; all `b`; all `a`.
-    fn grouped_projections(&self, stem: &str, shape: &DeltaShape) -> Result<[Matrix; 4]> {
+    /// How fast each head forgets: stored as it is, or as the logarithm of what is taken away.
+    fn rates(&self, stem: &str, heads: usize) -> Result<Vec<f32>> {
+        let stored = format!("{stem}.rates");
+        if self.loader.weights.contains(&stored) {
+            return self.loader.vector(&stored, heads);
+        }
+        let logarithms = self.loader.vector(&format!("{stem}.A_log"), heads)?;
+        Ok(logarithms.into_iter().map(|rate| -rate.exp()).collect())
+    }
+
+    /// The convolution's weights, `[channels, taps]`; some files keep a dimension of one between them.
+    fn taps(&self, name: &str, channels: usize, taps: usize) -> Result<Vec<f32>> {
+        let tensor = self.loader.weights.get(name)?;
+        let shape: &[usize] = if tensor.shape().len() == 2 { &[channels, taps] } else { &[channels, 1, taps] };
+        finite(tensor.expect_shape(shape)?)?.to_f32()
+    }
+
+    /// Qwen3-Next stores the projections by key head, `q k v z` of each one after the other; here they are put into the
+    /// order of the later models: all `q`, all `k`, all `v`; all `z`.
+    fn grouped_projections(&self, stem: &str, shape: &DeltaShape) -> Result<[Matrix; 2]> {
         let h = self.config.hidden;
         let (dk, shared) = (shape.key_dim, shape.value_heads / shape.key_heads);
         let dv = shared * shape.value_dim;
         let group = 2 * dk + 2 * dv;
         let qkvz = self.loader.tensor(&format!("{stem}.in_proj_qkvz"), shape.key_heads * group, h)?;
-        let ba = self.loader.tensor(&format!("{stem}.in_proj_ba"), 2 * shape.value_heads, h)?;
-        // `count` rows from `first` on, of every group of `size` rows.
-        let of_groups = |size: usize, first: usize, count: usize| {
-            (0..shape.key_heads).flat_map(move |head| head * size + first..head * size + first + count)
-        };
-        let qkv = of_groups(group, 0, dk).chain(of_groups(group, dk, dk)).chain(of_groups(group, 2 * dk, dv));
+        let of_groups = |first: usize, count: usize| of_groups(shape.key_heads, group, first, count);
+        let qkv = of_groups(0, dk).chain(of_groups(dk, dk)).chain(of_groups(2 * dk, dv));
         Ok([
             self.loader.pack(&qkvz.gather_rows(qkv)?)?,
-            self.loader.pack(&qkvz.gather_rows(of_groups(group, 2 * dk + dv, dv))?)?,
-            self.loader.pack_as(&ba.gather_rows(of_groups(2 * shared, 0, shared))?, Precision::Exact)?,
-            self.loader.pack_as(&ba.gather_rows(of_groups(2 * shared, shared, shared))?, Precision::Exact)?,
+            self.loader.pack(&qkvz.gather_rows(of_groups(2 * dk + dv, dv))?)?,
         ])
     }
 
+    /// The same of the gates: all `b`; all `a`.
+    fn grouped_gates(&self, stem: &str, shape: &DeltaShape) -> Result<[Matrix; 2]> {
+        let shared = shape.value_heads / shape.key_heads;
+        let ba = self.loader.tensor(&format!("{stem}.in_proj_ba"), 2 * shape.value_heads, self.config.hidden)?;
+        let half = |first: usize| {
+            let rows = of_groups(shape.key_heads, 2 * shared, first, shared);
+            self.loader.pack_as(&ba.gather_rows(rows)?, Precision::Exact)
+        };
+        Ok([half(0)?, half(shared)?])
+    }
+
     /// A norm's weights. Some models store them less one.
-    fn norm(&self, stem: &str, size: usize) -> Result<Vec<f32>> {
+    pub(super) fn norm(&self, stem: &str, size: usize) -> Result<Vec<f32>> {
         let stored = self.loader.vector(&format!("{stem}.weight"), size)?;
         Ok(stored.into_iter().map(|weight| weight + self.config.norm_offset).collect())
     }
@@ -175,14 +223,13 @@ impl Layers<'_> {
         })
     }
 
-    fn mixture(&self, layer: usize, experts: &Experts) -> Result<Mixture> {
-        let stem = format!("layers.{layer}.mlp");
+    fn mixture(&self, stem: &str, experts: &Experts) -> Result<Mixture> {
         let h = self.config.hidden;
         let router = self.loader.checked(&format!("{stem}.gate.weight"), &[experts.count, h])?;
         let shared = experts.shared.map(|intermediate| {
             Ok(Shared {
                 network: self.network(&format!("{stem}.shared_expert"), intermediate)?,
-                gate: self.loader.checked(&format!("{stem}.shared_expert_gate.weight"), &[1, h])?.to_f32()?,
+                gate: self.opening(&format!("{stem}.shared_expert_gate.weight"))?,
             })
         });
         let network = |index| self.expert(&format!("{stem}.experts"), index, experts);
@@ -194,6 +241,14 @@ impl Layers<'_> {
             per_token: experts.per_token,
             normalise: experts.normalise,
         })
+    }
+
+    /// The weights that open the shared expert: a row, or a matrix of one row.
+    fn opening(&self, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.loader.weights.get(name)?;
+        let h = self.config.hidden;
+        let shape: &[usize] = if tensor.shape().len() == 1 { &[h] } else { &[1, h] };
+        finite(tensor.expect_shape(shape)?)?.to_f32()
     }
 
     /// One expert, from whichever layout the file has: a matrix each, all experts of a projection in one tensor, or
@@ -239,4 +294,9 @@ impl Layers<'_> {
         let half = |rows| -> Result<Matrix> { self.loader.pack(&gate_up.rows(rows)?) };
         Ok(Network { gate: half(0..i)?, up: half(i..2 * i)?, down: self.loader.pack(&finite(down)?)? })
     }
+}
+
+/// `count` rows from `first` on, of every one of so many groups of `size` rows.
+fn of_groups(groups: usize, size: usize, first: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..groups).flat_map(move |group| group * size + first..group * size + first + count)
 }

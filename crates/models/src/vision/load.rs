@@ -1,13 +1,14 @@
 //! From tensors to a tower.
 
-use kernels::{Cpu, Precision};
+use kernels::{Cpu, Format, Precision};
 
 use super::{Block, Merger, Vision};
 use crate::config::Vision as Shape;
 use crate::encoder::{Linear, Norm};
 use crate::loader::Loader;
-use crate::picture::{MERGE, PATCH_NUMBERS};
-use crate::{Checkpoint, Result};
+use crate::picture::{FRAMES, MERGE, PATCH, PATCH_NUMBERS};
+use crate::weights::Tensor;
+use crate::{Checkpoint, FileBytes, Result};
 
 /// Epsilon of every norm of the tower.
 const NORM_EPS: f32 = 1e-6;
@@ -34,11 +35,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self) -> Result<Vision> {
         let (d, side) = (self.shape.hidden, self.shape.table_side);
-        let stored = self.loader.checked("visual.patch_embed.proj.weight", &[d, 3, 2, 16, 16])?;
         let deep = |index| self.merger(&format!("visual.deepstack_merger_list.{index}"), 4 * d);
         Ok(Vision {
             patch: Linear {
-                weight: self.loader.pack(&stored.reshaped(&[d, PATCH_NUMBERS])?)?,
+                weight: self.loader.pack(&self.patch_weights(d)?)?,
                 bias: self.loader.vector("visual.patch_embed.proj.bias", d)?,
             },
             table: self.loader.checked("visual.pos_embed.weight", &[side * side, d])?.to_f32()?,
@@ -48,6 +48,22 @@ impl Reader<'_> {
             precision: self.loader.precision,
             shape: self.shape.clone(),
         })
+    }
+
+    /// Colours, frames, rows and columns of a patch, `[D, PATCH_NUMBERS]`. GGUF keeps the two frames apart.
+    fn patch_weights(&self, d: usize) -> Result<Tensor> {
+        const NAME: &str = "visual.patch_embed.proj.weight";
+        let second = format!("{NAME}.1");
+        if !self.loader.weights.contains(&second) {
+            return self.loader.checked(NAME, &[d, 3, FRAMES, PATCH, PATCH])?.reshaped(&[d, PATCH_NUMBERS]);
+        }
+        let frame = |name: &str| self.loader.checked(name, &[d, 3, PATCH, PATCH])?.to_f32();
+        let (first, second) = (frame(NAME)?, frame(&second)?);
+        let planes = first.chunks_exact(PATCH * PATCH).zip(second.chunks_exact(PATCH * PATCH));
+        let numbers = planes.flat_map(|(first, second)| first.iter().chain(second));
+        let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        let (range, shape) = (0..bytes.len(), vec![d as u64, PATCH_NUMBERS as u64]);
+        Tensor::new(NAME, Format::F32, shape, FileBytes::Owned(bytes.into()), range)
     }
 
     fn block(&self, index: usize) -> Result<Block> {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use kernels::{Cpu, CpuOptions, Isa, KV_BLOCK_TOKENS, KvFormat, Precision};
-use models::{Adapter, AdapterFiles, Checkpoint, Error, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Adapter, AdapterFiles, Checkpoint, Error, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl<'a> Slice<'a> {
             prompt_tokens: self.prompt,
             first_position: self.first,
             blocks,
-            state: 0,
+            state: Recurrence::default(),
             places: None,
             inserted: &[],
             adapter: self.adapter,

@@ -28,6 +28,28 @@ fn embeddings_and_their_first_dimensions_equal_the_reference() {
     assert_eq!(golden["cases"][0]["text"], query);
 }
 
+/// The mistakes of embedding, made on purpose: what the reference shows of each is in `sensitivity.json`.
+#[test]
+fn other_poolings_are_seen() {
+    let golden = json("tiny/qwen3_embedding/golden.json");
+    let bytes = std::fs::read(fixtures().join("tiny/qwen3_embedding/golden.safetensors")).unwrap();
+    let truth = tensor(&SafeTensors::deserialize(&bytes).unwrap(), "embeddings");
+    let mut runner = Runner::open("tiny/qwen3_embedding", Precision::Exact, None);
+    let (mut bare, mut first) = (f32::MAX, f32::MAX);
+    for (index, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
+        let tokens = ids(&case["input_ids"]);
+        let mut cosine = |tokens: &[u32]| -> f32 {
+            let found = embedding::unit(&runner.hidden(tokens), 64);
+            found.iter().zip(&truth[index * 64..]).map(|(a, b)| a * b).sum()
+        };
+        assert!(cosine(&tokens) > 0.999_99);
+        bare = bare.min(cosine(&tokens[..tokens.len() - 1]));
+        first = first.min(cosine(&tokens[..1]));
+    }
+    assert!((bare + 0.001_68).abs() < 1e-3, "without the token that ends a text: {bare}");
+    assert!((first + 0.120_05).abs() < 1e-3, "the first token's state: {first}");
+}
+
 #[test]
 fn an_embedding_model_says_that_it_is_one() {
     let open = |name: &str| Checkpoint::open(&fixtures().join("tiny").join(name)).unwrap();

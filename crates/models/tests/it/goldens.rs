@@ -1,6 +1,7 @@
 //! Logits and greedy continuations of every fixture of the dense and MoE models.
 
 use kernels::{Isa, Precision};
+use models::config::Architecture;
 use safetensors::SafeTensors;
 
 use crate::truth::{Runner, fixtures, ids, json, relative, tensor, worst};
@@ -13,9 +14,11 @@ const FAST_RELATIVE_MAX: f64 = 0.05;
 /// Quantised weights with int8 activations, against the dequantised weights in f32. The dense fixtures stay below 0.05;
 /// the tiny mixture shows 0.079, because rounding upstream tips one token over to another expert.
 pub(crate) const QUANTISED_RELATIVE_MAX: f64 = 0.1;
-/// As the fast one for hybrids: what a BF16 engine shows there is 0.06. The tiny mixture shows 0.151: a token is tipped
-/// over to another expert.
-const FAST_HYBRID_RELATIVE_MAX: f64 = 0.16;
+/// As the fast one for hybrids; a BF16 engine shows 0.06 to 0.13 there.
+const FAST_HYBRID_RELATIVE_MAX: f64 = 0.15;
+/// The tiny mixture of them tips tokens over to other experts: transformers 5.24.0 with BF16 weights and activations is
+/// 0.194 from its own f32 logits on the chat of `qwen3_5_moe` (one token 0.61), this engine 0.151.
+const FAST_HYBRID_MIXTURE_RELATIVE_MAX: f64 = 0.16;
 /// The gap to the second choice below which BF16 rounding may change a greedy token.
 const FAST_MARGIN_MIN: f64 = 0.25;
 
@@ -62,8 +65,11 @@ fn check_fast(family: &str, isa: Option<Isa>) {
     for case in golden["cases"].as_array().unwrap().iter().filter(|case| case.get("greedy_ids").is_some()) {
         let name = case["name"].as_str().unwrap();
         let prompt = ids(&case["input_ids"]);
-        let is_hybrid = runner.model.config().architecture.is_hybrid();
-        let relative_max = if is_hybrid { FAST_HYBRID_RELATIVE_MAX } else { FAST_RELATIVE_MAX };
+        let relative_max = match runner.model.config().architecture {
+            Architecture::Qwen35Moe => FAST_HYBRID_MIXTURE_RELATIVE_MAX,
+            architecture if architecture.is_hybrid() => FAST_HYBRID_RELATIVE_MAX,
+            _ => FAST_RELATIVE_MAX,
+        };
         if name != "long" {
             let truth = tensor(&tensors, &format!("{name}.logits"));
             let found = runner.logits(&prompt, prompt.len());
@@ -192,4 +198,32 @@ fn gguf_on_every_isa() {
             .into_iter()
             .for_each(|name| check_gguf_on(name, Some(isa)));
     }
+}
+
+/// Files that llama.cpp's converter made of the tiny hybrids and vision models: the goldens of those hold.
+fn check_family(family: &str) {
+    let golden = json(&format!("tiny/{family}/golden.json"));
+    let bytes = std::fs::read(fixtures().join(format!("tiny/{family}/golden.safetensors"))).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut runner = Runner::open(&format!("gguf/{family}/{family}.BF16.gguf"), Precision::Exact, None);
+    for case in golden["cases"].as_array().unwrap().iter().filter(|case| case.get("greedy_ids").is_some()) {
+        let name = case["name"].as_str().unwrap();
+        let prompt = ids(&case["input_ids"]);
+        let found = runner.logits(&prompt, prompt.len());
+        if name != "long" {
+            let truth = tensor(&tensors, &format!("{name}.logits"));
+            check_logits(&format!("{family} as GGUF, {name}"), &found, &truth, EXACT_RELATIVE_MAX, EXACT_WORST_MAX);
+        }
+        assert_eq!(runner.greedy(&prompt, 32, &[]), ids(&case["greedy_ids"]), "{family} as GGUF, {name}");
+    }
+}
+
+#[test]
+fn gguf_of_hybrids() {
+    ["qwen3_next", "qwen3_5", "qwen3_5_moe"].into_iter().for_each(check_family);
+}
+
+#[test]
+fn gguf_of_models_with_vision() {
+    ["qwen3_vl", "qwen3_vl_moe"].into_iter().for_each(check_family);
 }

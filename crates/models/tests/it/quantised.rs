@@ -131,3 +131,33 @@ fn quantised_files_survive_any_damage() {
         }
     }
 }
+
+/// What a model takes in memory is known before it is loaded, also where a format has no kernel of its own.
+#[test]
+fn memory_is_known_beforehand() {
+    let cpu = kernels::Cpu::new(kernels::CpuOptions::default()).unwrap();
+    for path in [
+        "tiny/qwen3_dense",
+        "tiny/qwen3_dense_untied_sharded_f32",
+        "tiny/qwen3_moe",
+        "tiny/qwen3_next",
+        "gguf/qwen3_dense.Q5_1.gguf",
+        "gguf/qwen3_dense.Q4_0.gguf",
+        "gguf/qwen3_k.Q2_K_mix.gguf",
+        "gguf/qwen3_k.Q4_K_M.gguf",
+        "quant/fp8",
+        "quant/gptq_int4",
+    ] {
+        for precision in [Precision::Fast, Precision::Exact] {
+            let checkpoint = Checkpoint::open(&fixtures().join(path)).unwrap();
+            let expected = checkpoint.packed_bytes(precision);
+            let model = models::Qwen3::load(&cpu, &checkpoint, precision, |_, _| {}).unwrap();
+            let found = model.size_bytes() as u64;
+            // Four bits computed exactly are unpacked; nobody serves a model so. Norms and a predictor, which are
+            // counted, and an embedding that is only looked up are not in what the model says.
+            let is_unpacked = precision == Precision::Exact && path.starts_with("quant");
+            assert!(is_unpacked || found <= expected, "{path} {precision:?}: {found} of {expected}");
+            assert!(expected <= 2 * found + 200_000, "{path} {precision:?}: {found} of {expected}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use kernels::{Cpu, CpuOptions, Isa, KV_BLOCK_TOKENS, KvFormat, Precision};
-use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ pub(crate) struct Runner {
     pub(crate) cpu: Cpu,
     kv: KvPool,
     blocks: Vec<u32>,
-    workspace: Workspace,
+    pub(crate) workspace: Workspace,
     /// Tokens from this position on were generated.
     pub(crate) prompt_until: usize,
 }
@@ -92,7 +92,7 @@ impl Runner {
             prompt_tokens,
             first_position,
             blocks,
-            state: 0,
+            state: Recurrence::default(),
             places,
             inserted,
             adapter: None,
@@ -108,7 +108,7 @@ impl Runner {
             prompt_tokens: tokens.len(),
             first_position: 0,
             blocks: &self.blocks,
-            state: 0,
+            state: Recurrence::default(),
             places: None,
             inserted: &[],
             adapter: None,

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
 use models::divergence::{Divergence, Summary};
 use models::observe::Importance;
-use models::{Checkpoint, KvPool, LogitRows, Qwen3, Sequence, Workspace};
+use models::{Checkpoint, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 
 use crate::shelf;
 
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
             prompt_tokens: tokens.len(),
             first_position,
             blocks: &blocks,
-            state: 0,
+            state: Recurrence::default(),
             places: None,
             inserted: &[],
             adapter: None,
