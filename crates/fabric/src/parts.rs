@@ -52,7 +52,8 @@ impl Part {
         let fits = around >= DIRECT_BYTES_MIN
             && offset.is_multiple_of(DIRECT_ALIGN as u64)
             && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN);
-        let Some(direct) = self.direct().filter(|_| fits) else {
+        // Small files are not opened a second time.
+        let Some(direct) = fits.then(|| self.direct()).flatten() else {
             return self.file.write_all_at(bytes, offset).map_err(failed);
         };
         let (head, tail) = bytes.split_at(around);

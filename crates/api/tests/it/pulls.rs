@@ -77,6 +77,13 @@ fn depot(folder: &Path) -> (Depot, BTreeMap<&'static str, Vec<u8>>) {
     (depot, files)
 }
 
+/// Another machine's view of the server at this address.
+fn lender(address: &str) -> HuggingFace {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let silence = std::time::Duration::from_secs(60);
+    HuggingFace::new(&HttpOptions { endpoint: format!("http://{address}"), token: None, silence }).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_machine_pulls_from_this_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,10 +92,7 @@ async fn another_machine_pulls_from_this_one() {
     let (address, serving) = server.listen().await;
     let there = Depot::new(&folder.path().join("there"));
     let pulled = tokio::task::spawn_blocking(move || {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let silence = std::time::Duration::from_secs(60);
-        let options = HttpOptions { endpoint: format!("http://{address}"), token: None, silence };
-        let source = HuggingFace::new(&options).unwrap();
+        let source = lender(&address.to_string());
         // Small pieces: every one is a range of its own.
         let options = Options { include: vec!["*".to_owned()], piece_bytes: 65_536, ..Options::default() };
         for wanted in ["Qwen/Tiny", "Tiny"] {
@@ -131,10 +135,7 @@ async fn another_machine_has_a_model_sent_over_two_networks() {
     let (address, serving) = server.listen().await;
     let there = Depot::new(&folder.path().join("there"));
     let pulled = tokio::task::spawn_blocking(move || {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let silence = std::time::Duration::from_secs(60);
-        let options = HttpOptions { endpoint: format!("http://{address}"), token: None, silence };
-        let source = HuggingFace::new(&options).unwrap();
+        let source = lender(&address.to_string());
         let planes = Planes { listen: vec!["127.0.0.1:0".parse().unwrap(); 2], machine: machine(2) };
         let options = Options { include: vec!["*".to_owned()], planes: Some(planes), ..Options::default() };
         let whole = Mutex::new(Vec::new());
