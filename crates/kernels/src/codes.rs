@@ -11,9 +11,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod memory;
 mod scalar;
 
 use crate::Isa;
+
+pub use memory::CodeMemory;
 
 /// Rows that lie interleaved in a block of codes.
 pub const CODE_BLOCK_ROWS: usize = 8;

@@ -17,8 +17,9 @@ const HUGE_PAGE: usize = 2 << 20;
 /// What an [`Arena`] takes from the system at once: many matrices of a small model, so that they share huge pages.
 const ARENA_BYTES: usize = 64 << 20;
 
-/// A fixed number of bytes, zero at first.
-pub(crate) struct Memory {
+/// A fixed number of bytes, zero at first, aligned to a cache line. From 2 MiB on they lie on huge pages, so that
+/// touching them for the first time costs one page fault in 2 MiB and not 512.
+pub struct Memory {
     /// Where they lie; others may own the bytes beside them.
     region: Arc<Region>,
     start: usize,
@@ -59,7 +60,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Memory`] if the system has none.
-    pub(crate) fn zeroed(length: usize) -> Result<Self> {
+    pub fn zeroed(length: usize) -> Result<Self> {
         Ok(Self { region: Arc::new(Region::zeroed(length)?), start: 0, length })
     }
 }
@@ -177,6 +178,12 @@ impl DerefMut for Memory {
         let start = unsafe { self.region.pointer.add(self.start) };
         // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.length) }
+    }
+}
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use kernels::Memory;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::memory::{check_range, check_size};
@@ -27,6 +28,10 @@ use crate::{Entry, Error, Name, OBJECT_BYTES_MAX, Result, Store};
 
 /// An object up to this length is read where it is asked for; it takes less than 0.1 ms out of the system's cache.
 const HERE_BYTES_MAX: u64 = 256 << 10;
+
+/// An object of this length is read into memory of its own, on huge pages: of the time to read one into small pages
+/// that are new, most is page faults (measured, see docs/decisions/0021).
+const HUGE_BYTES_MIN: u64 = 2 << 20;
 
 /// An object that was opened for reading.
 enum Opened {
@@ -104,10 +109,7 @@ impl Folder {
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'a, Result<T>> {
         async move {
-            match Handle::current().runtime_flavor() {
-                RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| work(&self.inner)),
-                _ => self.on_a_thread(work).await,
-            }
+            if may_block() { tokio::task::block_in_place(|| work(&self.inner)) } else { self.on_a_thread(work).await }
         }
         .boxed()
     }
@@ -139,13 +141,25 @@ impl Store for Folder {
     }
 
     fn get_ranges<'a>(&'a self, name: &'a Name, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>>> {
-        let (name, ranges) = (name.clone(), ranges.to_vec());
-        self.here(move |inner| inner.get_ranges(&name, &ranges))
+        async move {
+            if may_block() {
+                return tokio::task::block_in_place(|| self.inner.get_ranges(name, ranges));
+            }
+            let (name, ranges) = (name.clone(), ranges.to_vec());
+            self.on_a_thread(move |inner| inner.get_ranges(&name, &ranges)).await
+        }
+        .boxed()
     }
 
     fn get_many<'a>(&'a self, wanted: &'a [(Name, Vec<Range<u64>>)]) -> BoxFuture<'a, Result<Vec<Vec<Bytes>>>> {
-        let wanted = wanted.to_vec();
-        self.here(move |inner| wanted.iter().map(|(name, ranges)| inner.get_ranges(name, ranges)).collect())
+        async move {
+            if may_block() {
+                return tokio::task::block_in_place(|| self.inner.get_many(wanted));
+            }
+            let wanted = wanted.to_vec();
+            self.on_a_thread(move |inner| inner.get_many(&wanted)).await
+        }
+        .boxed()
     }
 
     fn put_create<'a>(&'a self, name: &'a Name, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
@@ -174,6 +188,11 @@ impl Store for Folder {
     }
 }
 
+/// Whether the thread that asks may wait for the file system.
+fn may_block() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+}
+
 impl Inner {
     fn path(&self, name: &Name) -> PathBuf {
         self.objects.join(name.as_str())
@@ -192,16 +211,26 @@ impl Inner {
         }
     }
 
+    /// The ranges share one buffer, which lives as long as any of them.
     fn get_ranges(&self, name: &Name, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let (file, size_bytes) = self.open(name)?;
-        let mut parts = Vec::with_capacity(ranges.len());
         for range in ranges {
             check_range(name, range, size_bytes)?;
-            let mut part = vec![0; (range.end - range.start) as usize];
-            file.read_exact_at(&mut part, range.start).map_err(|source| io_name("read", name, source))?;
-            parts.push(part.into());
         }
-        Ok(parts)
+        let length = |range: &Range<u64>| (range.end - range.start) as usize;
+        let mut all = vec![0; ranges.iter().map(length).sum()];
+        let mut left = all.as_mut_slice();
+        for range in ranges {
+            let (part, behind) = left.split_at_mut(length(range));
+            file.read_exact_at(part, range.start).map_err(|source| io_name("read", name, source))?;
+            left = behind;
+        }
+        let mut all = Bytes::from(all);
+        Ok(ranges.iter().map(|range| all.split_to(length(range))).collect())
+    }
+
+    fn get_many(&self, wanted: &[(Name, Vec<Range<u64>>)]) -> Result<Vec<Vec<Bytes>>> {
+        wanted.iter().map(|(name, ranges)| self.get_ranges(name, ranges)).collect()
     }
 
     fn write(&self, name: &Name, bytes: &[u8], replace: bool) -> Result<()> {
@@ -293,8 +322,15 @@ fn is_absent(source: &std::io::Error) -> bool {
 }
 
 fn read_all(name: &Name, mut file: File, size_bytes: u64) -> Result<Bytes> {
+    let failed = |source| io_name("read", name, source);
+    if size_bytes >= HUGE_BYTES_MIN {
+        // An object does not change its length: who replaces it makes a new file.
+        let mut bytes = Memory::zeroed(size_bytes as usize).map_err(|why| failed(std::io::Error::other(why)))?;
+        file.read_exact(&mut bytes).map_err(failed)?;
+        return Ok(Bytes::from_owner(bytes));
+    }
     let mut bytes = Vec::with_capacity(size_bytes as usize);
-    file.read_to_end(&mut bytes).map_err(|source| io_name("read", name, source))?;
+    file.read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes.into())
 }
 

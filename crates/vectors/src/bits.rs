@@ -82,9 +82,13 @@ impl Bits {
         self
     }
 
-    /// The rows `8 * group ..` as a byte, the lowest bit first.
-    pub(crate) fn byte(&self, group: usize) -> u8 {
-        (self.words[group / 8] >> (8 * (group % 8))) as u8
+    /// The rows `8 * group ..` of each group as a byte, the lowest bit first, in `room`.
+    pub(crate) fn bytes<'a>(&self, groups: std::ops::Range<usize>, room: &'a mut Vec<u8>) -> &'a mut [u8] {
+        room.clear();
+        for word in &self.words[groups.start / 8..groups.end.div_ceil(8)] {
+            room.extend_from_slice(&word.to_le_bytes());
+        }
+        &mut room[groups.start % 8..][..groups.end - groups.start]
     }
 
     /// Whether any of these rows is in the set.
@@ -164,8 +168,13 @@ mod tests {
                 assert!((0..rows).step_by(7).all(|end| {
                     (0..=end).step_by(5).all(|start| bits.any_in(start..end) == any(start, end))
                 }));
-                let by_byte = |row: u32| (bits.byte(row as usize / 8) >> (row % 8)) & 1 == 1;
-                assert!((0..rows).all(|row| by_byte(row) == bits.contains(row)));
+                let (groups, mut room) = (rows.div_ceil(8) as usize, Vec::new());
+                for groups in (0..=groups).flat_map(|end| (0..=end).map(move |start| start..end)) {
+                    let is_in = |row: usize| row < rows as usize && bits.contains(row as u32);
+                    let byte = |group: usize| (0..8).map(|bit| u8::from(is_in(8 * group + bit)) << bit).sum::<u8>();
+                    let expected: Vec<u8> = groups.clone().map(byte).collect();
+                    assert_eq!(bits.bytes(groups, &mut room), expected);
+                }
             };
             let with = |change: fn(&mut Bits, &Bits)| { let mut bits = a.clone(); change(&mut bits, &b); bits };
             check(&with(Bits::and), &left & &right);

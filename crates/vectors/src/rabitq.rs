@@ -11,9 +11,9 @@
 //! Cost of a scan: `padded / 8 + 8` bytes read a row: 56 bytes at 384 dimensions, so 100,000 rows are 5.6 MB and lie
 //! in the cache of a server's processor.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use kernels::codes::{CODE_BLOCK_ROWS, CodeEstimate, CodeLevels, CodePlanes, CodeScan, CodeWord};
+use kernels::codes::{CODE_BLOCK_ROWS, CodeEstimate, CodeLevels, CodeMemory, CodePlanes, CodeScan, CodeWord};
 
 use crate::bits::Bits;
 use crate::distance::kernels;
@@ -34,9 +34,53 @@ pub(crate) struct Codes {
     pub(crate) words: usize,
     pub(crate) rows: u32,
     /// `[blocks, words]`.
-    pub(crate) bits: Vec<CodeWord>,
+    pub(crate) bits: Words,
     /// `[blocks]`: `|r|^2` and `|r|^2 / sum|r_i|` of each row.
     pub(crate) factors: Vec<Factors>,
+}
+
+/// The words of codes.
+#[derive(Debug)]
+pub(crate) enum Words {
+    /// To which more may come.
+    Built(Vec<CodeWord>),
+    /// That were read.
+    Read(CodeMemory),
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::Built(Vec::new())
+    }
+}
+
+impl Words {
+    /// Words as they lie in a head: little-endian.
+    pub(crate) fn of_bytes(bytes: &[[u8; 64]]) -> Self {
+        let word = |bytes: &[u8; 64]| -> CodeWord {
+            let (lanes, _) = bytes.as_chunks();
+            std::array::from_fn(|lane| u64::from_le_bytes(lanes[lane]))
+        };
+        match CodeMemory::zeroed(bytes.len()) {
+            Ok(mut memory) => {
+                memory.iter_mut().zip(bytes).for_each(|(out, bytes)| *out = word(bytes));
+                Self::Read(memory)
+            }
+            // The system has no pages of its own for it; perhaps the allocator has room.
+            Err(_) => Self::Built(bytes.iter().map(word).collect()),
+        }
+    }
+}
+
+impl Deref for Words {
+    type Target = [CodeWord];
+
+    fn deref(&self) -> &[CodeWord] {
+        match self {
+            Self::Built(words) => words,
+            Self::Read(memory) => memory,
+        }
+    }
 }
 
 impl Codes {
@@ -47,14 +91,15 @@ impl Codes {
     /// Appends the code of a row, given rotated and less the centre. `[padded]`
     pub(crate) fn push(&mut self, rotated: &[f32]) {
         assert_eq!(rotated.len(), self.words * 64, "another length than the codes'");
+        let Words::Built(bits) = &mut self.bits else { panic!("codes that were read are complete") };
         let lane = self.rows as usize % CODE_BLOCK_ROWS;
         if lane == 0 {
-            self.bits.resize(self.bits.len() + self.words, [0; CODE_BLOCK_ROWS]);
+            bits.resize(bits.len() + self.words, [0; CODE_BLOCK_ROWS]);
             self.factors.push(Factors::default());
         }
         self.rows += 1;
-        let start = self.bits.len() - self.words;
-        for (word, numbers) in self.bits[start..].iter_mut().zip(rotated.as_chunks::<64>().0) {
+        let start = bits.len() - self.words;
+        for (word, numbers) in bits[start..].iter_mut().zip(rotated.as_chunks::<64>().0) {
             for (place, &number) in numbers.iter().enumerate() {
                 word[lane] |= u64::from(number > 0.0) << place;
             }
@@ -80,13 +125,16 @@ impl Codes {
         let mut start = first;
         while start < last {
             let end = last.min(start + GROUP_BLOCKS);
-            query.chosen.clear();
-            query.chosen.extend((start..end).map(|block| chosen.byte(block) & block_mask(block, &rows)));
+            let own = chosen.bytes(start..end, &mut query.chosen);
+            // Only the first block and the last hold rows of other lists.
+            for block in [start, end - 1] {
+                own[block - start] &= block_mask(block, &rows);
+            }
             query.found.clear();
             let scan = CodeScan {
                 codes: &self.bits[start * self.words..end * self.words],
                 factors: &self.factors[start..end],
-                chosen: &query.chosen,
+                chosen: own,
                 first_row: (start * CODE_BLOCK_ROWS) as u32,
                 planes: &query.planes,
                 // Twice <s, q> is four times the sum over the ones less twice the sum over all.

@@ -80,7 +80,8 @@ impl Segment {
         Ok(Self::of(store, folder, entry, rotation, (head, filter_index)))
     }
 
-    /// The same of bytes that were kept elsewhere; `None` if they are not those of the segment that is named.
+    /// The same of bytes that were kept elsewhere, under a checksum that was seen to be right; `None` if they are not
+    /// those of the segment that is named.
     pub(crate) fn of_bytes(
         store: &Arc<dyn Store>,
         index_folder: &Name,
@@ -90,7 +91,7 @@ impl Segment {
         (head, filter_index): (&[u8], &[u8]),
     ) -> Option<Self> {
         let folder = folder_of(index_folder, &entry.id).ok()?;
-        let head = Head::decode(head).ok().filter(|head| misfit(head, entry, shape).is_none())?;
+        let head = Head::decode_checked(head).ok().filter(|head| misfit(head, entry, shape).is_none())?;
         let filter_index = FilterIndex::decode(filter_index, head.rows)?;
         Some(Self::of(store, folder, entry, rotation, (head, filter_index)))
     }

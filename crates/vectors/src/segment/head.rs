@@ -1,9 +1,9 @@
 //! The head of a segment: what stays in memory. Its layout is in `format.md`.
 
-use kernels::codes::CODE_BLOCK_ROWS;
+use kernels::codes::{CODE_BLOCK_ROWS, CodeWord};
 
 use crate::codec::{Reader, Writer, unseal};
-use crate::rabitq::{Codes, Factors};
+use crate::rabitq::{Codes, Factors, Words};
 use crate::segment::ROWS_MAX;
 use crate::types::DIMENSION_MAX;
 
@@ -69,7 +69,7 @@ impl Head {
         for factors in self.codes.factors.as_flattened() {
             out.f32s(factors);
         }
-        for words in &self.codes.bits {
+        for words in self.codes.bits.iter() {
             for &word in words {
                 out.u64(word);
             }
@@ -80,8 +80,14 @@ impl Head {
 
     /// Reads a head; the error says what is wrong with it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let body = unseal(bytes).ok_or("its checksum is wrong")?;
-        let checksum = u32::from_le_bytes(*bytes.last_chunk().ok_or("it is empty")?);
+        unseal(bytes).ok_or("its checksum is wrong")?;
+        Self::decode_checked(bytes)
+    }
+
+    /// The same of bytes that lie in an object whose own checksum covers them.
+    pub(crate) fn decode_checked(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (body, checksum) = bytes.split_last_chunk().ok_or("it is empty")?;
+        let checksum = u32::from_le_bytes(*checksum);
         let head = Self::decode_body(body, checksum).ok_or("it is not in the format of a segment")?;
         if head.is_sound() { Ok(head) } else { Err("it names rows that it does not have") }
     }
@@ -111,7 +117,7 @@ impl Head {
         let factors = reader.f32s(2 * CODE_BLOCK_ROWS * blocks)?;
         let factors =
             factors.as_chunks::<CODE_BLOCK_ROWS>().0.as_chunks().0.iter().map(|&pair| pair as Factors).collect();
-        let bits = reader.u64s(blocks * words * CODE_BLOCK_ROWS)?.as_chunks().0.to_vec();
+        let bits = Words::of_bytes(reader.take(blocks * words * size_of::<CodeWord>())?.as_chunks().0);
         let codes = Codes { words, rows, bits, factors };
         let head =
             Self { dimension, rows, filter_objects, lists, centres, parts, document_starts, keys, codes, checksum };
