@@ -118,9 +118,16 @@ impl Index {
     /// [`Error::Conflict`] if there is one; [`Error::Unknown`] if the store does not say; a bad shape.
     pub async fn create(store: &Arc<dyn Store>, folder: &Name, shape: &Shape) -> Result<()> {
         shape.check()?;
-        let mut number = 1;
+        let mut number = 0;
         // Ends: each round takes a higher number, and only one that a crash left a torn manifest under.
         loop {
+            // Looked at first: of an index that was compacted, the first manifests are gone and their names are free.
+            match Self::first_number(store.as_ref(), folder).await? {
+                Some(free) if free > number => number = free,
+                Some(_) | None => {
+                    return Err(Error::Conflict { what: format!("index {folder}"), why: "exists already" });
+                }
+            }
             let manifest = Manifest { number, ..Manifest::first(shape.clone()) };
             let name = apply::manifest_name(folder, number)?;
             match store.put_create(&name, Bytes::from(manifest.encode())).await {
@@ -128,12 +135,6 @@ impl Index {
                 Err(store::Error::Exists { .. }) => {}
                 Err(store::Error::Unavailable { .. } | store::Error::Io { .. }) => return Err(Error::Unknown),
                 Err(source) => return Err(tried("create an index")(source)),
-            }
-            match Self::first_number(store.as_ref(), folder).await? {
-                Some(free) if free > number => number = free,
-                Some(_) | None => {
-                    return Err(Error::Conflict { what: format!("index {folder}"), why: "exists already" });
-                }
             }
         }
     }

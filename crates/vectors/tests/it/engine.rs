@@ -47,6 +47,8 @@ async fn check(metric: Metric) {
         assert!(index.get(&gone).await.unwrap().is_empty());
         if generation < 4 {
             assert!(matches!(index.compact().await.unwrap(), Compaction::Done { .. }));
+            // Also when its first manifests are gone.
+            assert!(matches!(Index::create(&store, &folder, &shape).await, Err(Error::Conflict { .. })));
         }
         assert_eq!(index.stats().rows as usize, model.len());
         let metadata = |row: &Row| row.metadata.to_json().to_string().len();
