@@ -250,6 +250,18 @@ def test_binary_bodies_and_base64(s3, signed, pair, index):
         assert signed_post(signed, pair, "/PutVectors", bad, kind).status == 400, bad
 
 
+def test_less_effort_finds_what_is_there(s3, signed, pair, index):
+    s3.put_vectors(**index, vectors=[vector(f"k{number}", number, 2) for number in range(30)])
+    kind = {"Content-Type": "application/vnd.sampan.vectors"}
+    for effort in (1, 50, 100):
+        answer = signed_post(signed, pair, "/QueryVectors", framed({**index, "topK": 3, "effort": effort}, 7, 2), kind)
+        assert answer.status == 200 and keys_of(json.loads(answer.data))[0] == "k7", answer.data
+    words = {"queryTexts": [{"metadataKey": "plot", "text": "alien"}]}
+    for bad in ({"effort": 0}, {"effort": 101}, {"effort": "high"}, {"effort": 50, **words}):
+        answer = signed_post(signed, pair, "/QueryVectors", framed({**index, "topK": 3, **bad}, 7, 2), kind)
+        assert answer.status == 400, answer.data
+
+
 def test_bodies_that_are_none(signed, pair):
     plain = {"Content-Type": "application/json"}
     for body in ("{", "[]", '{"vectors": 5}', '{"topK": "3"}', "\xff"):

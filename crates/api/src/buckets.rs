@@ -13,7 +13,7 @@ use chat::{Caller, Priority};
 use ledger::Tally;
 use ledger::usage::Activity;
 use meta::Scopes;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use vectors::{Bucket, BucketName, Catalogue, Select};
 
@@ -253,7 +253,14 @@ impl Buckets {
         let waiting = Waiting::begin(&self.waiting)?;
         let permit = Arc::clone(&self.computing).acquire_owned().await.ok()?;
         drop(waiting);
-        let handle = Handle::current();
+        let (handle, work) = (Handle::current(), crate::auth::carried(work));
+        if handle.runtime_flavor() == RuntimeFlavor::MultiThread {
+            // Another thread serves the others meanwhile. To have another compute means to wake it and to be woken by
+            // it, which takes as long as a short search.
+            let value = tokio::task::block_in_place(|| handle.block_on(work));
+            drop(permit);
+            return Some(value);
+        }
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             handle.block_on(work)

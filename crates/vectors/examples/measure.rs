@@ -2,8 +2,9 @@
 //! object a line, so that `bench/vectors` can put them beside those of other engines.
 //!
 //! `measure EMBEDDINGS FOLDER [ROWS [EXHAUSTIVE]]`: EMBEDDINGS holds `base.npy` and `queries.npy` (`f32`) and
-//! `base.jsonl` with a `meta` object a line; FOLDER is empty and receives the index. With more ROWS than there are, the
-//! others are near copies. EXHAUSTIVE is `Config::exhaustive_rows`.
+//! `base.jsonl` with a `meta` object a line; FOLDER is empty and receives the index, or holds one that an earlier run
+//! filled with as many rows, which is then opened and asked, as a process that starts does. With more ROWS than there
+//! are, the others are near copies. EXHAUSTIVE is `Config::exhaustive_rows`.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement prints and reads the clock")]
 
 use std::path::Path;
@@ -15,10 +16,14 @@ use base::Rng;
 use kernels::codes::CodeKernels;
 use serde_json::{Value as Json, json};
 use store::{Folder, Name, Store};
-use vectors::{Config, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape, Want};
+use vectors::{Config, Effort, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape, Want};
 
 /// How much of a near copy is noise.
 const NOISE: f32 = 0.05;
+/// Efforts that are asked for.
+const EFFORTS: [i64; 10] = [10, 20, 25, 30, 35, 40, 45, 50, 60, 80];
+/// Queries under each filter.
+const FILTERED_QUERIES: usize = 200;
 /// How long the two threads ask for the throughput.
 const THROUGHPUT: Duration = Duration::from_secs(3);
 
@@ -155,37 +160,60 @@ async fn fill(index: &Index, set: &Set) -> Result<()> {
     Ok(())
 }
 
-async fn ask(index: &Index, set: &Set, name: &str, filter: Option<Json>, queries: usize) -> Result<()> {
-    let filter = filter.map(|filter| Filter::parse(&filter, &[])).transpose()?;
-    let limits = MetadataLimits::default();
-    let metadata =
-        set.meta.iter().map(|meta| Metadata::from_json(meta, &[], limits)).collect::<vectors::Result<Vec<_>>>()?;
-    let fits_meta: Vec<bool> =
-        metadata.iter().map(|metadata| filter.as_ref().is_none_or(|filter| filter.matches(metadata))).collect();
-    let fits: Vec<bool> = (0..set.rows).map(|row| fits_meta[row % fits_meta.len()]).collect();
-    // Before the clock runs: looking at every row would take the processor's caches from the queries between.
-    let truths: Vec<Vec<usize>> = set.queries.iter().take(queries).map(|vector| set.truth(vector, &fits)).collect();
-    let (mut spans, mut right, mut total) = (Vec::new(), 0, 0);
-    for (vector, truth) in set.queries.iter().zip(truths) {
-        let query = Query { vector: vector.clone(), neighbours: 10, filter: filter.clone(), want: Want::default() };
-        let began = Instant::now();
-        let found = index.query(&query).await?;
-        spans.push(began.elapsed());
-        total += truth.len();
-        let keys: Vec<&str> = found.iter().map(|found| found.key.as_str().trim_start_matches('n')).collect();
-        right += truth.iter().filter(|row| keys.contains(&row.to_string().as_str())).count();
+/// Queries under one filter, and what they should find.
+struct Question {
+    name: &'static str,
+    filter: Option<Filter>,
+    matching: usize,
+    /// The ten nearest rows of each query.
+    truths: Vec<Vec<usize>>,
+}
+
+impl Question {
+    /// Looks at every row for each of so many queries, before any clock runs.
+    fn new(set: &Set, name: &'static str, filter: Option<Json>, queries: usize) -> Result<Self> {
+        let filter = filter.map(|filter| Filter::parse(&filter, &[])).transpose()?;
+        let limits = MetadataLimits::default();
+        let fits = |meta: &Json| -> Result<bool> {
+            let metadata = Metadata::from_json(meta, &[], limits)?;
+            Ok(filter.as_ref().is_none_or(|filter| filter.matches(&metadata)))
+        };
+        let fits_meta = set.meta.iter().map(fits).collect::<Result<Vec<bool>>>()?;
+        let fits: Vec<bool> = (0..set.rows).map(|row| fits_meta[row % fits_meta.len()]).collect();
+        let matching = fits.iter().filter(|&&fits| fits).count();
+        let truths = set.queries.iter().take(queries).map(|vector| set.truth(vector, &fits)).collect();
+        Ok(Self { name, filter, matching, truths })
     }
-    let (p50, p99) = percentiles(spans);
-    let matching = fits.iter().filter(|&&fits| fits).count();
-    let recall = right as f64 / total.max(1) as f64;
-    println!(
-        "{}",
-        json!({"what": "query", "filter": name, "matching": matching, "recall": recall, "p50_ms": p50, "p99_ms": p99})
-    );
-    Ok(())
+
+    async fn ask(&self, index: &Index, set: &Set, percent: i64) -> Result<()> {
+        let (effort, want) = (Effort::percent(percent)?, Want::default());
+        let (mut spans, mut right, mut total) = (Vec::new(), 0, 0);
+        for (vector, truth) in set.queries.iter().zip(&self.truths) {
+            let filter = self.filter.clone();
+            let query = Query { vector: vector.clone(), neighbours: 10, filter, want, effort };
+            let began = Instant::now();
+            let found = index.query(&query).await?;
+            spans.push(began.elapsed());
+            total += truth.len();
+            let keys: Vec<&str> = found.iter().map(|found| found.key.as_str().trim_start_matches('n')).collect();
+            right += truth.iter().filter(|row| keys.contains(&row.to_string().as_str())).count();
+        }
+        let mean = spans.iter().sum::<Duration>().as_secs_f64() / spans.len() as f64;
+        let (p50, p99) = percentiles(spans);
+        let recall = right as f64 / total.max(1) as f64;
+        println!(
+            "{}",
+            json!({
+                "what": "query", "filter": self.name, "effort": percent, "matching": self.matching, "recall": recall,
+                "p50_ms": p50, "p99_ms": p99, "per_second": 1.0 / mean
+            })
+        );
+        Ok(())
+    }
 }
 
 async fn throughput(index: &Arc<Index>, set: &Set) -> Result<()> {
+    let (want, effort) = (Want::default(), Effort::FULL);
     let queries = Arc::new(set.queries.clone());
     let tasks: Vec<_> = (0..2_usize)
         .map(|task| {
@@ -194,7 +222,7 @@ async fn throughput(index: &Arc<Index>, set: &Set) -> Result<()> {
                 let (start, mut count) = (Instant::now(), 0_u32);
                 while start.elapsed() < THROUGHPUT {
                     let vector = queries[(task * 500 + count as usize) % queries.len()].clone();
-                    let query = Query { vector, neighbours: 10, filter: None, want: Want::default() };
+                    let query = Query { vector, neighbours: 10, filter: None, want, effort };
                     index.query(&query).await?;
                     count += 1;
                 }
@@ -238,35 +266,61 @@ async fn main() -> Result<()> {
     let folder = Name::parse("bucket/index")?;
     let shape = Shape { dimension: set.dimension as u32, metric: Metric::Cosine, not_filterable: Vec::new() };
     let mut rng = Rng::seeded(1);
-    Index::create(&store, &folder, &shape).await?;
-    fill(&Index::open(&store, &folder, config, &mut rng).await?, &set).await?;
+    let is_new = match Index::create(&store, &folder, &shape).await {
+        Ok(()) => true,
+        Err(vectors::Error::Conflict { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if is_new {
+        fill(&Index::open(&store, &folder, config, &mut rng).await?, &set).await?;
+    }
+    let first = Question::new(&set, "first", None, 1)?;
     let (before, began) = (resident_mb(), Instant::now());
     let index = Arc::new(Index::open(&store, &folder, config, &mut rng).await?);
     let opened = began.elapsed().as_secs_f64() * 1e3;
-    ask(&index, &set, "first", None, 1).await?;
+    first.ask(&index, &set, 100).await?;
     println!(
         "{}",
         json!({"what": "open", "ms": opened, "rows": set.rows, "disk_mb": folder_mb(Path::new(root)),
         "raw_mb": (set.rows * set.dimension * 4) as f64 / 1e6, "stats": format!("{:?}", index.stats())})
     );
     let queries = set.queries.len().min(if set.rows > 200_000 { 200 } else { 1_000 });
-    ask(&index, &set, "none", None, queries).await?;
+    let all = Question::new(&set, "none", None, queries)?;
+    all.ask(&index, &set, 100).await?;
     println!("{}", json!({"what": "memory", "rss_more_mb": resident_mb() - before}));
+    for percent in EFFORTS {
+        all.ask(&index, &set, percent).await?;
+    }
+    ask_filtered(&index, &set).await?;
+    throughput(&index, &set).await?;
+    if is_new {
+        ask_after_churn(&index, &set).await?;
+    }
+    println!(
+        "{}",
+        json!({"what": "end", "stats": format!("{:?}", index.stats()), "disk_mb": folder_mb(Path::new(root))})
+    );
+    Ok(())
+}
+
+async fn ask_filtered(index: &Index, set: &Set) -> Result<()> {
     for (name, filter) in [
         ("10 %", json!({"bucket": {"$lt": 10}})),
         ("1 %", json!({"bucket": 7})),
         ("correlated", json!({"source": "python"})),
         ("rare", json!({"score": {"$lt": 0.0003}})),
     ] {
-        ask(&index, &set, name, Some(filter), queries.min(200)).await?;
+        let question = Question::new(set, name, Some(filter), FILTERED_QUERIES)?;
+        for percent in [20, 100] {
+            question.ask(index, set, percent).await?;
+        }
     }
-    throughput(&index, &set).await?;
-    churn(&index, &set).await?;
-    ask(&index, &set, "none, after churn", None, queries.min(200)).await?;
-    ask(&index, &set, "10 %, after churn", Some(json!({"bucket": {"$lt": 10}})), queries.min(200)).await?;
-    println!(
-        "{}",
-        json!({"what": "end", "stats": format!("{:?}", index.stats()), "disk_mb": folder_mb(Path::new(root))})
-    );
     Ok(())
+}
+
+async fn ask_after_churn(index: &Index, set: &Set) -> Result<()> {
+    churn(index, set).await?;
+    Question::new(set, "none, after churn", None, FILTERED_QUERIES)?.ask(index, set, 100).await?;
+    let tenth = json!({"bucket": {"$lt": 10}});
+    Question::new(set, "10 %, after churn", Some(tenth), FILTERED_QUERIES)?.ask(index, set, 100).await
 }

@@ -45,7 +45,7 @@ pub use catalogue::{
 };
 pub use error::{Error, Result};
 pub use filter::{FILTER_DEPTH_MAX, FILTER_TESTS_MAX, Filter, Order, Test};
-pub use index::{Changes, Counted, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
+pub use index::{Changes, Counted, Effort, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES, Standing};
 pub use index::{Compaction, Config, Index, Match, PAGE_KEYS_MAX, Page, Position, Query, Since, Span, Stats, Want};
 pub use index::{Damaged, Scored, TextQuery, Verified, verify};
 pub use metadata::{Metadata, MetadataLimits, Scalar, Value};

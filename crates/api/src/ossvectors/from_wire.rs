@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use vectors::{BATCH_ROWS_MAX, Filter, IndexEntry, Key, MetadataLimits, Metric, NEIGHBOURS_MAX, Query, Row, Shape};
+use vectors::{
+    BATCH_ROWS_MAX, Effort, Filter, IndexEntry, Key, MetadataLimits, Metric, NEIGHBOURS_MAX, Query, Row, Shape,
+};
 use vectors::{Span, Want};
 
 use super::error::Failure;
@@ -154,5 +156,11 @@ pub(super) fn query(wire: &QueryVectors, entry: &IndexEntry, vector: Vec<f32>) -
     }
     let filter = filter.map(|json| Filter::parse(json, &entry.shape.not_filterable)).transpose();
     let filter = filter.map_err(|why| Failure::invalid(why.to_string()))?;
-    Ok(Query { vector, neighbours, filter, want: Want { vector: false, metadata: wire.return_metadata } })
+    Ok(Query {
+        vector,
+        neighbours,
+        filter,
+        want: Want { vector: false, metadata: wire.return_metadata },
+        effort: Effort::FULL,
+    })
 }

@@ -27,8 +27,8 @@ use futures::future::BoxFuture;
 use ledger::usage::Activity;
 use serde_json::{Map, Value, json};
 use vectors::{
-    BATCH_ROWS_MAX, Bucket, BucketName, Filter, IndexEntry, IndexName, IndexSettings, Key, Metric, NEIGHBOURS_MAX, Op,
-    Opened, Query, TextQuery, Want,
+    BATCH_ROWS_MAX, Bucket, BucketName, Effort, Filter, IndexEntry, IndexName, IndexSettings, Key, Metric,
+    NEIGHBOURS_MAX, Op, Opened, Query, TextQuery, Want,
 };
 
 use super::call::{Call, json as read};
@@ -216,7 +216,13 @@ impl Search<'_> {
     async fn near(&self, knn: &Knn) -> Result<Vec<Hit>, Failure> {
         let filter = self.filter(with_vector(&knn.field), knn.filter.clone());
         let want = Want { vector: false, metadata: !self.plan.sort.is_empty() };
-        let query = Query { vector: knn.vector.clone(), neighbours: knn.top_k, filter: Some(filter), want };
+        let query = Query {
+            vector: knn.vector.clone(),
+            neighbours: knn.top_k,
+            filter: Some(filter),
+            want,
+            effort: Effort::FULL,
+        };
         let found = self.index.query(&query).await.map_err(self.failed())?;
         let score = |distance: f32| match self.plan.schema.metric {
             Metric::Cosine => 1.0 - distance / 2.0,

@@ -109,7 +109,13 @@ pub(super) async fn list(call: &Call, bucket: &BucketName) -> Answer {
     Ok(Json(answer).into_response())
 }
 
-pub(super) async fn query(call: &Call, bucket: &BucketName) -> Answer {
+pub(super) async fn query(call: &Arc<Call>, bucket: &BucketName) -> Answer {
+    let (work, bucket) = (Arc::clone(call), bucket.clone());
+    let done = call.buckets.compute(async move { search(&work, &bucket).await }).await;
+    done.ok_or_else(Failure::unavailable)?
+}
+
+async fn search(call: &Call, bucket: &BucketName) -> Answer {
     let mut wire: QueryVectors = call.json()?;
     let numbers = from_wire::numbers(wire.query_vector.take())?;
     let name = index_name(wire.index_name.as_deref())?;
@@ -171,6 +177,5 @@ async fn found_in(
     };
     let query = from_wire::query(wire, &entry, vector)?;
     let index = call.buckets.catalogue.open(&entry).await.map_err(call.failed())?;
-    let searched = call.buckets.compute(async move { index.query_since_open(&query).await }).await;
-    Ok((bucket, searched.ok_or_else(Failure::unavailable)?.map_err(call.failed())?))
+    Ok((bucket, index.query_since_open(&query).await.map_err(call.failed())?))
 }

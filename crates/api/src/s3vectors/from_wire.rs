@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use serde_json::Value;
-use vectors::{BATCH_ROWS_MAX, Encryption, Filter, IndexEntry, Key, MetadataLimits, Metric, NEIGHBOURS_MAX, Query};
+use vectors::{
+    BATCH_ROWS_MAX, Effort, Encryption, Filter, IndexEntry, Key, MetadataLimits, Metric, NEIGHBOURS_MAX, Query,
+};
 use vectors::{Row, Shape, Span, TextField, TextQuery, Want};
 
 use super::call::json;
@@ -240,6 +242,7 @@ pub(super) struct Search {
     /// `None` where words alone are asked for.
     pub(super) numbers: Option<Numbers>,
     neighbours: usize,
+    effort: Effort,
 }
 
 impl Search {
@@ -252,6 +255,10 @@ impl Search {
         check.one_of("/queryMode", wire.query_mode.as_deref(), &["CLASSIC", "ENHANCED"]);
         if wire.query_mode.as_deref() == Some("CLASSIC") {
             check.add("/queryMode", "CLASSIC can't be specified for an index in ENHANCED mode");
+        }
+        check.range("/effort", wire.effort, 1..=100);
+        if wire.effort.is_some() && wire.query_texts.is_some() {
+            check.add("/effort", "effort can't be specified with queryTexts");
         }
         match &wire.query_texts {
             Some(texts) => texts::check(&mut check, texts),
@@ -268,7 +275,9 @@ impl Search {
             }
         };
         let neighbours = top_k.and_then(|it| usize::try_from(it).ok()).unwrap_or(1);
-        Ok(Self { wire, numbers, neighbours })
+        let effort = wire.effort.map(Effort::percent).transpose();
+        let effort = effort.map_err(|why| Failure::field("/effort", why.to_string()))?.unwrap_or_default();
+        Ok(Self { wire, numbers, neighbours, effort })
     }
 
     /// The operations that it needs: what it reads of the metadata needs the right to read vectors.
@@ -286,7 +295,8 @@ impl Search {
     pub(super) fn query(&self, entry: &IndexEntry, vector: Vec<f32>) -> Result<Query, Failure> {
         entry.shape.check_vector(&vector).map_err(|why| Failure::field("/queryVector", why.to_string()))?;
         let want = Want { vector: false, metadata: self.wire.return_metadata == Some(true) };
-        Ok(Query { vector, neighbours: self.neighbours, filter: self.parsed_filter(entry)?, want })
+        let filter = self.parsed_filter(entry)?;
+        Ok(Query { vector, neighbours: self.neighbours, filter, want, effort: self.effort })
     }
 
     fn parsed_filter(&self, entry: &IndexEntry) -> Result<Option<Filter>, Failure> {

@@ -163,6 +163,8 @@ pub(super) struct QueryVectors {
     pub(super) query_texts: Option<Vec<QueryText>>,
     pub(super) return_scores: Option<bool>,
     pub(super) next_token: Option<String>,
+    /// Ours: how hard to look, in percent.
+    pub(super) effort: Option<i64>,
 }
 
 /// Ours.

@@ -160,6 +160,13 @@ async fn whole(
 }
 
 pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
+    let call = Arc::new(call);
+    let work = Arc::clone(&call);
+    let done = call.buckets.compute(async move { search(&work).await }).await;
+    done.ok_or_else(Failure::busy)?.map(Json)
+}
+
+async fn search(call: &Call) -> Result<QueryOutput, Failure> {
     let (body, behind) = from_wire::split(&call.body, has(&call.headers, CONTENT_TYPE))?;
     let search = Search::parse(&body, behind.as_ref().map(AsRef::as_ref))?;
     let names = &search.wire;
@@ -175,11 +182,11 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
     let catalogue = &call.buckets.catalogue;
     let found = match catalogue.remembered(&bucket, &name) {
         // It is searched while it is seen whether that is still so: one round trip to the store less.
-        Some(known) => match join!(found_in_remembered(&call, &search, &known), catalogue.still_holds(&known)) {
+        Some(known) => match join!(found_in_remembered(call, &search, &known), catalogue.still_holds(&known)) {
             (found, true) => found,
-            (_, false) => found_in(&call, &search, call.index(&bucket, &name, search.operations()).await?).await,
+            (_, false) => found_in(call, &search, call.index(&bucket, &name, search.operations()).await?).await,
         },
-        None => found_in(&call, &search, call.index(&bucket, &name, search.operations()).await?).await,
+        None => found_in(call, &search, call.index(&bucket, &name, search.operations()).await?).await,
     };
     let (bucket, entry, rows) = found?;
     let found = rows.len();
@@ -188,7 +195,7 @@ pub(super) async fn query(call: Call) -> Result<Json<QueryOutput>, Failure> {
     let vectors = first_page(rows.into_iter().skip(skipped));
     let shown = skipped + vectors.len();
     let next_token = (shown < found).then(|| token(&shown.to_string()));
-    Ok(Json(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token }))
+    Ok(QueryOutput { vectors, distance_metric: to_wire::metric(entry.shape.metric), next_token })
 }
 
 /// A bucket and an index, and what was found in it.
@@ -227,8 +234,7 @@ async fn by_vector(
 ) -> Result<Vec<FoundRow>, Failure> {
     let query = search.query(entry, vector)?;
     let index = call.buckets.catalogue.open(entry).await.map_err(call.failed())?;
-    let searched = call.buckets.compute(async move { index.query_since_open(&query).await }).await;
-    let found = searched.ok_or_else(Failure::busy)?.map_err(call.failed())?;
+    let found = index.query_since_open(&query).await.map_err(call.failed())?;
     let (distance, metadata) = (search.wire.return_distance == Some(true), search.wire.return_metadata == Some(true));
     Ok(found.iter().map(|row| to_wire::found(row, distance, metadata)).collect())
 }
@@ -240,16 +246,14 @@ async fn by_words(
     vector: Option<Vec<f32>>,
 ) -> Result<Vec<FoundRow>, Failure> {
     let query = search.text_query(entry, vector)?;
-    let questions = query.texts.clone();
     let index = call.buckets.catalogue.open(entry).await.map_err(call.failed())?;
-    let searched = call.buckets.compute(async move { index.query_texts(&query).await }).await;
-    let found = searched.ok_or_else(Failure::busy)?.map_err(call.failed())?;
+    let found = index.query_texts(&query).await.map_err(call.failed())?;
     let shown = Shown {
         distance: search.wire.return_distance == Some(true),
         metadata: search.wire.return_metadata == Some(true),
         scores: search.wire.return_scores == Some(true),
     };
-    Ok(found.iter().map(|row| texts::found(row, &questions, shown)).collect())
+    Ok(found.iter().map(|row| texts::found(row, &query.texts, shown)).collect())
 }
 
 /// Rows up to a page's size, one at least.

@@ -32,7 +32,7 @@ pub(super) async fn query(catalogue: &Catalogue, place: &Place, query: &Query) -
         return query_texts(&entry, &index, place, query, (vector, filter)).await;
     }
     let want = Want { vector: false, metadata: true };
-    let asked = vectors::Query { vector, neighbours: query.top_k, filter, want };
+    let asked = vectors::Query { vector, neighbours: query.top_k, filter, want, effort: vectors::Effort::FULL };
     let found = index.query(&asked).await?;
     let rows = found.iter().map(|row| {
         let metadata = row.metadata.as_ref().map_or(Value::Null, vectors::Metadata::to_json);

@@ -1,9 +1,8 @@
 //! Room that queries work in, kept from one query to the next.
 
-use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
-use super::search::{Candidate, Probe};
+use super::search::{Least, Probe};
 use crate::rabitq::CodeQuery;
 
 /// How many are kept: more queries than this at once allocate.
@@ -13,7 +12,7 @@ const KEPT_MAX: usize = 16;
 pub(super) struct Scratch {
     pub(super) query: CodeQuery,
     pub(super) probes: Vec<Probe>,
-    pub(super) best: BinaryHeap<Candidate>,
+    pub(super) least: Least,
 }
 
 #[derive(Debug, Default)]

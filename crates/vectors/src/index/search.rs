@@ -8,12 +8,12 @@
 //! is left that can be expected to hold a nearer row than those found.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::sync::atomic;
 
 use futures::join;
 
 use super::Index;
+use super::effort::{Depth, Effort};
 use super::opening::Since;
 use super::scratch::Scratch;
 use crate::bits::Bits;
@@ -27,19 +27,11 @@ use crate::types::{Key, NEIGHBOURS_MAX};
 use crate::{Error, Result};
 
 /// With fewer dimensions many rows have the same code, so more of them have to be looked at.
-const FEW_DIMENSIONS: u32 = 32;
+pub(super) const FEW_DIMENSIONS: u32 = 32;
 /// How many rows are read as small rows then, at least.
-const FEW_DIMENSIONS_SMALL_MIN: usize = 32 << 10;
-/// How many rows are read as small rows, at least. Estimates order 100,000 sentence embeddings of 384 dimensions well
-/// enough for recall 0.998 at 10 neighbours then (`bench/README.md`).
-const SMALL_MIN: usize = 128;
-/// How many small rows are read for each neighbour asked for.
-const SMALL_PER_NEIGHBOUR: usize = 4;
+pub(super) const FEW_DIMENSIONS_SMALL_MIN: usize = 32 << 10;
 /// How many whole rows are read beyond the neighbours asked for: small rows are rounded, near ones may be swapped.
 const WHOLE_EXTRA: usize = 10;
-/// How much nearer than its centre says a list may hold a row: of the product of the query's and the rows' distances
-/// from the centre, twice of which is the most that geometry allows.
-const REACH: f32 = 0.7;
 /// Up to so many rows are read whole at once, without small rows before them, where that spares a round trip.
 const AT_ONCE_MAX: usize = 256;
 /// How often a query begins again because a compaction removed a segment under it.
@@ -56,6 +48,8 @@ pub struct Query {
     pub filter: Option<Filter>,
     /// What of them is wanted.
     pub want: Want,
+    /// How hard to look.
+    pub effort: Effort,
 }
 
 /// What of a row is wanted besides its key.
@@ -99,24 +93,51 @@ pub(super) struct Probe {
     list: u32,
 }
 
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+/// The least estimates of a scan: room for twice as many as are wanted, of which the greater half is thrown away
+/// whenever it is full. That costs a few comparisons a row; a heap costs as many as its depth.
+#[derive(Debug, Default)]
+pub(super) struct Least {
+    wanted: usize,
+    /// `error` is the squared distance of the query to the centre of the row's list, until [`Self::take`].
+    rows: Vec<Candidate>,
+    /// What is not nearer is not among the wanted.
+    below: f32,
+}
+
+impl Least {
+    fn begin(&mut self, wanted: usize) {
+        self.wanted = wanted;
+        self.below = f32::INFINITY;
+        self.rows.clear();
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        self.rows.push(candidate);
+        if self.rows.len() == 2 * self.wanted {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let (_, last, _) = self.rows.select_nth_unstable_by(self.wanted - 1, nearer);
+        self.below = last.order;
+        self.rows.truncate(self.wanted);
+    }
+
+    /// The least of all that came, in no order.
+    fn take(&mut self, segments: &[Live]) -> Vec<Candidate> {
+        if self.rows.len() > self.wanted {
+            self.cut();
+        }
+        let codes = |candidate: &Candidate| &segments[candidate.segment as usize].segment.head.codes;
+        let all = self.rows.iter();
+        all.map(|found| Candidate { error: codes(found).error(found.row, found.error), ..*found }).collect()
     }
 }
 
-impl Eq for Candidate {}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.order.total_cmp(&other.order).then((self.segment, self.row).cmp(&(other.segment, other.row)))
-    }
+/// By estimate; of equal ones, by place.
+fn nearer(left: &Candidate, right: &Candidate) -> Ordering {
+    left.order.total_cmp(&right.order).then_with(|| (left.segment, left.row).cmp(&(right.segment, right.row)))
 }
 
 impl Index {
@@ -236,7 +257,8 @@ impl Index {
     async fn candidates(&self, view: &View, query: &Query, prepared: &[f32]) -> Result<Vec<Candidate>> {
         let mut candidates = self.estimate(&view.segments, query, prepared);
         self.reorder(&view.segments, &mut candidates, prepared).await?;
-        candidates.sort_unstable();
+        keep_possible(&mut candidates, query.neighbours);
+        candidates.sort_unstable_by(nearer);
         candidates.truncate(query.neighbours + WHOLE_EXTRA + query.neighbours / 4);
         Ok(candidates)
     }
@@ -268,25 +290,22 @@ impl Index {
 
     /// The rows of the segments that fit and whose estimated distances are the least; all that fit, if they are few.
     fn estimate(&self, segments: &[Live], query: &Query, prepared: &[f32]) -> Vec<Candidate> {
-        let mut count = SMALL_MIN.max(query.neighbours * SMALL_PER_NEIGHBOUR);
-        if self.shape.dimension < FEW_DIMENSIONS {
-            count = count.max(FEW_DIMENSIONS_SMALL_MIN);
-        }
+        let living: u64 = segments.iter().map(|live| u64::from(live.rows())).sum();
+        let depth = query.effort.depth(query.neighbours, self.shape.dimension, living, self.config.exhaustive_rows);
         let chosen: Vec<Bits> = segments.iter().map(|live| chosen_rows(live, query.filter.as_ref())).collect();
         let total: u64 = chosen.iter().map(|rows| u64::from(rows.count())).sum();
-        if total <= count as u64 {
+        if total <= depth.small as u64 {
             let all = chosen.iter().zip(0..);
             let candidate = |segment, row| Candidate { order: 0.0, error: 0.0, segment, row };
             return all.flat_map(|(rows, segment)| rows.iter().map(move |row| candidate(segment, row))).collect();
         }
         let mut scratch = self.scratch.take();
         scratch.query.set(prepared, &self.rotation);
-        list_probes(segments, prepared, &mut scratch.probes);
-        let living: u64 = segments.iter().map(|live| u64::from(live.rows())).sum();
-        let is_exhaustive = living <= self.config.exhaustive_rows;
-        scan(segments, &chosen, count, is_exhaustive, &mut scratch);
-        let candidates = sure(&mut scratch.best, query.neighbours);
+        list_probes(segments, prepared, depth.reach, &mut scratch.probes);
+        scan(segments, &chosen, depth, &mut scratch);
+        let mut candidates = scratch.least.take(segments);
         self.scratch.give_back(scratch);
+        keep_possible(&mut candidates, query.neighbours);
         candidates
     }
 
@@ -295,7 +314,7 @@ impl Index {
         let rows = read_rows(&wanted(segments, candidates, Of::Small)).await?;
         for (candidate, bytes) in candidates.iter_mut().zip(&rows) {
             let small = segments[candidate.segment as usize].segment.small(candidate.row, bytes)?;
-            candidate.order = small.order(prepared, self.shape.metric);
+            (candidate.order, candidate.error) = small.order(prepared, self.shape.metric);
         }
         Ok(())
     }
@@ -315,18 +334,21 @@ impl Index {
         let mut found = Vec::with_capacity(candidates.len());
         for (candidate, (vector, document)) in candidates.iter().zip(vectors.iter().zip(documents)) {
             let segment = &segments[candidate.segment as usize].segment;
-            let (key, metadata) = segment.document(candidate.row, document)?;
-            // The filter index knows texts by their hashes; the metadata has the last word.
-            if query.filter.as_ref().is_some_and(|filter| !filter.matches(&metadata)) {
-                continue;
-            }
-            let vector = f32s(vector);
-            found.push(Match {
-                key,
-                distance: distance(prepared, &vector, self.shape.metric),
-                vector: query.want.vector.then(|| vector.into()),
-                metadata: query.want.metadata.then_some(metadata),
-            });
+            let mut metadata = None;
+            let key = if query.filter.is_none() && !query.want.metadata {
+                segment.key(candidate.row, document)?
+            } else {
+                let (key, read) = segment.document(candidate.row, document)?;
+                // The filter index knows texts by their hashes; the metadata has the last word.
+                if query.filter.as_ref().is_some_and(|filter| !filter.matches(&read)) {
+                    continue;
+                }
+                metadata = query.want.metadata.then_some(read);
+                key
+            };
+            let numbers = f32s(vector);
+            let distance = distance(prepared, &numbers, self.shape.metric);
+            found.push(Match { key, distance, vector: query.want.vector.then(|| numbers.into()), metadata });
         }
         Ok(found)
     }
@@ -351,27 +373,26 @@ fn wanted<'a>(segments: &'a [Live], candidates: &[Candidate], of: Of) -> Vec<Wan
 }
 
 /// All lists of the segments, the most promising first.
-fn list_probes(segments: &[Live], prepared: &[f32], probes: &mut Vec<Probe>) {
+fn list_probes(segments: &[Live], prepared: &[f32], reach: f32, probes: &mut Vec<Probe>) {
     probes.clear();
     for (segment, live) in (0..).zip(segments) {
         let head = &live.segment.head;
         for (list, facts) in (0..).zip(&head.lists) {
             let near = kernels().squared_f32(prepared, head.centre(list as usize));
             // |q-x|^2 = |q-c|^2 + |x-c|^2 - 2 <q-c, x-c>, of which the product is seldom near its largest.
-            let bound = near + facts.spread - 2.0 * REACH * (near * facts.spread).sqrt();
+            let bound = near + facts.spread - 2.0 * reach * (near * facts.spread).sqrt();
             probes.push(Probe { bound, segment, list });
         }
     }
     probes.sort_unstable_by(|left, right| left.bound.total_cmp(&right.bound));
 }
 
-/// Leaves the `count` nearest rows by their estimates in `scratch.best`.
-fn scan(segments: &[Live], chosen: &[Bits], count: usize, is_exhaustive: bool, scratch: &mut Scratch) {
-    let Scratch { query, probes, best } = scratch;
-    best.clear();
-    let mut farthest = f32::INFINITY;
+/// Leaves the nearest rows by their estimates in `scratch.least`.
+fn scan(segments: &[Live], chosen: &[Bits], depth: Depth, scratch: &mut Scratch) {
+    let Scratch { query, probes, least } = scratch;
+    least.begin(depth.small);
     for probe in probes {
-        if !is_exhaustive && probe.bound > farthest {
+        if !depth.is_exhaustive && probe.bound > least.below {
             break;
         }
         let segment = &segments[probe.segment as usize].segment;
@@ -380,31 +401,82 @@ fn scan(segments: &[Live], chosen: &[Bits], count: usize, is_exhaustive: bool, s
             continue;
         }
         query.aim(segment.rotated_centre(probe.list as usize));
-        let (codes, squared) = (&segment.head.codes, query.squared());
-        codes.scan(query, rows, chosen, farthest, |found| {
+        let squared = query.squared();
+        segment.head.codes.scan(query, rows, chosen, least.below, |found| {
             for found in found {
-                if found.estimate < farthest {
-                    let error = codes.error(found.row, squared);
-                    best.push(Candidate { order: found.estimate, error, segment: probe.segment, row: found.row });
-                    if best.len() > count {
-                        best.pop();
-                        farthest = best.peek().map_or(f32::INFINITY, |candidate| candidate.order);
-                    }
+                if found.estimate < least.below {
+                    let (order, segment, row) = (found.estimate, probe.segment, found.row);
+                    least.push(Candidate { order, error: squared, segment, row });
                 }
             }
-            farthest
+            least.below
         });
     }
 }
 
-/// Those of the candidates that can be among the nearest `neighbours`, given how far their estimates may be off.
-fn sure(best: &mut BinaryHeap<Candidate>, neighbours: usize) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = best.drain().collect();
+/// Leaves those of the candidates that can be among the nearest `neighbours`, given how far their orders may be off.
+fn keep_possible(candidates: &mut Vec<Candidate>, neighbours: usize) {
     if candidates.len() <= neighbours {
-        return candidates;
+        return;
     }
     let mut farthest: Vec<f32> = candidates.iter().map(|candidate| candidate.order + candidate.error).collect();
     let (_, &mut bound, _) = farthest.select_nth_unstable_by(neighbours - 1, f32::total_cmp);
     candidates.retain(|candidate| candidate.order - candidate.error <= bound);
-    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Rng;
+
+    use super::{Candidate, Least, keep_possible, nearer};
+
+    fn candidates(count: u32, rng: &mut Rng) -> Vec<Candidate> {
+        let candidate = |row| Candidate { order: rng.below(50) as f32, error: rng.below(4) as f32, segment: 0, row };
+        (0..count).map(candidate).collect()
+    }
+
+    fn places(candidates: &[Candidate]) -> Vec<u32> {
+        candidates.iter().map(|candidate| candidate.row).collect()
+    }
+
+    #[test]
+    fn the_least_are_those_that_sorting_finds() {
+        let mut rng = Rng::seeded(1);
+        for (count, wanted) in [(0, 1), (3, 5), (5, 5), (10, 5), (1_000, 1), (1_000, 7), (999, 128)] {
+            let mut all = candidates(count, &mut rng);
+            let mut least = Least::default();
+            for _ in 0..2 {
+                least.begin(wanted);
+                for candidate in &all {
+                    if candidate.order < least.below {
+                        least.push(*candidate);
+                    }
+                }
+                if least.rows.len() > wanted {
+                    least.cut();
+                }
+            }
+            all.sort_unstable_by(nearer);
+            all.truncate(wanted);
+            least.rows.sort_unstable_by(nearer);
+            assert_eq!(places(&least.rows), places(&all), "{wanted} of {count}");
+        }
+    }
+
+    #[test]
+    fn whoever_can_be_among_the_nearest_is_kept() {
+        let mut rng = Rng::seeded(2);
+        for neighbours in [1, 3, 10, 40, 60] {
+            let all = candidates(60, &mut rng);
+            let mut kept = all.clone();
+            keep_possible(&mut kept, neighbours);
+            assert!(kept.len() >= neighbours);
+            for candidate in &all {
+                // Wherever the others truly lie, fewer than `neighbours` of them are nearer than it can be.
+                let nearest = candidate.order - candidate.error;
+                let surely_nearer = all.iter().filter(|other| other.order + other.error < nearest).count();
+                assert_eq!(kept.iter().any(|kept| kept.row == candidate.row), surely_nearer < neighbours);
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::Index;
+use super::effort::Effort;
 use super::search::{Match, Query, Want, chosen_rows};
 use crate::distance::prepare;
 use crate::error::tried;
@@ -143,7 +144,13 @@ impl Index {
         let mut found = ranked_by_words(view, query.filter.as_ref(), questions, depth).await?;
         if let Some(vector) = &query.vector {
             let want = Want { vector: false, metadata: true };
-            let near = Query { vector: vector.clone(), neighbours: depth, filter: query.filter.clone(), want };
+            let near = Query {
+                vector: vector.clone(),
+                neighbours: depth,
+                filter: query.filter.clone(),
+                want,
+                effort: Effort::FULL,
+            };
             let near = self.search(view, &near, &prepare(vector, self.shape.metric)).await?;
             found = fuse(found, near, questions.len());
         }

@@ -4,7 +4,9 @@ use base::Rng;
 use serde_json::json;
 use store::sim::Tasks;
 use store::{Memory, Name, Store};
-use vectors::{Compaction, Config, Error, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape};
+use vectors::{
+    Compaction, Config, Effort, Error, Filter, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape,
+};
 use vectors::{Language, Span, TextField, TextQuery, Want, verify};
 
 const DIMENSION: u32 = 32;
@@ -93,7 +95,7 @@ async fn check_reads(index: &Index, model: &std::collections::BTreeMap<Key, Row>
                 .collect();
             expected.sort_unstable_by(|left, right| left.0.total_cmp(&right.0));
             let want = Want { vector: true, metadata: true };
-            let query = Query { vector, neighbours: 10, filter: filter.clone(), want };
+            let query = Query { vector, neighbours: 10, filter: filter.clone(), want, effort: Effort::FULL };
             let found = index.query(&query).await.unwrap();
             assert_eq!(found.len(), 10);
             for found in &found {
@@ -131,7 +133,13 @@ async fn flip() {
     index.compact().await.unwrap();
     index.put(rows[30..].to_vec()).await.unwrap();
     let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
-    let query = Query { vector: rows[0].vector.to_vec(), neighbours: 40, filter: None, want: Want::default() };
+    let query = Query {
+        vector: rows[0].vector.to_vec(),
+        neighbours: 40,
+        filter: None,
+        want: Want::default(),
+        effort: Effort::FULL,
+    };
     let words = TextQuery { vector: None, texts: vec![(field, "even".to_owned())], neighbours: 40, filter: None };
     let all = memory.list_after(&folder, None, 1_000).await.unwrap();
     for kind in ["log/", "manifest/", "/newest", "/head", "/filter-", "/rows-", "-root", "-words-", "-lists-"] {
@@ -286,7 +294,13 @@ async fn few_dimensions_find_themselves() {
     }
     assert!(matches!(index.compact().await.unwrap(), Compaction::Done { .. }));
     for row in rows.iter().step_by(199) {
-        let query = Query { vector: row.vector.to_vec(), neighbours: 2, filter: None, want: Want::default() };
+        let query = Query {
+            vector: row.vector.to_vec(),
+            neighbours: 2,
+            filter: None,
+            want: Want::default(),
+            effort: Effort::FULL,
+        };
         let found = index.query(&query).await.unwrap();
         assert_eq!(found[0].key, row.key);
     }
@@ -295,4 +309,53 @@ async fn few_dimensions_find_themselves() {
 #[test]
 fn rows_of_few_dimensions_find_themselves() {
     Tasks::seeded(1).finish(few_dimensions_find_themselves(), 10_000_000);
+}
+
+/// Less effort finds less, and says nothing wrong of what it finds.
+async fn less_effort() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let folder = Name::parse("bucket/effort").unwrap();
+    let shape = Shape { dimension: DIMENSION, metric: Metric::Cosine, not_filterable: Vec::new() };
+    Index::create(&store, &folder, &shape).await.unwrap();
+    let mut rng = Rng::seeded(6);
+    let index = Index::open(&store, &folder, Config::default(), &mut rng).await.unwrap();
+    let rows: Vec<Row> = (0..8_000).map(|number| row(number, &mut rng)).collect();
+    for batch in rows.chunks(500) {
+        index.put(batch.to_vec()).await.unwrap();
+    }
+    assert!(matches!(index.compact().await.unwrap(), Compaction::Done { .. }));
+    let odd = Filter::parse(&json!({"parity": "odd"}), &[]).unwrap();
+    let mut right = Vec::new();
+    for (percent, filter) in [(1, None), (30, None), (100, None), (1, Some(&odd)), (100, Some(&odd))] {
+        let effort = Effort::percent(percent).unwrap();
+        let fits = |row: &&Row| filter.is_none_or(|filter| filter.matches(&row.metadata));
+        let mut hits = 0;
+        for number in 0..30 {
+            let vector = row(0, &mut Rng::seeded(100 + number)).vector;
+            let far = |row: &Row| distance(Metric::Cosine, &vector, &row.vector);
+            let mut expected: Vec<f32> = rows.iter().filter(fits).map(far).collect();
+            expected.sort_unstable_by(f32::total_cmp);
+            let (filter, want) = (filter.cloned(), Want { vector: true, metadata: true });
+            let query = Query { vector: vector.to_vec(), neighbours: 10, filter, want, effort };
+            let found = index.query(&query).await.unwrap();
+            assert!(found.len() == 10 && found.is_sorted_by_key(|found| found.distance));
+            for found in &found {
+                let row = rows.iter().find(|row| row.key == found.key).unwrap();
+                assert!(fits(&row) && (found.distance - far(row)).abs() < 1e-4);
+            }
+            hits += found.iter().filter(|found| found.distance < expected[9] + 1e-5).count();
+        }
+        right.push(hits);
+    }
+    // Random vectors have no near neighbours, so every list that is passed over shows.
+    assert!(right[0] <= right[1] && right[0] < right[2] && right[3] < right[4], "{right:?}");
+    assert!(right[2] >= 270 && right[4] >= 270, "{right:?}");
+}
+
+#[test]
+fn less_effort_finds_less() {
+    Tasks::seeded(1).finish(less_effort(), 10_000_000);
+    for percent in [i64::MIN, -1, 0, 101, 356] {
+        assert!(matches!(Effort::percent(percent), Err(Error::Invalid { field: "effort", .. })), "{percent}");
+    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use base::{Clock, ManualClock, Rng};
 use serde_json::json;
 use store::{Memory, Name, Store};
-use vectors::{Compaction, Config, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape, Span, Want};
+use vectors::{
+    Compaction, Config, Effort, Index, Key, Metadata, MetadataLimits, Metric, Query, Row, Shape, Span, Want,
+};
 
 fn row(number: usize, until: &serde_json::Value) -> Row {
     let metadata = Metadata::from_json(&json!({"until": until}), &[], MetadataLimits::default()).unwrap();
@@ -15,7 +17,8 @@ fn row(number: usize, until: &serde_json::Value) -> Row {
 /// How many rows each kind of read sees.
 async fn seen(index: &Index) -> [usize; 4] {
     let keys: Vec<Key> = (0..100).map(|number| Key::parse(&number.to_string()).unwrap()).collect();
-    let query = Query { vector: vec![0.0, 0.0], neighbours: 100, filter: None, want: Want::default() };
+    let query =
+        Query { vector: vec![0.0, 0.0], neighbours: 100, filter: None, want: Want::default(), effort: Effort::FULL };
     [
         index.get(&keys).await.unwrap().len(),
         index.query(&query).await.unwrap().len(),

@@ -17,7 +17,9 @@ use base::{Clock, ManualClock, Rng};
 use serde_json::json;
 use store::sim::{FaultStore, Faults, Tasks, pause};
 use store::{Memory, Name, Store};
-use vectors::{Config, Error, Index, Key, LOG_KEPT_ENTRIES, Metadata, MetadataLimits, Metric, Op, Query, Row, Shape};
+use vectors::{
+    Config, Effort, Error, Index, Key, LOG_KEPT_ENTRIES, Metadata, MetadataLimits, Metric, Op, Query, Row, Shape,
+};
 use vectors::{Since, Want};
 
 type Trace = Arc<Mutex<Vec<String>>>;
@@ -179,7 +181,7 @@ impl Actor {
 
     async fn search(&mut self, index: &Index, since: Since, since_ms: u64) {
         let want = Want { vector: true, metadata: false };
-        let query = Query { vector: vec![0.0; 4], neighbours: 100, filter: None, want };
+        let query = Query { vector: vec![0.0; 4], neighbours: 100, filter: None, want, effort: Effort::FULL };
         match index.query_since(&query, since).await {
             Ok(found) => {
                 for number in 0..3 {

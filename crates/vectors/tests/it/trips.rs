@@ -12,7 +12,7 @@ use futures::join;
 use store::{Entry, Memory, Name, Result, Store};
 use tokio::time::{Instant, sleep};
 use vectors::{BucketName, BucketSettings, Catalogue, FRESH_US, IndexEntry, IndexName, IndexSettings};
-use vectors::{Config, Index, Key, Metadata, Metric, Query, Row, Shape, Want};
+use vectors::{Config, Effort, Index, Key, Metadata, Metric, Query, Row, Shape, Want};
 
 /// How long a round trip takes, on a clock that runs only while everybody waits.
 const TRIP: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ async fn a_first_query_is_two_round_trips_and_a_write_is_two() {
     assert_eq!(opening, 1);
     let vector = rows(0, &mut rng)[0].vector.to_vec();
     let want = Want { vector: true, metadata: true };
-    let query = Query { vector, neighbours: 10, filter: None, want };
+    let query = Query { vector, neighbours: 10, filter: None, want, effort: Effort::FULL };
     let (first, found) = trips(reader.query(&query)).await;
     assert_eq!((first, found.unwrap().len()), (2, 10));
     // The entry of the log, and whether a newer manifest says that it does not count.
@@ -176,7 +176,7 @@ impl Films {
 
     async fn found_in(&self, catalogue: &Catalogue, entry: &IndexEntry) -> usize {
         let vector = rows(0, &mut Rng::seeded(1))[0].vector.to_vec();
-        let query = Query { vector, neighbours: 10, filter: None, want: Want::default() };
+        let query = Query { vector, neighbours: 10, filter: None, want: Want::default(), effort: Effort::FULL };
         catalogue.open(entry).await.unwrap().query_since_open(&query).await.unwrap().len()
     }
 
@@ -259,7 +259,7 @@ async fn whoever_opens_an_index_sees_what_was_written_before() {
             compactor.open(&films.find(&compactor).await.unwrap()).await.unwrap().compact().await.unwrap();
         }
         let vector = rows(written, &mut Rng::seeded(written))[7].vector.to_vec();
-        let query = Query { vector, neighbours: 1, filter: None, want: Want::default() };
+        let query = Query { vector, neighbours: 1, filter: None, want: Want::default(), effort: Effort::FULL };
         let found = opened.query_since_open(&query).await.unwrap();
         assert_eq!(found[0].key.as_str(), (written + 7).to_string());
     }
