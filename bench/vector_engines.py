@@ -6,7 +6,6 @@ filter), `memory_mb()` says by how much the process has grown since the engine w
 knob for how hard they look have `set_effort`.
 """
 
-import http.client
 import json
 import os
 import pathlib
@@ -37,8 +36,40 @@ def anonymous_mb(pid="self"):
     raise SystemExit("this kernel does not tell anonymous memory")
 
 
+class Connection:
+    """One kept-alive connection: a request leaves in one piece, and of an answer's head only status and length are read. What
+    Python's own client does besides takes as long as the answer."""
+
+    def __init__(self, port):
+        self.host = f"127.0.0.1:{port}"
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=120)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, method, path, kind="", body=b""):
+        head = f"{method} {path} HTTP/1.1\r\nhost: {self.host}\r\n"
+        if body:
+            head += f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+        self.socket.sendall(head.encode() + b"\r\n" + body)
+        read = self.more()
+        while b"\r\n\r\n" not in read:
+            read += self.more()
+        head, _, answer = read.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+        while len(answer) < length:
+            answer += self.more()
+        return int(head[9:12]), answer
+
+    def more(self):
+        some = self.socket.recv(1 << 20)
+        if not some:
+            raise ConnectionError("the server closed the connection")
+        return some
+
+
 class Sampan:
     """Over HTTP, binary bodies."""
+
+    EFFORTS = [10, 20, 25, 30, 35, 40, 45, 50, 60, 80]
 
     def __init__(self, folder, dimension):
         with socket.socket() as free:
@@ -49,15 +80,14 @@ class Sampan:
             [binary, "up", "--open", "--listen", f"127.0.0.1:{self.port}", "--data", folder],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
-        self.connection = self.connect()
+        self.connection, self.effort = None, 100
         for _ in range(200):
             try:
-                self.connection.request("GET", "/readyz")
-                self.connection.getresponse().read()
+                self.connection = self.connect()
                 break
             except OSError:
-                self.connection.close()
                 time.sleep(0.1)
+        self.connection.ask("GET", "/readyz")
         self.names = {"vectorBucketName": "peers", "indexName": "peers"}
         self.call("CreateVectorBucket", {"vectorBucketName": "peers"})
         shape = {"dataType": "float32", "dimension": dimension, "distanceMetric": "cosine"}
@@ -65,7 +95,10 @@ class Sampan:
         self.before = anonymous_mb(self.server.pid)
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        return Connection(self.port)
+
+    def set_effort(self, effort):
+        self.effort = effort
 
     def call(self, operation, body, numbers=None, connection=None):
         connection = connection or self.connection
@@ -75,14 +108,12 @@ class Sampan:
             kind = "application/vnd.sampan.vectors"
             text = len(text).to_bytes(4, "little") + text + numbers.tobytes()
         while True:
-            connection.request("POST", f"/{operation}", text, {"content-type": kind})
-            answer = connection.getresponse()
-            bytes_ = answer.read()
-            if answer.status == 429:
+            status, answer = connection.ask("POST", f"/{operation}", kind, text)
+            if status == 429:
                 time.sleep(0.05)
                 continue
-            assert answer.status == 200, bytes_
-            return json.loads(bytes_)
+            assert status == 200, answer
+            return json.loads(answer)
 
     def add(self, first, vectors, metadata, connection=None):
         rows = [{"key": str(first + at), "metadata": row} for at, row in enumerate(metadata)]
@@ -94,6 +125,8 @@ class Sampan:
 
     def query(self, vector, where, connection=None):
         body = {**self.names, "topK": K}
+        if self.effort != 100:
+            body["effort"] = self.effort
         if where:
             body["filter"] = where
         return [int(row["key"]) for row in self.call("QueryVectors", body, vector, connection)["vectors"]]
@@ -110,6 +143,8 @@ class Sampan:
 
 
 class InProcess:
+    EFFORTS = [10, 15, 20, 30, 45, 70, 100, 150]
+
     def __init__(self):
         self.before = anonymous_mb()
         self.effort = 100

@@ -15,8 +15,8 @@ begins, so a run that was cut short goes on where it was. A peer that does not b
 ANSWER_S, is ended, and that is its result. Queries come one at a time from one thread, ours over HTTP, the others by a call
 in their own process; each engine has a process to itself and one setting for all questions (`SETTINGS`). A question ends with
 its last query or after ASK_S, whichever is first: `asked` says how many queries a slow engine came to. Engines with a knob
-for how hard they look are asked at `EFFORTS` besides, until recall without a filter is 0.95, and then in turns with ours at
-that effort: the ratio of the speeds is the median of the rounds' ratios. Recall is at 10 against exact neighbours among the
+for how hard they look, ours too, are asked at its `EFFORTS` besides, until recall without a filter is 0.95, and then in turns at
+those efforts: the ratio of the speeds is the median of the rounds' ratios. Recall is at 10 against exact neighbours among the
 rows that the filter lets through. Memory is what the process has more of after the queries than before it began (anonymous
 pages, so files that are mapped do not count). `flushes` counts fsync and fdatasync calls while 20 rows are added one by one;
 `found_at_once` is how many of them are found by the query right after their add.
@@ -45,7 +45,8 @@ BUILD_S = int(os.environ.get("BUILD_S", "900"))
 ANSWER_S = 120
 ASK_S = 4
 ASKED_MIN = 10
-EFFORTS = [10, 15, 20, 30, 45, 70, 100, 150]
+# What every engine with a knob is set to where nothing else is said.
+EFFORT = 100
 RECALL = 0.95
 QUESTIONS = ("none", "tenth", "hundredth", "correlated")
 
@@ -136,14 +137,16 @@ def serve(name, count):
                 engine.add(first, numpy.array(base[first : first + BATCH]), metadata[first : first + BATCH])
             engine.finish()
             has_knob = hasattr(engine, "set_effort") and "exact" not in SETTINGS[name]
-            answer({"build_s": time.perf_counter() - start, "efforts": has_knob})
+            answer({"build_s": time.perf_counter() - start, "efforts": engine.EFFORTS if has_knob else []})
             for line in sys.stdin:
                 wish = json.loads(line)
                 if "question" in wish:
-                    if "effort" in wish:
-                        engine.set_effort(wish["effort"])
+                    if has_knob:
+                        engine.set_effort(wish.get("effort", EFFORT))
                     answer(ask(engine, queries, *questions[wish["question"]]))
                     continue
+                if has_knob:
+                    engine.set_effort(EFFORT)
                 facts = {"memory_mb": engine.memory_mb(), "disk_mb": folder_mb(folder)}
                 facts["flushes"], facts["found_at_once"] = flushes(engine, numpy.array(base[:40]), metadata, count)
                 answer(facts)
@@ -225,6 +228,22 @@ def known():
     return found
 
 
+def least_effort(engine):
+    """The question without a filter, at the least effort that finds enough."""
+    wish = {"question": "none"}
+    for effort in engine.result["efforts"]:
+        wish["effort"] = effort
+        if engine.ask(**wish)["recall"] >= RECALL:
+            break
+    return wish
+
+
+def ask_at_recall(engine):
+    one = engine.ask(**engine.wish)
+    engine.keep("at_recall", {**engine.wish, **one})
+    return one
+
+
 def compare(ours, name):
     """A peer, asked in turns with ours."""
     try:
@@ -238,15 +257,10 @@ def compare(ours, name):
             for question in QUESTIONS:
                 ours.keep(question, ours.ask(question=question))
                 peer.keep(question, peer.ask(question=question))
-        wish = {"question": "none"}
-        for effort in EFFORTS if result["efforts"] else []:
-            wish["effort"] = effort
-            if peer.ask(**wish)["recall"] >= RECALL:
-                break
+        peer.wish = least_effort(peer)
         result["ratios"] = []
         for _ in range(ROUNDS):
-            own, one = ours.ask(question="none"), peer.ask(**wish)
-            peer.keep("at_recall", {**wish, **one})
+            own, one = ask_at_recall(ours), ask_at_recall(peer)
             result["ratios"].append(own["per_second"] / one["per_second"])
         result |= peer.ask(finish=True)
         peer.end()
@@ -269,16 +283,17 @@ def run(names, again):
     except Failed as why:
         raise SystemExit(f"{why}; {RESULTS}/sampan.log says more") from why
     print(f"  {ours.result['build_s']:.0f} s", flush=True)
+    ours.wish = least_effort(ours)
     for _ in range(0 if peers else ROUNDS):
         for question in QUESTIONS:
             ours.keep(question, ours.ask(question=question))
+        ask_at_recall(ours)
     for name in peers:
         print(f"{name}, after {time.monotonic() - start:.0f} s", flush=True)
         result = compare(ours, name)
         save(result)
         if "failed" in result:
             print(f"  failed: {result['failed']}", flush=True)
-    ours.result["at_recall"] = ours.result["none"]
     ours.result |= ours.ask(finish=True)
     ours.end()
     save({**ours.result, "of_rounds": ROUNDS})
@@ -306,8 +321,9 @@ def table():
         ]
         flushed = "?" if one["flushes"] is None else f"{one['flushes']:.1f}"
         ratios = sorted(one.get("ratios", [1.0]))
+        effort = f" at {one['at_recall']['effort']}" if "effort" in one["at_recall"] else ""
         ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(f"| {name} | {one['setting']} | {' | '.join(recall)} | {one['at_recall']['per_second']:.0f} | {ratio} "
+        print(f"| {name} | {one['setting']} | {' | '.join(recall)} | {one['at_recall']['per_second']:.0f}{effort} | {ratio} "
               f"| {one['memory_mb']:.0f} MB | {ours['memory_mb'] / max(one['memory_mb'], 1):.2f} | {one['disk_mb']:.0f} MB "
               f"| {flushed} | {one['found_at_once']} of 20 |")
 
