@@ -53,9 +53,18 @@ fn one_row_best(bencher: Bencher<'_, '_>, format: Format) {
     product(bencher, Isa::detect(), format, 1, 8 * ROWS);
 }
 
-#[divan::bench(args = FORMATS, sample_count = 10)]
-fn eight_rows_best(bencher: Bencher<'_, '_>, format: Format) {
-    product(bencher, Isa::detect(), format, 8, ROWS);
+/// Rows that are generated together.
+const TOGETHER: [usize; 4] = [4, 8, 12, 16];
+
+#[divan::bench(args = FORMATS, consts = TOGETHER, sample_count = 10)]
+fn together_best<const N: usize>(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::detect(), format, N, ROWS);
+}
+
+/// The same on the next lesser instruction set.
+#[divan::bench(args = FORMATS, consts = TOGETHER, sample_count = 10)]
+fn together_avx512<const N: usize>(bencher: Bencher<'_, '_>, format: Format) {
+    product(bencher, Isa::Avx512, format, N, ROWS);
 }
 
 #[divan::bench(args = FORMATS, sample_count = 5)]

@@ -88,12 +88,12 @@ pub fn attention(
         });
         cpu.pool.for_each(tiles, &|thread, index| {
             let (tile, workspace) = (call.tile(index), workspace(thread));
-            call.clear(workspace.total);
+            call.clear(&tile, workspace.total);
             for chunk in 0..chunks {
                 let at = (index * chunks + chunk) * size;
                 // SAFETY: the first region has ended, and a tile's states are read by one thread.
                 let state = unsafe { states.part(at..at + size) };
-                call.merge(state, workspace.total);
+                call.merge(&tile, state, workspace.total);
             }
             call.finish(&tile, workspace.total, &out);
         });
@@ -239,22 +239,27 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn clear(&self, state: &mut [f32]) {
+    /// Nothing seen, for the columns of a tile.
+    fn clear(&self, tile: &QueryTile<'_>, state: &mut [f32]) {
         state[..TILE].fill(f32::NEG_INFINITY);
-        state[TILE..].fill(0.0);
+        state[TILE..TILE * 2 + tile.columns() * self.padded].fill(0.0);
     }
 
     /// All chunks of a tile, gathered in `workspace.total`.
     fn whole(&self, tile: &QueryTile<'_>, workspace: &mut Workspace<'_>) {
-        self.clear(workspace.total);
         let last = tile.position(tile.columns() - 1);
         self.pack_queries(tile, workspace);
-        for chunk in self.first_key(tile) / CHUNK..=last / CHUNK {
+        let (first, last) = (self.first_key(tile) / CHUNK, last / CHUNK);
+        // What comes first needs no merging: merged with nothing it would be the same.
+        let total = std::mem::take(&mut workspace.total);
+        self.gather(tile, first, workspace, total);
+        for chunk in first + 1..=last {
             let part = std::mem::take(&mut workspace.part);
             self.gather(tile, chunk, workspace, part);
-            self.merge(part, workspace.total);
+            self.merge(tile, part, total);
             workspace.part = part;
         }
+        workspace.total = total;
     }
 
     /// One chunk of a tile, gathered in `state`.
@@ -280,7 +285,7 @@ impl<'a> Call<'a> {
     }
 
     fn gather(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
-        self.clear(state);
+        self.clear(tile, state);
         let first = self.first_key(tile).max(chunk * CHUNK) / KV_BLOCK_TOKENS;
         let end = (tile.position(tile.columns() - 1) + 1).min((chunk + 1) * CHUNK).div_ceil(KV_BLOCK_TOKENS);
         let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
@@ -371,8 +376,8 @@ impl<'a> Call<'a> {
     }
 
     /// Adds what a chunk gathered to the total.
-    fn merge(&self, part: &[f32], total: &mut [f32]) {
-        for column in 0..TILE {
+    fn merge(&self, tile: &QueryTile<'_>, part: &[f32], total: &mut [f32]) {
+        for column in 0..tile.columns() {
             let highest = total[column].max(part[column]);
             if highest == f32::NEG_INFINITY {
                 continue;

@@ -8,10 +8,10 @@
 //! (Intel's manual, TDPBF16PS). Few columns, which memory binds, are summed by AVX-512 in just this order, so a row
 //! does not depend on how many stand beside it.
 //!
-//! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Int8 itself stays
-//! with AVX-512: a block of 32 has its own scale, and bringing sixteen times sixteen integers out of a tile register
-//! for every block costs as much as the products save (`docs/decisions/0012-amx.md`).
+//! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Rows that were
+//! generated meet them in int8, block by block.
 
+mod int8;
 mod products;
 mod tiles;
 mod unpack;
@@ -40,6 +40,17 @@ macro_rules! entry {
 
 entry!(bf16, products::bf16::<1>, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(bf16_pair, products::bf16::<2>, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8, int8::q8, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8_pair, int8::q8_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4, int8::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_pair, int8::q4_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k, int8::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k_pair, int8::q4_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k, int8::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k_pair, int8::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k, int8::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k_pair, int8::q6_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(pack_i8, int8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
@@ -47,11 +58,22 @@ entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], ou
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Amx,
     bf16_bf16: bf16,
+    q8,
+    q4,
+    q4_k,
+    q5_k,
+    q6_k,
     pair: |layout, kind| match (layout, kind) {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_pair),
-        _ => (avx512::TABLE.pair)(layout, kind),
+        (Layout::F32 | Layout::Bf16, _) => (avx512::TABLE.pair)(layout, kind),
+        (Layout::Q8, _) => Some(q8_pair),
+        (Layout::Q4, _) => Some(q4_pair),
+        (Layout::Q4K, _) => Some(q4_k_pair),
+        (Layout::Q5K, _) => Some(q5_k_pair),
+        (Layout::Q6K, _) => Some(q6_k_pair),
     },
     wide: Some(Wide { unpack, multiply }),
     pack_bf16,
+    pack_i8,
     ..avx512::TABLE
 };

@@ -7,7 +7,8 @@
 //! | 4, 5 | activations, `[columns][words]`, of the first and the second tile |
 //! | 6, 7 | weights, `[words][16]` of 32 bits, of the first and the second panel |
 //!
-//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end.
+//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end. Of int8, 4 and
+//! 6 hold a block of 32 columns.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -22,10 +23,10 @@ pub(super) const WORDS: usize = 16;
 const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
 /// The feature: data of tile registers.
 const XFEATURE_XTILEDATA: libc::c_long = 18;
-/// Bits of `cpuid` leaf 7, register edx: BF16 products, tiles.
-const CPUID_AMX: u32 = 1 << 22 | 1 << 24;
+/// Bits of `cpuid` leaf 7, register edx: BF16 products, tiles, int8 products.
+const CPUID_AMX: u32 = 1 << 22 | 1 << 24 | 1 << 25;
 
-/// Whether the processor has tiles with BF16 products and the operating system lets this process use them.
+/// Whether the processor has tiles with BF16 and int8 products and the operating system lets this process use them.
 /// The first call asks for it.
 pub(crate) fn is_permitted() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
@@ -73,8 +74,29 @@ impl Tiles {
             shapes.row_bytes[5] = 4 * u16::from(rest);
             shapes.rows[7] = rest;
         }
+        // SAFETY: the caller's promise.
+        unsafe { Self::shaped(&shapes) }
+    }
+
+    /// Shapes the registers for `columns` columns of int8.
+    ///
+    /// # Safety
+    /// [`is_permitted`] has said yes.
+    pub(super) unsafe fn int8(columns: usize) -> Self {
+        assert!((1..=LANES).contains(&columns), "a register's size");
+        let columns = columns as u8;
+        let mut shapes = Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shapes.row_bytes[..8].copy_from_slice(&[64, 64, 64, 64, 32, 32, 64, 64]);
+        shapes.rows[..8].copy_from_slice(&[columns, columns, columns, columns, columns, columns, 8, 8]);
+        // SAFETY: the caller's promise.
+        unsafe { Self::shaped(&shapes) }
+    }
+
+    /// # Safety
+    /// [`is_permitted`] has said yes.
+    unsafe fn shaped(shapes: &Shapes) -> Self {
         // SAFETY: the operand is 64 bytes as the table above describes them, and the caller may use tiles.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) std::ptr::from_ref(shapes), options(nostack, readonly)) };
         Self(())
     }
 }
@@ -113,7 +135,48 @@ pub(super) struct Few<const P: usize> {
     pub(super) out: [*mut f32; P],
 }
 
+/// What one call of [`Tiles::two_blocks`] reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct TwoBlocks {
+    /// Where the sums of a column begin, `[16]`.
+    pub(super) start: *const i32,
+    /// Activations of each block, `[columns][32]`, signed.
+    pub(super) x: [*const u32; 2],
+    /// Each block of a panel, `[8][16][4]`, signed.
+    pub(super) w: [*const u8; 2],
+    /// The sums of each block, `[columns][16]`.
+    pub(super) out: [*mut i32; 2],
+}
+
 impl Tiles {
+    /// The sums of two blocks of int8.
+    ///
+    /// # Safety
+    /// The pointers are good for their shapes, and the registers were shaped for int8.
+    #[inline]
+    pub(super) unsafe fn two_blocks(&self, call: TwoBlocks) {
+        // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{start} + {no_row}*1]",
+                "tileloadd tmm4, [{x0} + {x_row}*1]",
+                "tileloadd tmm6, [{w0} + {row}*1]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tilestored [{out0} + {row}*1], tmm0",
+                "tileloadd tmm1, [{start} + {no_row}*1]",
+                "tileloadd tmm5, [{x1} + {x_row}*1]",
+                "tileloadd tmm7, [{w1} + {row}*1]",
+                "tdpbssd tmm1, tmm5, tmm7",
+                "tilestored [{out1} + {row}*1], tmm1",
+                start = in(reg) call.start, x0 = in(reg) call.x[0], x1 = in(reg) call.x[1],
+                w0 = in(reg) call.w[0], w1 = in(reg) call.w[1], out0 = in(reg) call.out[0], out1 = in(reg) call.out[1],
+                no_row = in(reg) 0_usize, x_row = in(reg) 32_usize, row = in(reg) 64_usize,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+
     /// Sums over whole rows of two panels and two tiles.
     ///
     /// # Safety

@@ -6,12 +6,12 @@
 use std::arch::x86_64::*;
 
 use super::load_floats;
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, TILE};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
 
 /// The upper bit of each byte: flips between `x` and `x + 128`.
-const SIGNS: u32 = 0x8080_8080;
+pub(in super::super) const SIGNS: u32 = 0x8080_8080;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(in super::super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
@@ -38,51 +38,57 @@ pub(in super::super) fn bf16_words(x: &[f32; BLOCK]) -> [u32; LANES] {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
-    if !columns.is_multiple_of(BLOCK) {
-        return odd_i8(x, columns, rows, out);
-    }
+pub(in super::super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
-        for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(I8_WORDS * stride)) {
-            let (low, high) = x.split_at(LANES);
-            let (low, high) = (load_floats(head(low)), load_floats(head(high)));
-            let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-            let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
-            let (low, high) = (round(low, inverse), round(high, inverse));
-            let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
-            let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
-            // SAFETY: both are 32 bytes, and any bits are valid for either.
-            let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; 8]>(bytes) };
+        for (x, out) in blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+            let block = i8_block(&x);
             let out = &mut out[c * I8_WORDS..][..I8_WORDS];
-            for (out, word) in out.iter_mut().zip(words) {
+            for (out, word) in out.iter_mut().zip(block.words) {
                 *out = word ^ SIGNS;
             }
-            let scale = largest / 127.0;
-            out[I8_SUMS] = (scale * sum as f32).to_bits();
-            out[I8_SCALE] = scale.to_bits();
+            out[I8_SUMS] = block.sum;
+            out[I8_SCALE] = block.scale;
         }
     }
 }
 
-/// Rows that end within a block.
-fn odd_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
-    scalar::pack_i8(x, columns, rows, out);
-    let stride = rows.len();
-    let mut words = [0; I8_WORDS * TILE];
-    for block in out.chunks_exact_mut(I8_WORDS * stride) {
-        let words = &mut words[..block.len()];
-        words.copy_from_slice(block);
-        for (c, out) in block.chunks_exact_mut(I8_WORDS).enumerate() {
-            let word = |i: usize| words[i * stride + c];
-            (0..8).for_each(|u| out[u] = word(u) ^ SIGNS);
-            let sums = word(I8_SUMS).cast_signed();
-            let sum = i32::from(sums as i16) + (sums >> 16);
-            out[I8_SUMS] = (f32::from_bits(word(I8_SCALE)) * sum as f32).to_bits();
-            out[I8_SCALE] = word(I8_SCALE);
-        }
-    }
+/// The numbers of a row in blocks, zeros behind the last of them.
+pub(in super::super) fn blocks(x: &[f32]) -> impl Iterator<Item = [f32; BLOCK]> {
+    let (whole, rest) = x.as_chunks::<BLOCK>();
+    let last = (!rest.is_empty()).then(|| {
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        last
+    });
+    whole.iter().copied().chain(last)
+}
+
+/// A block in int8.
+pub(in super::super) struct I8Block {
+    /// Its numbers, signed.
+    pub(in super::super) words: [u32; BLOCK / 4],
+    /// Their sum times the scale, an f32.
+    pub(in super::super) sum: u32,
+    /// An f32.
+    pub(in super::super) scale: u32,
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+pub(in super::super) fn i8_block(x: &[f32; BLOCK]) -> I8Block {
+    let (low, high) = x.split_at(LANES);
+    let (low, high) = (load_floats(head(low)), load_floats(head(high)));
+    let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    let (low, high) = (round(low, inverse), round(high, inverse));
+    let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
+    let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
+    // SAFETY: both are 32 bytes, and any bits are valid for either.
+    let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; BLOCK / 4]>(bytes) };
+    let scale = largest / 127.0;
+    I8Block { words, sum: (scale * sum as f32).to_bits(), scale: scale.to_bits() }
 }
 
 /// The nearest integers of `x * inverse`, ties to even.

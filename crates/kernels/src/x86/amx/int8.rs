@@ -1,0 +1,341 @@
+//! Panels of quantised weights times tiles of int8 activations.
+//!
+//! A block of 32 columns has its own scale, so its sums leave the tile register and join the totals, which stay in
+//! AVX-512 registers for the whole row. The numbers are those of AVX-512, to the bit: its integers are as exact, and its
+//! floats are added in the same order.
+//!
+//! While the tile unit works on two blocks, the two behind them are unpacked and the two before them are added up. The
+//! order matters, and where things lie: `docs/decisions/0016-int8-tiles.md`.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q6K, Q8};
+use super::super::avx512::{load, load_floats, pack, prefetch_panels, store_floats};
+use super::tiles::{Tiles, TwoBlocks};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
+use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q8_PAIR};
+
+/// Columns from which on a tile is laid out for, and computed by, AMX: fewer are quicker without.
+const COLUMNS_MIN: usize = 6;
+/// Bytes of a block of a panel.
+const BLOCK_BYTES: usize = LANES * BLOCK;
+/// Words of a column for a block's numbers; behind those of all columns come their sums, then their scales.
+const WORDS: usize = BLOCK / 4;
+/// Blocks of a step.
+const STEP: usize = 2;
+/// Where sums begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added as an integer, the bits
+/// of that much more: so sums leave the tiles as floats. Its product with a scale of at most 22 bits is exact, and no
+/// format has longer ones.
+const START: i32 = 0x4b40_0000;
+
+/// The sums of a block, `[columns][16 rows]`.
+type Sums = [[i32; LANES]; LANES];
+
+/// What goes from the vector registers to the tiles and back.
+#[repr(align(4096))]
+struct Buffers {
+    /// Of this step and the one before. No more than 4 KiB: the processor takes a load for one of what was just stored
+    /// if the last twelve bits of their addresses are the same.
+    sums: [[Sums; STEP]; 2],
+    /// Of this step and the next one.
+    weights: [[[u8; BLOCK_BYTES]; STEP]; 2],
+    /// Of the step before, this one and the next one.
+    factors: [[Factors; STEP]; 4],
+    start: [i32; LANES],
+}
+
+/// What a block's sums are multiplied by. Columns that there are not have zeros.
+#[repr(align(64))]
+struct Factors {
+    x_scale: [f32; LANES],
+    x_sum: [f32; LANES],
+    scale: [f32; LANES],
+    /// [`START`] times the scale.
+    start: [f32; LANES],
+    minimum: [f32; LANES],
+}
+
+impl Factors {
+    const ZERO: Self = Self {
+        x_scale: [0.0; LANES],
+        x_sum: [0.0; LANES],
+        scale: [0.0; LANES],
+        start: [0.0; LANES],
+        minimum: [0.0; LANES],
+    };
+}
+
+impl Buffers {
+    const NEW: Self = Self {
+        sums: [[[[0; LANES]; LANES]; STEP]; 2],
+        weights: [[[0; BLOCK_BYTES]; STEP]; 2],
+        factors: [const { [Factors::ZERO; STEP] }; 4],
+        start: [START; LANES],
+    };
+}
+
+macro_rules! kernels {
+    ($($name:ident $pair:ident $layout:expr;)*) => {$(
+        /// # Safety
+        /// The processor has AMX, and [`super::tiles::is_permitted`] has said yes.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(super) unsafe fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+            if tile.stride < COLUMNS_MIN {
+                return quantised::$name(panel, tile, out);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { some::<$layout>(panel, panel.len(), tile, out) };
+        }
+
+        /// # Safety
+        /// The processor has AMX, and [`super::tiles::is_permitted`] has said yes.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(super) unsafe fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+            if tile.stride < COLUMNS_MIN {
+                return quantised::$pair(panels, tile, out);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { some::<$layout>(panels, panels.len() / 2, tile, out) };
+        }
+    )*};
+}
+
+kernels! {
+    q8 q8_pair Q8;
+    q4 q4_pair Q4;
+    q4_k q4_k_pair Q4K;
+    q5_k q5_k_pair Q5K;
+}
+
+/// Q6K has a scale for half a block, so twice as many sums would leave the tiles: AVX-512 is quicker.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+pub(super) fn q6_k(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    if tile.stride < COLUMNS_MIN {
+        return quantised::q6_k(panel, tile, out);
+    }
+    quantised::columns::<Q6K, 1>([panel], tile, [out], as_avx512);
+}
+
+/// As [`q6_k`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+pub(super) fn q6_k_pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    if tile.stride < COLUMNS_MIN {
+        return quantised::q6_k_pair(panels, tile, out);
+    }
+    let (panels, out) = (panels.split_at(panels.len() / 2), out.split_at_mut(tile.stride));
+    quantised::columns::<Q6K, 2>([panels.0, panels.1], tile, [out.0, out.1], as_avx512);
+}
+
+/// A block of activations as AVX-512 reads it.
+fn as_avx512<'a>(block: &'a [u32], stride: usize, out: &'a mut [u32; I8_WORDS * LANES]) -> &'a [u32] {
+    let (numbers, more) = block.split_at(WORDS * stride);
+    let (sums, scales) = more.split_at(stride);
+    let columns = numbers.as_chunks::<WORDS>().0.iter().zip(sums.iter().zip(scales));
+    for ((numbers, (sum, scale)), out) in columns.zip(out.as_chunks_mut::<I8_WORDS>().0) {
+        for (out, number) in out.iter_mut().zip(numbers) {
+            *out = number ^ pack::SIGNS;
+        }
+        (out[I8_SUMS], out[I8_SCALE]) = (*sum, *scale);
+    }
+    &out[..I8_WORDS * stride]
+}
+
+/// Activations `[blocks]`, each the numbers `[columns][32]`, the sums times the scales and the scales, from
+/// [`COLUMNS_MIN`] columns on; otherwise as for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+    let stride = rows.len();
+    if stride < COLUMNS_MIN {
+        return pack::i8(x, columns, rows, out);
+    }
+    for (c, row) in rows.iter().enumerate() {
+        let x = &x[*row as usize * columns..][..columns];
+        for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+            let block = pack::i8_block(&x);
+            out[c * WORDS..][..WORDS].copy_from_slice(&block.words);
+            out[stride * WORDS + c] = block.sum;
+            out[stride * (WORDS + 1) + c] = block.scale;
+        }
+    }
+}
+
+/// Panels of `size` bytes, one after the other.
+///
+/// # Safety
+/// As for all kernels of this file.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+unsafe fn some<const L: u8>(panels: &[u8], size: usize, tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    thread_local! {
+        static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers::NEW) };
+    }
+    assert!(tile.stride > 0 && out.len() * size == panels.len() * tile.stride, "every column has an output");
+    let body = match tile.stride {
+        ..=8 => columns::<L, 8>,
+        9..=12 => columns::<L, 12>,
+        _ => columns::<L, 16>,
+    };
+    // SAFETY: the caller's promise.
+    let registers = unsafe { Tiles::int8(tile.stride) };
+    BUFFERS.with_borrow_mut(|buffers| {
+        for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(tile.stride)) {
+            // SAFETY: the caller's promise; the registers are the tile's.
+            unsafe { body(&registers, panel, tile, out, buffers) };
+        }
+    });
+}
+
+/// One panel and at most `N` columns.
+///
+/// # Safety
+/// As for all kernels of this file; `registers` are shaped for the tile.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+unsafe fn columns<const L: u8, const N: usize>(
+    registers: &Tiles,
+    panel: &[u8],
+    tile: Tile<'_>,
+    out: &mut [[f32; LANES]],
+    buffers: &mut Buffers,
+) {
+    let stride = tile.stride;
+    let size = STEP * I8_WORDS * stride;
+    let (whole, rest) = (tile.words.len() / size, tile.words.len() % size);
+    // A block that is left is a step with another one of zeros, which the panel has too.
+    let mut padded = [0; STEP * I8_WORDS * LANES];
+    padded[..rest].copy_from_slice(&tile.words[whole * size..]);
+    let steps = whole + usize::from(rest > 0);
+    let words_of = |step: usize| if step < whole { &tile.words[step * size..][..size] } else { &padded[..size] };
+    let mut totals = [_mm512_setzero_ps(); N];
+    for step in 0..steps + 2 {
+        if step < steps {
+            prefetch_panels([panel], step * step_bytes::<L>(), step_bytes::<L>());
+            unpack::<L, N>(panel, step, words_of(step), stride, buffers);
+        }
+        if (1..=steps).contains(&step) {
+            // SAFETY: the caller's promise.
+            unsafe { multiply::<L, N>(registers, panel, step - 1, words_of(step - 1), buffers) };
+        }
+        if step > 1 {
+            totals = join::<L, N>(totals, step - 2, buffers);
+        }
+    }
+    for (out, total) in out.iter_mut().zip(totals) {
+        store_floats(out, total);
+    }
+}
+
+/// About how many bytes of a panel a step reads.
+const fn step_bytes<const L: u8>() -> usize {
+    match L {
+        Q8 => Q8_PAIR,
+        Q4 => Q4_PAIR,
+        Q4K => Q4K_SUPER / 4,
+        _ => Q5K_SUPER / 4,
+    }
+}
+
+/// Prepares the weights of a step, and what its sums are to be multiplied by. `N` makes it a function of its only caller:
+/// called, it would send the totals to memory.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn unpack<const L: u8, const N: usize>(panel: &[u8], step: usize, words: &[u32], stride: usize, buffers: &mut Buffers) {
+    let (weights, factors) = (&mut buffers.weights[step % 2], &mut buffers.factors[step % 4]);
+    let columns = ((1_u32 << stride) - 1) as u16;
+    for (i, factors) in factors.iter_mut().enumerate() {
+        let (q, scale, minimum) = signed::<L>(panel, STEP * step + i);
+        let more = &words[(i * I8_WORDS + WORDS) * stride..][..2 * stride];
+        // SAFETY: no more is read than there is.
+        let some = |words: &[u32]| unsafe { _mm512_maskz_loadu_ps(columns, words.as_ptr().cast()) };
+        store_floats(&mut factors.x_scale, some(&more[stride..]));
+        store_floats(&mut factors.scale, scale);
+        store_floats(&mut factors.start, _mm512_mul_ps(scale, _mm512_castsi512_ps(_mm512_set1_epi32(START))));
+        if L == Q4K || L == Q5K {
+            store_floats(&mut factors.x_sum, some(more));
+            store_floats(&mut factors.minimum, minimum);
+        }
+        if L != Q8 {
+            for (q, out) in q.into_iter().zip(weights[i].as_chunks_mut::<64>().0) {
+                // SAFETY: 64 bytes are there, and the store needs no alignment.
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), q) };
+            }
+        }
+    }
+}
+
+/// Makes the sums of a step.
+///
+/// # Safety
+/// As for all kernels of this file; `registers` are shaped for the columns of `words`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+unsafe fn multiply<const L: u8, const N: usize>(
+    registers: &Tiles,
+    panel: &[u8],
+    step: usize,
+    words: &[u32],
+    buffers: &mut Buffers,
+) {
+    let weights = match L {
+        Q8 => {
+            let pair = &panel[step * Q8_PAIR..][..Q8_PAIR];
+            [pair[PAIR_HEAD..].as_ptr(), pair[PAIR_HEAD + BLOCK_BYTES..].as_ptr()]
+        }
+        _ => buffers.weights[step % 2].each_ref().map(|weights| weights.as_ptr()),
+    };
+    let call = TwoBlocks {
+        start: buffers.start.as_ptr(),
+        x: [words.as_ptr(), words[words.len() / STEP..].as_ptr()],
+        w: weights,
+        out: buffers.sums[step % 2].each_mut().map(|sums| sums.as_mut_ptr().cast()),
+    };
+    // SAFETY: `x` is the numbers of blocks of the registers' columns, `w` those of a panel, and there are sums for all.
+    unsafe { registers.two_blocks(call) };
+}
+
+/// The totals with the products of a step.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn join<const L: u8, const N: usize>(mut totals: [__m512; N], step: usize, buffers: &Buffers) -> [__m512; N] {
+    let (sums, factors) = (&buffers.sums[step % 2], &buffers.factors[step % 4]);
+    for (sums, factors) in sums.iter().zip(factors) {
+        let (scale, start) = (load_floats(&factors.scale), load_floats(&factors.start));
+        let minimum = load_floats(&factors.minimum);
+        for (c, (total, sums)) in totals.iter_mut().zip(sums).enumerate() {
+            let product = _mm512_fmsub_ps(floats(sums), scale, start);
+            *total = _mm512_fmadd_ps(product, _mm512_set1_ps(factors.x_scale[c]), *total);
+            if L == Q4K || L == Q5K {
+                *total = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(factors.x_sum[c]), *total);
+            }
+        }
+    }
+    totals
+}
+
+/// The bits of sums.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn floats(sums: &[i32; LANES]) -> __m512 {
+    // SAFETY: sixteen numbers are there, any bits are a float, and the load needs no alignment.
+    unsafe { _mm512_loadu_ps(sums.as_ptr().cast()) }
+}
+
+/// As [`quantised::numbers`], all of them signed. Of Q4 they are sixteen times as large, and the scale a sixteenth.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn signed<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], __m512, __m512) {
+    let (mut q, [mut scale, _], minimum) = quantised::numbers::<L>(panel, b);
+    if L == Q4 {
+        // A number of four bits less eight is the same four bits with the upper one flipped: in the upper half of a byte it
+        // is as good as a byte.
+        const AND_XOR: i32 = 0x6a;
+        let (upper, sign) = (_mm512_set1_epi8(-16), _mm512_set1_epi8(-128));
+        let bytes = &panel[b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * (BLOCK_BYTES / 2)..][..BLOCK_BYTES / 2];
+        for (j, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            let both = load(bytes);
+            q[j] = _mm512_ternarylogic_epi64::<AND_XOR>(_mm512_slli_epi16::<4>(both), upper, sign);
+            q[j + 4] = _mm512_ternarylogic_epi64::<AND_XOR>(both, upper, sign);
+        }
+        scale = _mm512_mul_ps(scale, _mm512_set1_ps(1.0 / 16.0));
+    }
+    (q, scale, minimum)
+}
