@@ -6,7 +6,10 @@
 //! |---|---|
 //! | F32 | one f32 each; a zero behind an odd number of them |
 //! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
-//! | I8 | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
+//! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
+//!
+//! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels want
+//! them; I8Tiles is what tile registers want where the processor has them.
 
 use crate::layout::BLOCK;
 
@@ -25,7 +28,11 @@ pub(crate) enum Kind {
     F32 = 0,
     Bf16 = 1,
     I8 = 2,
+    I8Tiles = 3,
 }
+
+/// How many kinds there are.
+pub(crate) const KINDS: usize = 4;
 
 impl Kind {
     /// Words of one column of `columns` numbers.
@@ -33,7 +40,7 @@ impl Kind {
         match self {
             Self::F32 => columns.next_multiple_of(2),
             Self::Bf16 => columns.div_ceil(2),
-            Self::I8 => columns.div_ceil(BLOCK) * I8_WORDS,
+            Self::I8 | Self::I8Tiles => columns.div_ceil(BLOCK) * I8_WORDS,
         }
     }
 }

@@ -179,7 +179,7 @@ impl<'a> Call<'a> {
         let kind = match cache.format {
             KvFormat::F32 => Kind::F32,
             KvFormat::Bf16 => cpu.table.bf16_kind,
-            KvFormat::Int8 => Kind::I8,
+            KvFormat::Int8 => cpu.table.i8_kind,
         };
         let padded = shape.head_dim.next_multiple_of(LANES);
         let tile_rows = TILE / tile_heads;

@@ -8,7 +8,7 @@
 mod plan;
 mod rows;
 
-use crate::activations::{Kind, TILE, Tile};
+use crate::activations::{KINDS, Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::pool::SHARES_PER_THREAD;
@@ -151,7 +151,7 @@ fn kind_for(cpu: &Cpu, matrix: &Matrix, role: Role) -> Kind {
         (Layout::Bf16, Precision::Fast) => cpu.table.bf16_kind,
         (Layout::Q8 | Layout::Q4 | Layout::Q4K | Layout::Q5K | Layout::Q6K, _) => match role {
             Role::Prompt if cpu.table.wide.is_some() => Kind::Bf16,
-            Role::Prompt | Role::Generated => Kind::I8,
+            Role::Prompt | Role::Generated => cpu.table.i8_kind_for(matrix.layout),
         },
     }
 }
@@ -196,13 +196,13 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run(&self, packed: &mut [Lines; 3], unpacked: &mut Lines) {
-        let mut ends = [0; 3];
+    fn run(&self, packed: &mut [Lines; KINDS], unpacked: &mut Lines) {
+        let mut ends = [0; KINDS];
         for set in self.sets {
             ends[set.kind as usize] = set.start + set.count * set.kind.words(self.columns);
         }
-        let [f32, bf16, i8] = packed;
-        let mut buffers = [f32.words(ends[0]), bf16.words(ends[1]), i8.words(ends[2])];
+        let mut ends = ends.into_iter();
+        let mut buffers = packed.each_mut().map(|lines| lines.words(ends.next().expect("a length for every kind")));
         self.pack(&mut buffers);
         let buffers = buffers.map(|buffer| &*buffer);
         let is_unpacked = (0..self.count).any(|index| (self.task)(index).is_unpacked());
@@ -218,7 +218,7 @@ impl Call<'_> {
         });
     }
 
-    fn pack(&self, buffers: &mut [&mut [u32]; 3]) {
+    fn pack(&self, buffers: &mut [&mut [u32]; KINDS]) {
         let parts = buffers.each_mut().map(|buffer| Parts::new(&mut buffer[..]));
         let tiles: usize = self.sets.iter().map(Set::tiles).sum();
         let body = |_: usize, mut index: usize| {
@@ -256,7 +256,7 @@ impl Call<'_> {
     }
 
     /// One share of the work: all panels whose first unit of work lies in it, the unit being a panel's column.
-    fn multiply(&self, buffers: [&[u32]; 3], share: usize, shares: usize, unpacked: &mut [u8]) {
+    fn multiply(&self, buffers: [&[u32]; KINDS], share: usize, shares: usize, unpacked: &mut [u8]) {
         let work = |task: &Task<'_>| task.matrix.panels() * task.set.count;
         let total: usize = (0..self.count).map(|index| work(&(self.task)(index))).sum();
         let (mine, next) = (total * share / shares, total * (share + 1) / shares);

@@ -1,12 +1,13 @@
 //! Buffers that live from step to step.
 
+use crate::activations::KINDS;
 use crate::layout::LANES;
 
 /// The working memory of one caller: it grows in the first steps and is then reused, so that a step does not allocate.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Packed activations, one buffer for each kind.
-    pub(crate) packed: [Lines; 3],
+    pub(crate) packed: [Lines; KINDS],
     /// Quantised weights as BF16, a part for each thread.
     pub(crate) unpacked: Lines,
     /// Working memory of attention.

@@ -27,6 +27,8 @@ pub(crate) struct Table {
     pub(crate) isa: Isa,
     /// What `Precision::Fast` makes of activations for BF16 weights.
     pub(crate) bf16_kind: Kind,
+    /// What int8 activations are for weights with one scale for a block.
+    pub(crate) i8_kind: Kind,
     pub(crate) f32_f32: TileFn,
     pub(crate) bf16_f32: TileFn,
     pub(crate) bf16_bf16: TileFn,
@@ -43,6 +45,8 @@ pub(crate) struct Table {
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,
     pub(crate) pack_i8: PackFn,
+    /// Not used unless it is [`Self::i8_kind`].
+    pub(crate) pack_i8_tiles: PackFn,
     pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) rms_norm_in_place: fn(x: &mut [f32], weight: &[f32], eps: f32),
     pub(crate) swiglu: fn(gate: &mut [f32], up: &[f32]),
@@ -80,11 +84,17 @@ impl Table {
         }
     }
 
+    /// What int8 activations are for weights in `layout`.
+    pub(crate) fn i8_kind_for(&self, layout: Layout) -> Kind {
+        if layout == Layout::Q6K { Kind::I8 } else { self.i8_kind }
+    }
+
     pub(crate) fn pack(&self, kind: Kind) -> PackFn {
         match kind {
             Kind::F32 => self.pack_f32,
             Kind::Bf16 => self.pack_bf16,
             Kind::I8 => self.pack_i8,
+            Kind::I8Tiles => self.pack_i8_tiles,
         }
     }
 }
@@ -92,6 +102,7 @@ impl Table {
 static SCALAR: Table = Table {
     isa: Isa::Scalar,
     bf16_kind: Kind::Bf16,
+    i8_kind: Kind::I8,
     f32_f32: scalar::tile_f32,
     bf16_f32: scalar::tile_bf16_f32,
     bf16_bf16: scalar::tile_bf16,
@@ -105,6 +116,7 @@ static SCALAR: Table = Table {
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,
+    pack_i8_tiles: scalar::pack_i8,
     rms_norm: scalar::rms_norm,
     rms_norm_in_place: scalar::rms_norm_in_place,
     swiglu: scalar::swiglu,

@@ -9,7 +9,8 @@
 //! does not depend on how many stand beside it.
 //!
 //! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Rows that were
-//! generated meet them in int8, block by block.
+//! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as many
+//! sums leaving the tiles cost more than the products save.
 
 mod int8;
 mod products;
@@ -48,32 +49,29 @@ entry!(q4_k, int8::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]
 entry!(q4_k_pair, int8::q4_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q5_k, int8::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q5_k_pair, int8::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q6_k, int8::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q6_k_pair, int8::q6_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(pack_i8, int8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(pack_i8_tiles, int8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Amx,
+    i8_kind: Kind::I8Tiles,
     bf16_bf16: bf16,
     q8,
     q4,
     q4_k,
     q5_k,
-    q6_k,
     pair: |layout, kind| match (layout, kind) {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_pair),
-        (Layout::F32 | Layout::Bf16, _) => (avx512::TABLE.pair)(layout, kind),
+        (Layout::F32 | Layout::Bf16 | Layout::Q6K, _) => (avx512::TABLE.pair)(layout, kind),
         (Layout::Q8, _) => Some(q8_pair),
         (Layout::Q4, _) => Some(q4_pair),
         (Layout::Q4K, _) => Some(q4_k_pair),
         (Layout::Q5K, _) => Some(q5_k_pair),
-        (Layout::Q6K, _) => Some(q6_k_pair),
     },
     wide: Some(Wide { unpack, multiply }),
     pack_bf16,
-    pack_i8,
+    pack_i8_tiles,
     ..avx512::TABLE
 };

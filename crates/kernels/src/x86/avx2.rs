@@ -51,6 +51,7 @@ entry!(
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx2,
     bf16_kind: Kind::F32,
+    i8_kind: Kind::I8,
     f32_f32,
     bf16_f32,
     bf16_bf16: scalar::tile_bf16,
@@ -64,6 +65,7 @@ pub(crate) static TABLE: Table = Table {
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8,
+    pack_i8_tiles: pack_i8,
     rms_norm,
     rms_norm_in_place,
     swiglu,

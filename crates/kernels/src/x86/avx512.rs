@@ -55,6 +55,7 @@ entry!(
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx512,
     bf16_kind: Kind::Bf16,
+    i8_kind: Kind::I8,
     f32_f32,
     bf16_f32,
     bf16_bf16,
@@ -76,6 +77,7 @@ pub(crate) static TABLE: Table = Table {
     pack_f32: scalar::pack_f32,
     pack_bf16,
     pack_i8,
+    pack_i8_tiles: pack_i8,
     rms_norm,
     rms_norm_in_place,
     swiglu,

@@ -10,10 +10,10 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q6K, Q8};
+use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8};
 use super::super::avx512::{load, load_floats, pack, prefetch_panels, store_floats};
 use super::tiles::{Tiles, TwoBlocks};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
+use crate::activations::{I8_WORDS, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q8_PAIR};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX: fewer are quicker without.
@@ -106,39 +106,6 @@ kernels! {
     q4 q4_pair Q4;
     q4_k q4_k_pair Q4K;
     q5_k q5_k_pair Q5K;
-}
-
-/// Q6K has a scale for half a block, so twice as many sums would leave the tiles: AVX-512 is quicker.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-pub(super) fn q6_k(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    if tile.stride < COLUMNS_MIN {
-        return quantised::q6_k(panel, tile, out);
-    }
-    quantised::columns::<Q6K, 1>([panel], tile, [out], as_avx512);
-}
-
-/// As [`q6_k`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-pub(super) fn q6_k_pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    if tile.stride < COLUMNS_MIN {
-        return quantised::q6_k_pair(panels, tile, out);
-    }
-    let (panels, out) = (panels.split_at(panels.len() / 2), out.split_at_mut(tile.stride));
-    quantised::columns::<Q6K, 2>([panels.0, panels.1], tile, [out.0, out.1], as_avx512);
-}
-
-/// A block of activations as AVX-512 reads it.
-fn as_avx512<'a>(block: &'a [u32], stride: usize, out: &'a mut [u32; I8_WORDS * LANES]) -> &'a [u32] {
-    let (numbers, more) = block.split_at(WORDS * stride);
-    let (sums, scales) = more.split_at(stride);
-    let columns = numbers.as_chunks::<WORDS>().0.iter().zip(sums.iter().zip(scales));
-    for ((numbers, (sum, scale)), out) in columns.zip(out.as_chunks_mut::<I8_WORDS>().0) {
-        for (out, number) in out.iter_mut().zip(numbers) {
-            *out = number ^ pack::SIGNS;
-        }
-        (out[I8_SUMS], out[I8_SCALE]) = (*sum, *scale);
-    }
-    &out[..I8_WORDS * stride]
 }
 
 /// Activations `[blocks]`, each the numbers `[columns][32]`, the sums times the scales and the scales, from

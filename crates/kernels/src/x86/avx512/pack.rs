@@ -11,7 +11,7 @@ use crate::layout::{BLOCK, LANES};
 use crate::scalar;
 
 /// The upper bit of each byte: flips between `x` and `x + 128`.
-pub(in super::super) const SIGNS: u32 = 0x8080_8080;
+const SIGNS: u32 = 0x8080_8080;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(in super::super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {

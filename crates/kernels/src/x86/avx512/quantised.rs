@@ -22,14 +22,14 @@ macro_rules! kernels {
         pub(in super::super) fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             let (upper, lower) = panels.split_at(panels.len() / 2);
             let (first, second) = out.split_at_mut(out.len() / 2);
-            columns::<$layout, 2>([upper, lower], tile, [first, second], |words, _, _| words);
+            columns::<$layout, 2>([upper, lower], tile, [first, second]);
         }
 
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(in super::super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             match out {
                 [out] if tile.stride == 1 => one_column::<$layout>(panel, tile, out),
-                out => columns::<$layout, 1>([panel], tile, [out], |words, _, _| words),
+                out => columns::<$layout, 1>([panel], tile, [out]),
             }
         }
     )*};
@@ -63,25 +63,16 @@ impl Block {
 
 /// All columns of a tile and `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a
 /// product. The totals stay in the first-level cache, so that the registers hold the weights of a block of each panel
-/// and the code is the same for any number of columns: unrolled for sixteen, it kept neither in registers. `lay` brings
-/// the words of a block of so many columns into this module's order.
+/// and the code is the same for any number of columns: unrolled for sixteen, it kept neither in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-pub(in super::super) fn columns<const L: u8, const P: usize>(
-    panels: [&[u8]; P],
-    tile: Tile<'_>,
-    mut out: [&mut [[f32; LANES]]; P],
-    lay: impl for<'a> Fn(&'a [u32], usize, &'a mut [u32; I8_WORDS * LANES]) -> &'a [u32],
-) {
+fn columns<const L: u8, const P: usize>(panels: [&[u8]; P], tile: Tile<'_>, mut out: [&mut [[f32; LANES]]; P]) {
     for out in &mut out {
         assert_eq!(out.len(), tile.stride, "there is an output for every column");
         out.iter_mut().for_each(|out| *out = [0.0; LANES]);
     }
     let block_bytes = block_bytes(panels[0], tile);
-    let mut ordered = [0; I8_WORDS * LANES];
     for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
         prefetch_panels(panels, b * block_bytes, block_bytes);
-        let words = lay(words, tile.stride, &mut ordered);
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut blocks = [Block::ZERO; P];
         for (block, panel) in blocks.iter_mut().zip(panels) {
@@ -284,7 +275,7 @@ fn nibbles(bytes: &[u8]) -> [__m512i; 8] {
 /// Sixteen f16, widened.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(in super::super) fn halves(bytes: &[u8]) -> __m512 {
+fn halves(bytes: &[u8]) -> __m512 {
     let bytes: &[u8; 32] = head(bytes);
     // SAFETY: 32 bytes are there, and the load needs no alignment.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
