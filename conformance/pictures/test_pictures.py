@@ -143,6 +143,90 @@ def test_dashscope(seeing, expected):
     assert answer.usage.input_tokens == PROMPT_TOKENS
 
 
+@pytest.fixture(scope="module")
+def claude(seeing):
+    return anthropic.Anthropic(base_url=seeing.url, api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def uploaded(gpt):
+    return gpt.files.create(file=("cat.png", file()), purpose="vision")
+
+
+def test_openai_responses_see_a_file(gpt, uploaded, expected):
+    content = [{"type": "input_image", "file_id": uploaded.id, "detail": "auto"}]
+    content.append({"type": "input_text", "text": QUESTION})
+    request = {"model": MODEL, "input": [{"role": "user", "content": content}], "temperature": 0}
+    answer = gpt.responses.create(**request, max_output_tokens=LENGTH)
+    assert answer.output_text == expected and answer.usage.input_tokens == PROMPT_TOKENS
+    items = gpt.responses.input_items.list(answer.id).data
+    assert items[0].content[0].file_id == uploaded.id and items[0].content[0].image_url is None
+
+
+def test_openai_chats_see_a_file(gpt, uploaded, expected):
+    answer = ask(gpt, {"type": "file", "file": {"file_id": uploaded.id}})
+    assert answer.choices[0].message.content == expected and answer.usage.prompt_tokens == PROMPT_TOKENS
+
+
+def test_openai_says_what_is_wrong_with_a_file(gpt, claude):
+    text = gpt.files.create(file=("a.txt", b"just text"), purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match=f"{text.id}.*no picture"):
+        ask(gpt, {"type": "file", "file": {"file_id": text.id}})
+    theirs = claude.files.upload(file=("cat.png", file(), "image/png"))
+    for unknown in ["file-nobody", theirs.id]:
+        with pytest.raises(openai.NotFoundError, match=unknown):
+            ask(gpt, {"type": "file", "file": {"file_id": unknown}})
+
+
+@pytest.mark.parametrize("is_beta", [False, True])
+def test_anthropic_keeps_files(claude, is_beta):
+    files = claude.beta.files if is_beta else claude.files
+    before = {known.id for known in files.list()}
+    made = [files.upload(file=(f"{index}.png", file(), "image/png")) for index in range(3)]
+    assert (made[0].type, made[0].filename, made[0].mime_type) == ("file", "0.png", "image/png")
+    assert made[0].size_bytes == len(file()) and made[0].expires_at is None
+    assert files.retrieve_metadata(made[0].id).id == made[0].id
+    assert files.download(made[0].id).read() == file()
+    # The client goes from page to page by itself.
+    assert {known.id for known in files.list(limit=1)} - before == {one.id for one in made}
+    named = files.list(ids=[made[0].id, made[2].id, "file_nobody"])
+    assert {known.id for known in named} == {made[0].id, made[2].id}
+    kept = files.upload(file=("soon.png", file(), "image/png"), expires_in_seconds=3600)
+    assert (kept.expires_at - kept.created_at).total_seconds() == 3600
+    for one in [*made, kept]:
+        assert files.delete(one.id).type == "file_deleted"
+    with pytest.raises(anthropic.NotFoundError, match=made[0].id):
+        files.retrieve_metadata(made[0].id)
+    with pytest.raises(anthropic.BadRequestError, match="expires_in_seconds"):
+        files.upload(file=("soon.png", file(), "image/png"), expires_in_seconds=1)
+
+
+@pytest.mark.parametrize("is_beta", [False, True])
+def test_anthropic_sees_a_file(claude, is_beta, expected):
+    client = claude.beta if is_beta else claude
+    betas = {"betas": ["files-api-2025-04-14"]} if is_beta else {}
+    made = client.files.upload(file=("cat.png", file(), "image/png"))
+    source = {"type": "file", "file_id": made.id}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": QUESTION}]
+    request = {"model": MODEL, "messages": [{"role": "user", "content": content}], **betas}
+    answer = client.messages.create(**request, max_tokens=LENGTH, extra_body={"temperature": 0})
+    assert "".join(block.text for block in answer.content if block.type == "text") == expected
+    assert client.messages.count_tokens(**request).input_tokens == PROMPT_TOKENS
+
+
+def test_anthropic_says_what_is_wrong_with_a_file(claude, uploaded):
+    def look(id):
+        content = [{"type": "image", "source": {"type": "file", "file_id": id}}]
+        claude.messages.create(model=MODEL, max_tokens=LENGTH, messages=[{"role": "user", "content": content}])
+
+    text = claude.files.upload(file=("a.txt", b"just text", "text/plain"))
+    with pytest.raises(anthropic.BadRequestError, match=f"{text.id}.*no picture"):
+        look(text.id)
+    for unknown in ["file_nobody", uploaded.id]:
+        with pytest.raises(anthropic.NotFoundError, match=unknown):
+            look(unknown)
+
+
 def test_frames_are_a_video(gpt):
     clip = {"type": "video", "video": [address()] * 4, "fps": 2}
     assert ask(gpt, clip).usage.prompt_tokens > PROMPT_TOKENS

@@ -2,10 +2,11 @@
 //!
 //! | route | covered |
 //! |---|---|
-//! | `POST /v1/messages` | text, streaming, system blocks, tools and their results, thinking, stop sequences |
+//! | `POST /v1/messages` | text, pictures, streaming, system blocks, tools and results, thinking, stop sequences |
 //! | `POST /v1/messages/count_tokens` | whole |
 //! | `/v1/messages/batches` | see `batches` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole; where the header `anthropic-version` is present |
+//! | `/v1/files` | see `files`; where that header is present |
 //!
 //! Refused by name: documents and search results, server tools and their blocks, `container`, `mcp_servers`,
 //! `context_management`, `diagnostics`, `output_config.format`, `speed` other than standard, strict tools,
@@ -19,8 +20,10 @@
 mod batches;
 mod blocks;
 mod error;
+pub(crate) mod files;
 mod from_wire;
 mod handlers;
+mod page;
 mod to_wire;
 mod types;
 
@@ -46,7 +49,10 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(batches::routes())
 }
 
-/// The list of models in this dialect, for a place where no other dialect has one.
-pub(crate) fn model_routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(show_model))
+/// The list of models and the files in this dialect, for a place where no other dialect has them.
+pub(crate) fn own_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(show_model))
+        .merge(files::routes())
 }

@@ -1,11 +1,12 @@
 //! What every handler has at hand, and the routes of all dialects together.
 
+mod shared;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
 use base::{Clock, Entropy, RequestId, Rng, SeededEntropy};
 use chat::{Caller, Embed, Generate, Manage, ModelCard};
 use hub::Depot;
@@ -304,11 +305,10 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(cohere::routes())
         .merge(dashscope::routes())
         .merge(s3vectors::routes(&app))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::show))
+        .merge(shared::routes())
         // Where clients of Alibaba Cloud's Model Studio find the two dialects; they change the host only.
-        .nest("/compatible-mode", openai::routes().merge(openai::model_routes()))
-        .nest("/apps/anthropic", anthropic::routes().merge(anthropic::model_routes()))
+        .nest("/compatible-mode", openai::routes().merge(openai::own_routes()))
+        .nest("/apps/anthropic", anthropic::routes().merge(anthropic::own_routes()))
         .merge(health::routes())
         .merge(observe::routes())
         .merge(console::routes())
@@ -332,36 +332,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ossvectors::taken))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard::only_local_names))
         .with_state(app)
-}
-
-/// Two dialects have their models in one place; clients of one say who they are.
-mod models {
-    use std::sync::Arc;
-
-    use axum::extract::rejection::QueryRejection;
-    use axum::extract::{Path, Query, State};
-    use axum::http::HeaderMap;
-    use axum::response::Response;
-
-    use crate::{App, anthropic, openai};
-
-    pub(super) async fn list(
-        headers: HeaderMap,
-        app: State<Arc<App>>,
-        query: Result<Query<anthropic::PageQuery>, QueryRejection>,
-    ) -> Response {
-        match headers.contains_key(anthropic::VERSION_HEADER) {
-            true => anthropic::list_models(app, query).await,
-            false => openai::list_models(app).await,
-        }
-    }
-
-    pub(super) async fn show(headers: HeaderMap, app: State<Arc<App>>, id: Path<String>) -> Response {
-        match headers.contains_key(anthropic::VERSION_HEADER) {
-            true => anthropic::show_model(app, id).await,
-            false => openai::show_model(app, id).await,
-        }
-    }
 }
 
 pub(crate) use error::wrong_method;

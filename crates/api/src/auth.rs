@@ -198,7 +198,8 @@ pub(crate) enum Dialect {
 
 impl Dialect {
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
-        let speaks_anthropic = headers.contains_key(anthropic::VERSION_HEADER) && path.starts_with("/v1/models");
+        let is_shared = ["/v1/models", "/v1/files"].iter().any(|shared| path.starts_with(shared));
+        let speaks_anthropic = headers.contains_key(anthropic::VERSION_HEADER) && is_shared;
         if speaks_anthropic || path.starts_with("/v1/messages") || path.starts_with("/apps/anthropic/") {
             Self::Anthropic
         } else if path.starts_with("/api/v1/services/") {
@@ -284,6 +285,8 @@ mod tests {
         assert_eq!(Dialect::of("/v1/chat/completions", &none), Dialect::OpenAi);
         assert_eq!(Dialect::of("/v1/messages/count_tokens", &none), Dialect::Anthropic);
         assert_eq!(Dialect::of("/v1/models", &headers(&[("anthropic-version", b"x")])), Dialect::Anthropic);
+        assert_eq!(Dialect::of("/v1/files/x", &headers(&[("anthropic-version", b"x")])), Dialect::Anthropic);
+        assert_eq!(Dialect::of("/v1/files/x", &none), Dialect::OpenAi);
         // A header does not turn one dialect into another: scopes would be worth nothing.
         let versioned = headers(&[("anthropic-version", b"x")]);
         assert_eq!(Dialect::of("/v1/chat/completions", &versioned), Dialect::OpenAi);

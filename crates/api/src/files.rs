@@ -8,7 +8,9 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::extract::DefaultBodyLimit;
+use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
 use chat::Caller;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -33,6 +35,16 @@ const SWEPT: usize = 8;
 const TIME_DIGITS: usize = 12;
 /// Hexadecimal digits of an id.
 const DIGITS: usize = TIME_DIGITS + 24;
+/// What the ids of files begin with: OpenAI's and those of batches, and Anthropic's.
+const PREFIXES: [&str; 2] = ["file-", "file_"];
+
+/// What stands around the file in the body of an upload.
+const AROUND_BYTES: usize = 1 << 20;
+
+/// How large the body of an upload may be.
+pub(crate) fn upload_limit() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(FILE_BYTES_MAX as usize + AROUND_BYTES)
+}
 
 /// What is known of a file.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -41,6 +53,9 @@ pub(crate) struct Head {
     pub(crate) name: String,
     /// What it is for, in the words of the dialect that made it.
     pub(crate) purpose: String,
+    /// What its bytes are, as its caller said.
+    #[serde(default)]
+    pub(crate) media_type: Option<String>,
     pub(crate) size_bytes: u64,
     pub(crate) created_at_ms: u64,
     pub(crate) expires_at_ms: Option<u64>,
@@ -66,6 +81,10 @@ pub(crate) fn is_id(prefix: &str, id: &str) -> bool {
         .is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+fn is_file(id: &str) -> bool {
+    PREFIXES.iter().any(|prefix| is_id(prefix, id))
+}
+
 impl Files {
     pub(crate) fn of(objects: &Arc<dyn Store>, owner: Option<&Caller>) -> Self {
         let (heads, parts) = (kept::folder("files", owner), kept::folder("file-parts", owner));
@@ -74,14 +93,14 @@ impl Files {
 
     /// The head of a file, unless its time is over.
     pub(crate) async fn get(&self, id: &str, now_ms: u64) -> store::Result<Option<Head>> {
-        if !is_id("file-", id) {
+        if !is_file(id) {
             return Ok(None);
         }
         let head: Option<Head> = kept::read(&*self.objects, &self.heads.join(id)?, HEAD_BYTES_MAX).await?;
         Ok(head.filter(|head| head.expires_at_ms.is_none_or(|expires_at_ms| expires_at_ms > now_ms)))
     }
 
-    /// All heads, oldest first.
+    /// All heads, of each prefix the oldest first.
     pub(crate) async fn list(&self, now_ms: u64) -> store::Result<Vec<Head>> {
         let entries = self.objects.list_after(&self.heads, None, FILES_MAX).await?;
         let heads = stream::iter(entries).map(|entry| async move { self.get(entry.name.last_part(), now_ms).await });
@@ -95,7 +114,7 @@ impl Files {
 
     /// Removes a file. Removing what is not there does nothing.
     pub(crate) async fn delete(&self, id: &str) -> store::Result<()> {
-        if !is_id("file-", id) {
+        if !is_file(id) {
             return Ok(());
         }
         self.objects.delete(&self.heads.join(id)?).await?;
@@ -126,10 +145,24 @@ impl Files {
         })
     }
 
+    /// An answer with the bytes of a file. A reader of one that breaks off sees that something is missing: the
+    /// connection breaks too.
+    pub(crate) fn response(self, head: Head, request: RequestId) -> Response {
+        let headers =
+            [("content-type", "application/octet-stream".to_owned()), ("content-length", head.size_bytes.to_string())];
+        let parts = self.content(head).inspect(move |part| {
+            if let Err(error) = part {
+                tracing::error!(request.id = %request, error = crate::error::chain(error), "a file broke off");
+            }
+        });
+        (headers, Body::from_stream(parts)).into_response()
+    }
+
     /// Begins to write a file of at most so many bytes. Until [`Writer::finish`] has answered it is not there. Writing
     /// a file again replaces it.
     pub(crate) fn writer(&self, id: String, limit_bytes: u64) -> Writer {
-        Writer { files: self.clone(), id, buffer: Vec::new(), parts: 0, size_bytes: 0, limit_bytes }
+        let (media_type, buffer) = (None, Vec::new());
+        Writer { files: self.clone(), id, media_type, buffer, parts: 0, size_bytes: 0, limit_bytes }
     }
 
     fn part_name(&self, id: &str, part: u32) -> store::Result<Name> {
@@ -161,6 +194,8 @@ pub(crate) async fn remove_unfinished(objects: &dyn Store) -> store::Result<()> 
 pub(crate) struct Writer {
     files: Files,
     id: String,
+    /// What its bytes are, if somebody said it.
+    pub(crate) media_type: Option<String>,
     buffer: Vec<u8>,
     parts: u32,
     size_bytes: u64,
@@ -210,6 +245,7 @@ impl Writer {
         let head = Head {
             name,
             purpose: purpose.to_owned(),
+            media_type: self.media_type,
             size_bytes: self.size_bytes,
             created_at_ms,
             expires_at_ms,

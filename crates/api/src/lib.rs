@@ -12,6 +12,7 @@ mod admin;
 mod answer;
 mod anthropic;
 mod app;
+mod attached;
 mod auth;
 mod batch;
 pub mod buckets;

@@ -3,7 +3,7 @@
 //! | route | covered |
 //! |---|---|
 //! | `GET /v1/models`, `GET /v1/models/{id}` | whole |
-//! | `POST /v1/chat/completions` | text, pictures, videos, streaming, `n`, tools, log probabilities, seed |
+//! | `POST /v1/chat/completions` | text, pictures (files too), videos, streaming, `n`, tools, log probabilities, seed |
 //! | `POST /v1/embeddings` | text or token inputs, `float` and `base64`, `dimensions` |
 //! | `/v1/responses` | see `responses` |
 //! | `/v1/files`, `/v1/batches` | see `files` and `batches` |
@@ -20,7 +20,7 @@
 mod batches;
 mod embeddings;
 mod error;
-mod files;
+pub(crate) mod files;
 mod format;
 mod from_wire;
 mod handlers;
@@ -47,7 +47,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/embeddings", post(embeddings::handle))
         .merge(responses::routes())
-        .merge(files::routes())
         .merge(batches::routes())
 }
 
@@ -56,7 +55,10 @@ pub(crate) fn infill_routes() -> Router<Arc<App>> {
     Router::new().route("/infill", post(infill::handle))
 }
 
-/// The list of models in this dialect, for a place where no other dialect has one.
-pub(crate) fn model_routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(show_model))
+/// The list of models and the files in this dialect, for a place where no other dialect has them.
+pub(crate) fn own_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(show_model))
+        .merge(files::routes())
 }

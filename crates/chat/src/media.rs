@@ -22,17 +22,25 @@ pub enum ImageSource {
     Bytes(Arc<[u8]>),
     /// An address: `data:` with base64 is the file itself; anything else has to be fetched by somebody first.
     Url(String),
+    /// The id of a file that the caller uploaded. Whoever keeps such files puts the bytes in its place; no model sees
+    /// it.
+    File(String),
 }
 
 impl ImageSource {
     /// The bytes of the file, where they are at hand.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an address that nobody fetched, and for a `data:` address that is not base64.
+    /// [`Error::Unsupported`] for an address that nobody fetched, a file that nobody opened, and a `data:` address that
+    /// is not base64.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let url = match self {
             Self::Bytes(bytes) => return Ok(Cow::Borrowed(bytes)),
             Self::Url(url) => url,
+            Self::File(id) => {
+                let what = format!("a picture in the file {:?}", shortened(id));
+                return Err(Error::Unsupported { what, why: "nobody opened it".to_owned() });
+            }
         };
         let refused = |why: String| Error::Unsupported { what: format!("a picture at {:?}", shortened(url)), why };
         let Some(data) = url.strip_prefix("data:") else {
@@ -53,7 +61,7 @@ impl ImageSource {
     pub fn remote(&self) -> Option<&str> {
         match self {
             Self::Url(url) if !url.starts_with("data:") => Some(url),
-            Self::Url(_) | Self::Bytes(_) => None,
+            Self::Url(_) | Self::Bytes(_) | Self::File(_) => None,
         }
     }
 }
@@ -108,6 +116,8 @@ mod tests {
             let error = bytes(url).unwrap_err();
             assert!(error.contains(word) && error.contains(&url[..9]), "{error}");
         }
+        let file = ImageSource::File("file-1".to_owned());
+        assert!(file.bytes().unwrap_err().to_string().contains("file-1") && file.remote().is_none());
         let long = format!("data:image/png,{}", "é".repeat(100));
         assert!(bytes(&long).unwrap_err().len() < 200);
     }

@@ -409,6 +409,7 @@ pub(crate) fn bytes(request: &GenerateRequest) -> u64 {
     let pictures = sources.map(|source| match source {
         ImageSource::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
         ImageSource::Url(url) => url.len(),
+        ImageSource::File(id) => id.len(),
     });
     text_bytes(&request.prompt) as u64 + pictures.map(|bytes| bytes as u64).sum::<u64>()
 }

@@ -21,9 +21,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::handlers::named;
 use super::types::PageQuery;
+use super::{Failure, page};
 use crate::batch::{Dialect, LINES_MAX, Lines, Record, Status, Wanted};
 use crate::fields::{Body as Bytes, whole};
 use crate::files::{FILE_BYTES_MAX, Files};
@@ -41,9 +41,6 @@ const RESULTS: &str = "message_batch_results";
 const ENDPOINT: &str = "/v1/messages";
 /// How long a batch may take.
 const WINDOW_MS: u64 = 24 * 3_600_000;
-/// Batches of a page, unless the request says otherwise, and at most.
-const PAGE_DEFAULT: i64 = 20;
-const PAGE_MAX: i64 = 1000;
 /// Characters of a custom id.
 const CUSTOM_ID_MAX: usize = 64;
 
@@ -246,30 +243,18 @@ async fn list(
     let failed = |error: store::Error| Failure::of_store(&error, id);
     let page = async {
         let Query(query) = query.map_err(|why| Failure::invalid(why.body_text()))?;
-        let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            return Err(Failure::invalid(format!("limit: Input should be 1 to {PAGE_MAX}, it is {limit}")));
-        }
         let ids = app.desk.ids(owner.as_ref(), PREFIX).await.map_err(failed)?;
-        let place = |id: &String| {
-            let missing = || Failure::not_found(format!("there is no message batch {id}"));
-            ids.iter().position(|batch| batch == id).ok_or_else(missing)
-        };
-        let first = query.after_id.as_ref().map(place).transpose()?.map_or(0, |place| place + 1);
-        let end = query.before_id.as_ref().map(place).transpose()?.unwrap_or(ids.len());
-        let selected = ids.get(first..end).unwrap_or_default();
-        let limit = limit as usize;
-        // Before something, the last ones are nearest.
-        let skipped = if query.before_id.is_some() { selected.len().saturating_sub(limit) } else { 0 };
+        let known: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let missing = |id: &str| Failure::not_found(format!("there is no message batch {id}"));
+        let shown = page::shown(&query, &known, missing)?;
         let place = Place::of(&uri, &headers);
         let mut data = Vec::new();
-        for batch in selected.iter().skip(skipped).take(limit) {
+        for batch in &ids[shown.range] {
             let record = app.desk.get(owner.as_ref(), PREFIX, batch).await.map_err(failed)?;
             data.extend(record.map(|record| wire_batch(&record, &place)));
         }
         let (first_id, last_id) = (data.first().map(|one| &one["id"]), data.last().map(|one| &one["id"]));
-        let has_more = selected.len() > data.len();
-        let page = json!({"data": data, "has_more": has_more, "first_id": first_id, "last_id": last_id});
+        let page = json!({"data": data, "has_more": shown.has_more, "first_id": first_id, "last_id": last_id});
         Ok(axum::Json(page).into_response())
     };
     named(id, page.await)

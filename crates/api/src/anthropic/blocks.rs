@@ -172,10 +172,11 @@ fn text(path: &str, block: &Value) -> Result<String, Failure> {
 
 fn image(path: &str, block: &Value) -> Result<Part, Failure> {
     let block: ImageBlock = read(path, block)?;
-    Ok(Part::Image(ImageSource::Url(match block.source {
-        ImageSourceBlock::Url { url } => url,
-        ImageSourceBlock::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-    })))
+    Ok(Part::Image(match block.source {
+        ImageSourceBlock::Url { url } => ImageSource::Url(url),
+        ImageSourceBlock::Base64 { media_type, data } => ImageSource::Url(format!("data:{media_type};base64,{data}")),
+        ImageSourceBlock::File { file_id } => ImageSource::File(file_id),
+    }))
 }
 
 fn list<'value>(path: &str, content: &'value Value) -> Result<&'value [Value], Failure> {

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use base::{Kind, RequestId};
 
 use super::types::{ErrorBody, ErrorDetail};
+use crate::attached;
 use crate::error::{chain, is_passing, retry_after, status};
 use crate::fields::Fault;
 
@@ -37,6 +38,24 @@ impl Failure {
 
     pub(super) fn not_found(message: String) -> Self {
         Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", ..Self::invalid(message) }
+    }
+
+    pub(super) fn too_large(message: String) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, kind: "request_too_large", ..Self::invalid(message) }
+    }
+
+    /// Why a file that the request names is not seen.
+    pub(super) fn of_attached(fault: attached::Fault, id: RequestId) -> Self {
+        match fault {
+            attached::Fault::Unknown(file) => Self::no_such_file(&file),
+            attached::Fault::Unfit { id: file, why } => Self::invalid(format!("file {file}: {why}")),
+            attached::Fault::TooMany(why) => Self::invalid(why),
+            attached::Fault::Store(error) => Self::of_store(&error, id),
+        }
+    }
+
+    pub(super) fn no_such_file(file: &str) -> Self {
+        Self::not_found(format!("File not found: {file}"))
     }
 
     /// What the caller may see of a failure to store or to find something.
@@ -133,9 +152,7 @@ pub(super) fn header(id: RequestId) -> HeaderValue {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unread(message) => {
-                Self { status: StatusCode::PAYLOAD_TOO_LARGE, kind: "request_too_large", ..Self::invalid(message) }
-            }
+            Fault::Unread(message) => Self::too_large(message),
             Fault::NotJson(why) => Self::invalid(format!("The request body is not valid JSON: {why}")),
             Fault::NotAnObject => Self::invalid("The request body is not a JSON object".to_owned()),
             Fault::Unsupported { field, why } => Self::unsupported(field, why),
@@ -160,7 +177,8 @@ impl Failure {
     }
 }
 
-fn extra(path: &str) -> Failure {
+/// A field that nobody knows.
+pub(super) fn extra(path: &str) -> Failure {
     Failure::invalid(format!("{path}: Extra inputs are not permitted"))
 }
 

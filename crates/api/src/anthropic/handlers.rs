@@ -6,30 +6,28 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::{Caller, ModelCard};
+use chat::{Caller, GenerateRequest, ModelCard};
 
 use super::Failure;
 use super::error::{REQUEST_ID, header};
-use super::from_wire;
+use super::files::is_shown;
 use super::to_wire::{self, Head, MessageStream};
 use super::types::{ModelPage, PageQuery, TokenCount, WireModel};
+use super::{from_wire, page};
 use crate::fields::{Body, whole};
-use crate::{App, answer, sse, time};
+use crate::kept::{Who, owner_of};
+use crate::{App, answer, attached, sse, time};
 
 /// What is sent while nothing happens.
 const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
-/// Models on a page, unless the request says otherwise.
-const PAGE_DEFAULT: i64 = 20;
-/// Models on a page at most.
-const PAGE_MAX: i64 = 1000;
 
-pub(super) async fn messages(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn messages(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
     let id = app.request_id();
-    let answered = async { message(&app, id, None, &whole(body)?).await };
+    let answered = async { message(&app, id, owner_of(who), &whole(body)?).await };
     named(id, answered.await)
 }
 
-/// Answers a message, on somebody's behalf where this is not said by the way it came.
+/// Answers a message, on somebody's behalf.
 pub(super) async fn message(
     app: &App,
     id: RequestId,
@@ -37,6 +35,7 @@ pub(super) async fn message(
     body: &[u8],
 ) -> Result<Response, Failure> {
     let mut call = from_wire::message(body, id)?;
+    see_files(app, id, caller.as_ref(), &mut call.request).await?;
     call.request.caller = caller;
     let failed = |error: chat::Error| Failure::of(&error, id);
     let max_tokens = call.request.max_tokens.unwrap_or(u32::MAX);
@@ -49,13 +48,27 @@ pub(super) async fn message(
     Ok(json(to_wire::message(&head, answer).map_err(failed)?))
 }
 
-pub(super) async fn count_tokens(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn count_tokens(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
     let id = app.request_id();
-    let counted = match whole(body).map_err(Failure::from).and_then(|body| from_wire::count(&body, id)) {
-        Ok(request) => app.generate.count_tokens(request).await.map_err(|error| Failure::of(&error, id)),
-        Err(failure) => Err(failure),
+    let counted = async {
+        let mut request = from_wire::count(&whole(body)?, id)?;
+        see_files(&app, id, owner_of(who).as_ref(), &mut request).await?;
+        let counted = app.generate.count_tokens(request).await;
+        let input_tokens = counted.map_err(|error| Failure::of(&error, id))?;
+        Ok(axum::Json(TokenCount { input_tokens }).into_response())
     };
-    named(id, counted.map(|input_tokens| axum::Json(TokenCount { input_tokens }).into_response()))
+    named(id, counted.await)
+}
+
+/// Puts the pictures that the caller uploaded in their places.
+async fn see_files(
+    app: &App,
+    id: RequestId,
+    caller: Option<&Caller>,
+    request: &mut GenerateRequest,
+) -> Result<(), Failure> {
+    let filled = attached::fill(app, caller, is_shown, std::slice::from_mut(request)).await;
+    filled.map_err(|fault| Failure::of_attached(fault, id))
 }
 
 pub(crate) async fn list_models(
@@ -67,20 +80,12 @@ pub(crate) async fn list_models(
 }
 
 fn page(app: &App, query: &PageQuery) -> Result<ModelPage, Failure> {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Failure::invalid(format!("limit: Input should be 1 to {PAGE_MAX}, it is {limit}")));
-    }
     let cards = app.models();
-    let place = |id: &String| cards.iter().position(|card| card.id == *id).ok_or_else(|| Failure::unknown_model(id));
-    let first = query.after_id.as_ref().map(place).transpose()?.map_or(0, |place| place + 1);
-    let end = query.before_id.as_ref().map(place).transpose()?.unwrap_or(cards.len());
-    let selected = cards.get(first..end).unwrap_or_default();
-    // Before something, the last ones are nearest.
-    let skipped = if query.before_id.is_some() { selected.len().saturating_sub(limit as usize) } else { 0 };
-    let data: Vec<WireModel> = selected.iter().skip(skipped).take(limit as usize).map(wire_model).collect();
+    let ids: Vec<&str> = cards.iter().map(|card| card.id.as_str()).collect();
+    let shown = page::shown(query, &ids, Failure::unknown_model)?;
+    let data: Vec<WireModel> = cards[shown.range].iter().map(wire_model).collect();
     Ok(ModelPage {
-        has_more: data.len() < selected.len(),
+        has_more: shown.has_more,
         first_id: data.first().map(|model| model.id.clone()),
         last_id: data.last().map(|model| model.id.clone()),
         data,

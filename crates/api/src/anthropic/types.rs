@@ -75,6 +75,7 @@ pub(super) struct ImageBlock {
 pub(super) enum ImageSourceBlock {
     Base64 { media_type: String, data: String },
     Url { url: String },
+    File { file_id: String },
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use base::{Kind, RequestId};
 
 use super::types::{ErrorBody, ErrorDetail};
+use crate::attached;
 use crate::error::{chain, is_passing, retry_after, status};
 use crate::fields::Fault;
 
@@ -70,6 +71,22 @@ impl Failure {
                 Self::internal(format!("internal error, request {id}"))
             }
         }
+    }
+
+    /// Why a file that the request names is not seen.
+    pub(super) fn of_attached(fault: attached::Fault, id: RequestId) -> Self {
+        match fault {
+            attached::Fault::Unknown(file) => Self::no_such_file(&file).about("file_id"),
+            attached::Fault::Unfit { id: file, why } => {
+                Self::invalid(format!("the file {file} cannot be seen: {why}"), Some("file_id".to_owned()))
+            }
+            attached::Fault::TooMany(why) => Self::invalid(why, Some("file_id".to_owned())),
+            attached::Fault::Store(error) => Self::of_store(&error, id),
+        }
+    }
+
+    pub(super) fn no_such_file(file: &str) -> Self {
+        Self::not_found(format!("No such File object: {file}"))
     }
 
     /// The code and the message.

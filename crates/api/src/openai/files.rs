@@ -3,22 +3,20 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use base::RequestId;
 use chat::Caller;
-use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Failure;
 use super::handlers::named;
 use crate::App;
-use crate::files::{self, FILE_BYTES_MAX, FILES_MAX, Files, Head, Writer};
+use crate::files::{self, FILE_BYTES_MAX, FILES_MAX, Files, Head, Writer, upload_limit};
 use crate::kept::{Who, owner_of};
 
 /// What a batch reads.
@@ -39,13 +37,11 @@ const FIELDS_MAX: usize = 16;
 const FIELD_BYTES_MAX: usize = 4096;
 /// Bytes of a file's name.
 const NAME_BYTES_MAX: usize = 1024;
-/// What stands around the file in the body of an upload.
-const AROUND_BYTES: usize = 1 << 20;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    let limit = DefaultBodyLimit::max(FILE_BYTES_MAX as usize + AROUND_BYTES);
+/// The routes, for a place where no other dialect has them.
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/files", post(upload).layer(limit).get(list))
+        .route("/v1/files", post(upload).layer(upload_limit()).get(list))
         .route("/v1/files/{id}", get(show).delete(delete))
         .route("/v1/files/{id}/content", get(content))
 }
@@ -86,14 +82,19 @@ pub(super) fn files_of(app: &App, owner: Option<&Caller>) -> Files {
 pub(super) async fn found(app: &App, id: RequestId, owner: Option<&Caller>, file: &str) -> Result<Head, Failure> {
     let head = files_of(app, owner).get(file, app.clock.now_ms()).await;
     let head = head.map_err(|error| Failure::of_store(&error, id))?.filter(is_shown);
-    head.ok_or_else(|| Failure::not_found(format!("No such File object: {file}")).about("id"))
+    head.ok_or_else(|| Failure::no_such_file(file).about("id"))
 }
 
-fn is_shown(head: &Head) -> bool {
+/// Whether callers see this file.
+pub(super) fn is_shown(head: &Head) -> bool {
     PURPOSES.contains(&head.purpose.as_str()) || head.purpose == BATCH_OUTPUT
 }
 
-async fn upload(State(app): State<Arc<App>>, who: Who, form: Result<Multipart, MultipartRejection>) -> Response {
+pub(crate) async fn upload(
+    State(app): State<Arc<App>>,
+    who: Who,
+    form: Result<Multipart, MultipartRejection>,
+) -> Response {
     let id = app.request_id();
     named(id, uploaded(&app, id, owner_of(who).as_ref(), form).await)
 }
@@ -225,14 +226,18 @@ async fn text(mut field: Field<'_>) -> Result<String, Failure> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct PageQuery {
+pub(crate) struct PageQuery {
     purpose: Option<String>,
     pub(super) limit: Option<usize>,
     order: Option<String>,
     pub(super) after: Option<String>,
 }
 
-async fn list(State(app): State<Arc<App>>, who: Who, query: Result<Query<PageQuery>, QueryRejection>) -> Response {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    who: Who,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Response {
     let id = app.request_id();
     let page = async {
         let Query(query) = query.map_err(|why| Failure::invalid(why.body_text(), None))?;
@@ -269,13 +274,13 @@ pub(super) fn limit_of(query: &PageQuery, default: usize, most: usize) -> Result
     }
 }
 
-async fn show(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
+pub(crate) async fn show(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
     let id = app.request_id();
     let head = found(&app, id, owner_of(who).as_ref(), &file).await;
     named(id, head.map(|head| axum::Json(wire(&head)).into_response()))
 }
 
-async fn delete(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
+pub(crate) async fn delete(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
     let id = app.request_id();
     let owner = owner_of(who);
     let deleted = async {
@@ -292,21 +297,9 @@ async fn delete(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>)
     named(id, deleted.await)
 }
 
-async fn content(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
+pub(crate) async fn content(State(app): State<Arc<App>>, who: Who, Path(file): Path<String>) -> Response {
     let id = app.request_id();
     let owner = owner_of(who);
     let head = found(&app, id, owner.as_ref(), &file).await;
-    named(id, head.map(|head| whole_file(files_of(&app, owner.as_ref()), head, id)))
-}
-
-fn whole_file(files: Files, head: Head, id: RequestId) -> Response {
-    let headers =
-        [("content-type", "application/octet-stream".to_owned()), ("content-length", head.size_bytes.to_string())];
-    // An error breaks the connection, so that the reader sees that something is missing.
-    let parts = files.content(head).inspect(move |part| {
-        if let Err(error) = part {
-            tracing::error!(request.id = %id, error = crate::error::chain(error), "a file broke off");
-        }
-    });
-    (headers, Body::from_stream(parts)).into_response()
+    named(id, head.map(|head| files_of(&app, owner.as_ref()).response(head, id)))
 }

@@ -343,8 +343,16 @@ fn part_of(message: usize, index: usize, part: WirePart) -> Result<Part, Failure
             let frames = part.video.ok_or_else(|| missing("video"))?.into_iter().map(ImageSource::Url).collect();
             Ok(Part::Video(Video::Frames { frames, per_second: part.fps }))
         }
+        "file" => {
+            let file = part.file.ok_or_else(|| missing("file"))?;
+            if file.file_data.is_some() {
+                let message = format!("{path}.file.file_data is not supported: upload the picture, or use image_url");
+                return Err(Failure::invalid(message, Some(format!("{path}.file.file_data"))));
+            }
+            Ok(Part::Image(ImageSource::File(file.file_id.ok_or_else(|| missing("file.file_id"))?)))
+        }
         other => {
-            let message = format!("{path}.type is {other:?}, supported: text, image_url, video_url, video");
+            let message = format!("{path}.type is {other:?}, supported: text, image_url, video_url, video, file");
             Err(Failure::invalid(message, Some(format!("{path}.type"))))
         }
     }

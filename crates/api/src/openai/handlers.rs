@@ -6,14 +6,16 @@ use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
 use base::RequestId;
-use chat::{Answer, Caller, EventStream, ModelCard};
+use chat::{Answer, Caller, EventStream, GenerateRequest, ModelCard};
 
 use super::Failure;
+use super::files::is_shown;
 use super::from_wire::{self, Call};
 use super::to_wire::{self, ChatStream, CompletionStream, Head};
 use super::types::{ModelList, WireModel};
 use crate::fields::{Body, whole};
-use crate::{App, answer, sse};
+use crate::kept::{Who, owner_of};
+use crate::{App, answer, attached, sse};
 
 /// The header by which a caller and our log speak of the same request.
 const REQUEST_ID: &str = "x-request-id";
@@ -30,9 +32,9 @@ pub(crate) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<Strin
     }
 }
 
-pub(super) async fn chat_completions(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn chat_completions(State(app): State<Arc<App>>, who: Who, body: Body) -> Response {
     let id = app.request_id();
-    let answered = async { chat(&app, id, None, &whole(body)?).await };
+    let answered = async { chat(&app, id, owner_of(who).as_ref(), &whole(body)?).await };
     named(id, answered.await)
 }
 
@@ -42,9 +44,10 @@ pub(super) async fn completions(State(app): State<Arc<App>>, body: Body) -> Resp
     named(id, answered.await)
 }
 
-/// Answers a chat, on somebody's behalf where this is not said by the way it came.
+/// Answers a chat, on somebody's behalf.
 pub(super) async fn chat(app: &App, id: RequestId, caller: Option<&Caller>, body: &[u8]) -> Result<Response, Failure> {
-    let call = from_wire::chat(body, id)?.on_behalf_of(caller);
+    let mut call = from_wire::chat(body, id)?.on_behalf_of(caller);
+    see_files(app, id, caller, &mut call.requests).await?;
     let head = head(app, "chatcmpl", id, &call);
     let streams = start(app, id, &call).await?;
     if call.stream {
@@ -71,6 +74,17 @@ pub(super) async fn completion(
     }
     let answers = collect(id, streams).await?;
     Ok(json(to_wire::completion(&head, answers, call.logprobs)))
+}
+
+/// Puts the pictures that the caller uploaded in their places.
+pub(super) async fn see_files(
+    app: &App,
+    id: RequestId,
+    caller: Option<&Caller>,
+    requests: &mut [GenerateRequest],
+) -> Result<(), Failure> {
+    let filled = attached::fill(app, caller, is_shown, requests).await;
+    filled.map_err(|fault| Failure::of_attached(fault, id))
 }
 
 fn head(app: &App, prefix: &str, id: RequestId, call: &Call) -> Head {

@@ -131,9 +131,17 @@ pub(super) struct WirePart {
     pub(super) text: Option<String>,
     pub(super) image_url: Option<ImageUrl>,
     pub(super) video_url: Option<ImageUrl>,
+    pub(super) file: Option<WireFileInput>,
     /// The addresses of frames, as Model Studio has it.
     pub(super) video: Option<Vec<String>>,
     pub(super) fps: Option<f32>,
+}
+
+/// A file of the caller's, or one that comes along.
+#[derive(Deserialize)]
+pub(super) struct WireFileInput {
+    pub(super) file_id: Option<String>,
+    pub(super) file_data: Option<String>,
 }
 
 #[derive(Deserialize)]

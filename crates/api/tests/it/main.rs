@@ -19,5 +19,6 @@ mod observe;
 mod ollama;
 mod openai;
 mod owners;
+mod picture_files;
 mod pulls;
 mod support;

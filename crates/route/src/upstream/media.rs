@@ -13,7 +13,13 @@ pub(super) fn image_url(source: &ImageSource) -> Result<String, Fault> {
     match source {
         ImageSource::Url(url) => Ok(url.clone()),
         ImageSource::Bytes(bytes) => Ok(format!("data:{};base64,{}", image_type(bytes)?, encoded(bytes))),
+        ImageSource::File(id) => Err(unopened(id)),
     }
+}
+
+/// A file is its caller's: no upstream has it.
+pub(super) fn unopened(id: &str) -> Fault {
+    unsupported(&format!("a picture in the file {id:?}"), "nobody opened it")
 }
 
 /// The address of a clip, or the clip itself as a `data:` address; a list of those of its frames.
@@ -21,6 +27,7 @@ pub(super) fn video(video: &Video) -> Result<Value, Fault> {
     match video {
         Video::File(ImageSource::Url(url)) => Ok(url.as_str().into()),
         Video::File(ImageSource::Bytes(bytes)) => Ok(format!("data:video/mp4;base64,{}", encoded(bytes)).into()),
+        Video::File(ImageSource::File(id)) => Err(unopened(id)),
         Video::Frames { frames, .. } => frames.iter().map(|frame| image_url(frame).map(Value::from)).collect(),
     }
 }

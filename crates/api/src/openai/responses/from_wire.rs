@@ -151,11 +151,30 @@ fn item(index: usize, mut value: Value, request: RequestId) -> Result<Item, Fail
         let param = format!("input[{index}]");
         Failure::invalid(format!("{param}: {why}"), Some(param))
     })?;
+    check_pictures(index, &item)?;
     let (id, letters) = item.id_mut();
     if id.is_empty() {
         *id = format!("{letters}_{request}i{index:x}");
     }
     Ok(item)
+}
+
+/// Whether every picture is named, and in one way.
+fn check_pictures(index: usize, item: &Item) -> Result<(), Failure> {
+    let (Item::Message { content, .. } | Item::FunctionCallOutput { output: content, .. }) = item else {
+        return Ok(());
+    };
+    let ItemContent::Parts(parts) = content else { return Ok(()) };
+    for (part, wire) in parts.iter().enumerate() {
+        let why = match wire {
+            ItemPart::InputImage { image_url: None, file_id: None, .. } => "has neither image_url nor file_id",
+            ItemPart::InputImage { image_url: Some(_), file_id: Some(_), .. } => "has both image_url and file_id",
+            ItemPart::InputImage { .. } | ItemPart::InputText { .. } | ItemPart::OutputText { .. } => continue,
+        };
+        let param = format!("input[{index}].content[{part}]");
+        return Err(Failure::invalid(format!("{param} {why}"), Some(param)));
+    }
+    Ok(())
 }
 
 /// The conversation as the model sees it.
@@ -221,7 +240,8 @@ fn content_of(content: &ItemContent) -> Content {
 fn part_of(part: &ItemPart) -> Part {
     match part {
         ItemPart::InputText { text } | ItemPart::OutputText { text, .. } => Part::Text(text.clone()),
-        ItemPart::InputImage { image_url, .. } => Part::Image(ImageSource::Url(image_url.clone())),
+        ItemPart::InputImage { file_id: Some(id), .. } => Part::Image(ImageSource::File(id.clone())),
+        ItemPart::InputImage { image_url, .. } => Part::Image(ImageSource::Url(image_url.clone().unwrap_or_default())),
     }
 }
 

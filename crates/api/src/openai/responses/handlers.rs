@@ -17,7 +17,7 @@ use super::types::{Item, ItemsQuery, Status, WireError, WireResponse};
 use crate::fields::{Body, whole};
 use crate::kept::{Who, owner_of};
 use crate::openai::Failure;
-use crate::openai::handlers::named;
+use crate::openai::handlers::{named, see_files};
 use crate::{App, sse};
 
 /// Items of a page, unless the request says otherwise.
@@ -72,6 +72,7 @@ async fn prepared(
     context.extend(call.input);
     let mut request = call.request;
     request.prompt = Prompt::Messages(from_wire::messages(call.instructions.as_deref(), &context)?);
+    see_files(app, id, caller.as_ref(), std::slice::from_mut(&mut request)).await?;
     request.caller = caller;
     Ok((Prepared { context, response: call.response, stream: call.stream }, request))
 }

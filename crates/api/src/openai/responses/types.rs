@@ -176,8 +176,12 @@ pub(super) enum ItemPart {
         #[serde(default)]
         logprobs: Vec<Value>,
     },
+    /// By its address or by the id of a file: one of the two.
     InputImage {
-        image_url: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_url: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file_id: Option<String>,
         #[serde(default)]
         detail: Option<String>,
     },

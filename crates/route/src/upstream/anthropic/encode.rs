@@ -4,7 +4,7 @@ use chat::{Content, Format, GenerateRequest, ImageSource, Message, Part, Role, T
 use serde_json::{Map, Value, json};
 
 use crate::Fault;
-use crate::upstream::media::{encoded, image_type};
+use crate::upstream::media::{encoded, image_type, unopened};
 use crate::upstream::unsupported;
 
 const WHY: &str = "Anthropic's API has no such field";
@@ -161,6 +161,7 @@ fn blocks(content: &Content) -> Result<Vec<Value>, Fault> {
                     let source = json!({"type": "base64", "media_type": image_type(bytes)?, "data": encoded(bytes)});
                     Ok(json!({"type": "image", "source": source}))
                 }
+                Part::Image(ImageSource::File(id)) => Err(unopened(id)),
                 Part::Video(_) => Err(unsupported("a video", "Anthropic's form has none")),
             })
             .collect(),
