@@ -1,6 +1,6 @@
 use kernels::{
-    Cpu, Format, Gathered, Matrix, Precision, Role, Rows, Scratch, dequantize, matmul, matmul_add, matmul_gathered,
-    matmul_group,
+    Cpu, Format, Gathered, Matrix, PANEL_ROWS, Precision, Role, Rows, Scratch, dequantize, matmul, matmul_add,
+    matmul_gathered, matmul_group,
 };
 
 use crate::random::{Random, assert_close, cpus};
@@ -113,21 +113,71 @@ fn every_format_on_odd_shapes() {
 }
 
 #[test]
+fn rows_that_come_in_pieces_are_packed_as_those_that_come_at_once() {
+    let mut random = Random(9);
+    let cpu = &cpus()[0];
+    for format in Format::ALL {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let (rows, columns) = (3 * PANEL_ROWS + 1 + random.below(PANEL_ROWS), columns_of(&mut random, format));
+            let row_bytes = format.row_bytes(columns).unwrap();
+            let mut filled = Matrix::empty(format, rows, columns, precision).unwrap();
+            // What was there before must leave no trace.
+            for _ in 0..2 {
+                let bytes = blocks(&mut random, format, rows, columns);
+                let whole = Matrix::pack(cpu, format, rows, columns, &bytes, precision).unwrap();
+                for first in [2 * PANEL_ROWS, 0, 3 * PANEL_ROWS] {
+                    let end = if first == 0 { 2 * PANEL_ROWS } else { rows.min(first + PANEL_ROWS) };
+                    filled.fill(cpu, format, first, &bytes[first * row_bytes..end * row_bytes]);
+                }
+                let read = |matrix: &Matrix| {
+                    let mut numbers = vec![0.0_f32; rows * columns];
+                    numbers.chunks_mut(columns).enumerate().for_each(|(row, out)| matrix.row_f32(row, out));
+                    numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>()
+                };
+                assert!(read(&filled) == read(&whole), "{format:?} {precision:?} {rows} x {columns}");
+                let x = random.floats(columns);
+                let mut scratch = Scratch::new();
+                let mut product = |matrix: &Matrix| {
+                    let mut y = vec![0.0; rows];
+                    matmul(cpu, Rows::generated(&x), matrix, &mut y, &mut scratch);
+                    y.iter().map(|y| y.to_bits()).collect::<Vec<_>>()
+                };
+                assert!(product(&filled) == product(&whole), "{format:?} {precision:?} {rows} x {columns}");
+            }
+            assert!(
+                filled.holds(format, rows, columns, precision) && !filled.holds(format, rows + 1, columns, precision)
+            );
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "whole panels")]
+fn a_piece_is_whole_panels() {
+    let cpu = &cpus()[0];
+    let mut matrix = Matrix::empty(Format::F32, 40, 2, Precision::Exact).unwrap();
+    matrix.fill(cpu, Format::F32, 8, &[0; 8 * 16]);
+}
+
+#[test]
 fn rows_are_read_back_from_the_packed_storage() {
     let mut random = Random(2);
     let cpu = &cpus()[0];
     for format in Format::ALL {
         for precision in [Precision::Exact, Precision::Fast] {
-            let (rows, columns) = (35, columns_of(&mut random, format));
-            let case = case(cpu, &mut random, format, rows, columns, precision);
-            let is_rounded = precision == Precision::Fast && (tolerance(format, precision) - BF16).abs() < 1e-9;
-            for (row, expected) in case.values.chunks(columns).enumerate() {
-                let mut found = vec![0.0; columns];
-                case.matrix.row_f32(row, &mut found);
-                for (found, expected) in found.iter().zip(expected) {
-                    let expected = if is_rounded { half::bf16::from_f32(*expected).to_f32() } else { *expected };
-                    let is_equal = (found + 0.0).to_bits() == (expected + 0.0).to_bits();
-                    assert!(is_equal, "{format:?} {precision:?}: {found} instead of {expected}");
+            // The second one is whole lines of the cache.
+            for columns in [columns_of(&mut random, format), format.block_elements().max(64)] {
+                let rows = 35;
+                let case = case(cpu, &mut random, format, rows, columns, precision);
+                let is_rounded = precision == Precision::Fast && (tolerance(format, precision) - BF16).abs() < 1e-9;
+                for (row, expected) in case.values.chunks(columns).enumerate() {
+                    let mut found = vec![0.0; columns];
+                    case.matrix.row_f32(row, &mut found);
+                    for (found, expected) in found.iter().zip(expected) {
+                        let expected = if is_rounded { half::bf16::from_f32(*expected).to_f32() } else { *expected };
+                        let is_equal = (found + 0.0).to_bits() == (expected + 0.0).to_bits();
+                        assert!(is_equal, "{format:?} {precision:?}: {found} instead of {expected}");
+                    }
                 }
             }
         }
