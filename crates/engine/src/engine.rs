@@ -54,6 +54,9 @@ pub struct Options {
     pub seed: u64,
     /// Whether next tokens are guessed where an answer repeats what stands before it. No answer depends on it.
     pub guesses: bool,
+    /// Bytes that the experts of one model may take; those of a mixture that has more are read from its files when they
+    /// are chosen. `None`: all are loaded.
+    pub expert_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -68,6 +71,23 @@ impl Default for Options {
             project_requests_max: 128,
             seed: 0,
             guesses: true,
+            expert_bytes: None,
+        }
+    }
+}
+
+impl Options {
+    /// Bytes for the experts of this model, if they are streamed.
+    fn streamed_bytes(&self, checkpoint: &Checkpoint) -> Option<u64> {
+        self.expert_bytes.filter(|&limit| checkpoint.expert_bytes(self.precision) > limit)
+    }
+
+    /// Bytes that the weights of this model will take.
+    pub(crate) fn weights_bytes(&self, checkpoint: &Checkpoint) -> u64 {
+        let all = checkpoint.packed_bytes(self.precision);
+        match self.streamed_bytes(checkpoint) {
+            Some(limit) => all - checkpoint.expert_bytes(self.precision) + limit,
+            None => all,
         }
     }
 }
@@ -148,7 +168,13 @@ impl Engine {
         }
         let eyes = Eyes::open(checkpoint, &cpu, options.precision)?;
         let text = TextSide::new(checkpoint, eyes)?;
-        let model = Qwen3::load(&cpu, checkpoint, options.precision, progress)?;
+        let model = match options.streamed_bytes(checkpoint) {
+            Some(bytes) => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                Qwen3::load_streaming(&cpu, checkpoint, options.precision, bytes, progress)?
+            }
+            None => Qwen3::load(&cpu, checkpoint, options.precision, progress)?,
+        };
         let predicts = predicts(checkpoint, draft.is_some(), &options);
         let Cache { kv, limits, block_bytes: kv_block_bytes } = cache(checkpoint, predicts, options)?;
         let drafter = draft.map(|draft| Drafter::load(&cpu, draft, checkpoint, &options)).transpose()?;

@@ -184,7 +184,7 @@ impl Worker {
             let step = AssertUnwindSafe(|| self.compute(&plan));
             let drawn = catch_unwind(step).unwrap_or_else(|_| {
                 tracing::error!(model = self.name, "a step panicked; its sequences are ended");
-                self.fail_all();
+                self.fail_all("a step panicked");
                 0
             });
             let took_us = self.clock.monotonic_us() - began_us;
@@ -321,8 +321,15 @@ impl Worker {
         let watch = (&*self.clock, &*self.figures);
         let began_us = self.clock.monotonic_us();
         self.figures.note_step(batch.len());
-        let logits = with_masks(&mut self.active, &drawing, watch, || model.forward(cpu, kv, &batch, workspace));
-        let mut rows = logits.chunks_exact(self.model.config().vocabulary);
+        with_masks(&mut self.active, &drawing, watch, || {
+            model.forward(cpu, kv, &batch, workspace);
+        });
+        if let Some(error) = self.workspace.failure() {
+            tracing::error!(model = self.name, error = base::chain(&error), "a step failed; its sequences are ended");
+            self.fail_all("the files of the model could not be read");
+            return 0;
+        }
+        let mut rows = self.workspace.logits().chunks_exact(self.model.config().vocabulary);
         let mut step = Step {
             name: &self.name,
             figures: &self.figures,
@@ -345,10 +352,10 @@ impl Worker {
         tokens
     }
 
-    /// Ends every sequence that may have been touched by a panic.
-    fn fail_all(&mut self) {
+    /// Ends every sequence that may have been touched by a step that went wrong.
+    fn fail_all(&mut self, why: &str) {
         for (id, active) in std::mem::take(&mut self.active) {
-            active.end(Err(chat::Error::Interrupted { reason: "a step panicked".to_owned() }));
+            active.end(Err(chat::Error::Interrupted { reason: why.to_owned() }));
             self.inputs.push(Input::Failed(id));
         }
         self.workspace = Workspace::default();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::gguf::{Metadata, names};
 use crate::picture::{CLIP_PIXELS, PIXELS_MAX, PixelLimits};
 use crate::text::{JsonParts, TextAssets};
-use crate::weights::Weights;
+use crate::weights::{Tensor, Weights};
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
 
 /// `LLAMA_POOLING_TYPE_LAST` of llama.cpp.
@@ -168,18 +168,30 @@ impl Checkpoint {
     /// take more than in the file.
     #[must_use]
     pub fn packed_bytes(&self, precision: Precision) -> u64 {
-        let of_matrices = self.weights.iter().map(|tensor| {
-            let stored = tensor.bytes().len() as u64;
-            let is_looked_up = tensor.name() == "embed_tokens.weight" && !self.config.tied;
-            let (&[.., rows, columns], false) = (tensor.shape(), is_looked_up) else { return stored };
-            let outer: u64 = tensor.shape()[..tensor.shape().len() - 2].iter().product();
-            let sizes = usize::try_from(rows).ok().zip(usize::try_from(columns).ok());
-            let packed = sizes.and_then(|(rows, columns)| {
-                Matrix::packed_bytes(tensor.format(), rows, columns, precision).map(|bytes| bytes as u64)
-            });
-            packed.and_then(|packed| packed.checked_mul(outer)).unwrap_or(stored)
+        let of_matrices: u64 = self.weights.iter().map(|tensor| self.packed_tensor_bytes(tensor, precision)).sum();
+        of_matrices + self.weights.packed_later_bytes()
+    }
+
+    /// The part of [`Self::packed_bytes`] that can be streamed: experts that are stored as they are computed with.
+    #[must_use]
+    pub fn expert_bytes(&self, precision: Precision) -> u64 {
+        let experts = self.weights.iter().filter(|tensor| tensor.name().contains(".mlp.experts."));
+        match self.config.quantisation {
+            Some(_) => 0,
+            None => experts.map(|tensor| self.packed_tensor_bytes(tensor, precision)).sum(),
+        }
+    }
+
+    fn packed_tensor_bytes(&self, tensor: &Tensor, precision: Precision) -> u64 {
+        let stored = tensor.bytes().len() as u64;
+        let is_looked_up = tensor.name() == "embed_tokens.weight" && !self.config.tied;
+        let (&[.., rows, columns], false) = (tensor.shape(), is_looked_up) else { return stored };
+        let outer: u64 = tensor.shape()[..tensor.shape().len() - 2].iter().product();
+        let sizes = usize::try_from(rows).ok().zip(usize::try_from(columns).ok());
+        let packed = sizes.and_then(|(rows, columns)| {
+            Matrix::packed_bytes(tensor.format(), rows, columns, precision).map(|bytes| bytes as u64)
         });
-        of_matrices.sum::<u64>() + self.weights.packed_later_bytes()
+        packed.and_then(|packed| packed.checked_mul(outer)).unwrap_or(stored)
     }
 
     /// Whether a vocabulary head is stored: embedding models are published without.

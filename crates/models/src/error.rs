@@ -40,6 +40,12 @@ pub enum Error {
     Pack { name: String, source: kernels::Error },
     #[error("the picture cannot be used: {why}")]
     Picture { why: String },
+    #[error(
+        "{given_bytes} bytes for experts are too few: those of a token and of what is read ahead take {needed_bytes}"
+    )]
+    ExpertMemory { given_bytes: u64, needed_bytes: u64 },
+    #[error("start a thread that reads experts")]
+    Reader(#[source] std::io::Error),
     #[error("allocate the key/value cache")]
     KvCache(#[source] kernels::Error),
 }
@@ -54,14 +60,14 @@ impl Error {
             Self::Exists { .. } => Kind::Conflict,
             Self::NotAModel { .. } => Kind::NotFound,
             Self::UnsupportedConfig { .. } | Self::UnsupportedType { .. } | Self::Picture { .. } => Kind::Invalid,
-            Self::Beyond { .. } => Kind::Invalid,
+            Self::Beyond { .. } | Self::ExpertMemory { .. } => Kind::Invalid,
             Self::CorruptFile { .. }
             | Self::MissingField { .. }
             | Self::MissingTensor { .. }
             | Self::WrongShape { .. }
             | Self::NotFinite { .. }
             | Self::Pack { .. } => Kind::Corrupt,
-            Self::KvCache(_) => Kind::Exhausted,
+            Self::KvCache(_) | Self::Reader(_) => Kind::Exhausted,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Files in memory without being read: the one place in this crate with `unsafe`.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
@@ -13,11 +13,25 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub enum FileBytes {
     /// A file mapped into memory; pages are read when they are touched.
-    Mapped(Arc<Mmap>),
+    Mapped(Arc<MappedFile>),
     /// Bytes that are part of the program.
     Static(&'static [u8]),
     /// Bytes made at run time, for example a transposed tensor.
     Owned(Arc<[u8]>),
+}
+
+/// A file that is mapped into memory.
+pub struct MappedFile {
+    mapping: Mmap,
+    path: PathBuf,
+    metadata: Metadata,
+}
+
+impl MappedFile {
+    /// Its name, and that of the file behind it as the file system knows it: what lies under the name may be replaced.
+    pub(crate) fn place(&self) -> (&Path, &Metadata) {
+        (&self.path, &self.metadata)
+    }
 }
 
 impl FileBytes {
@@ -42,7 +56,7 @@ impl FileBytes {
         // SAFETY: the mapping is read-only and private; the bytes are only ever read as `u8`, for which every value is
         // valid, so a concurrent writer can spoil numbers but not memory safety. Truncation is in the contract above.
         let mapping = unsafe { Mmap::map(&file) }.map_err(wrap)?;
-        Ok(Self::Mapped(Arc::new(mapping)))
+        Ok(Self::Mapped(Arc::new(MappedFile { mapping, path: path.to_owned(), metadata })))
     }
 }
 
@@ -51,7 +65,8 @@ impl FileBytes {
     /// again when they are touched. Other bytes stay.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Self::Mapped(mapping) = self {
+        if let Self::Mapped(file) = self {
+            let mapping = &file.mapping;
             #[expect(unsafe_code, reason = "advice that drops pages has no safe form")]
             // SAFETY: the mapping is of a file and nobody writes to it, so a dropped page comes back with the file's
             // bytes; what the advice refuses stays as it is.
@@ -66,7 +81,7 @@ impl Deref for FileBytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(mapping) => mapping,
+            Self::Mapped(file) => &file.mapping,
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
         }

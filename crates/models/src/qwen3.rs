@@ -16,6 +16,7 @@ mod load;
 mod low_rank;
 mod predictor;
 
+use base::Rng;
 use kernels::{
     Cpu, DeltaCopy, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span,
 };
@@ -24,10 +25,12 @@ use crate::adapter::Adapter;
 use crate::config::Config;
 use crate::observe::{Importance, Site};
 use crate::rope::Frequencies;
+use crate::streaming::{ReadWay, StreamFigures, Streamer};
 use crate::vision::Features;
 use crate::weights::Tensor;
 use crate::{Error, Result};
-use feed_forward::FeedForward;
+pub(crate) use feed_forward::Network;
+use feed_forward::{Ahead, FeedForward, Stream, Work};
 use low_rank::Adapted;
 pub use predictor::{Followed, Predictor};
 
@@ -39,6 +42,25 @@ pub struct Qwen3 {
     layers: Vec<Layer>,
     final_norm: Vec<f32>,
     head: Option<Matrix>,
+    /// Whoever reads experts that are not in memory, if any are not.
+    streamer: Option<Streamer>,
+}
+
+/// The vocabulary head of a model of which the rest is let go.
+pub struct Head {
+    matrix: Matrix,
+}
+
+impl Head {
+    /// Logits `[rows, vocabulary]` of hidden states behind the final norm, `[rows, H]`: the same as [`Qwen3::forward`]
+    /// would have returned with them.
+    ///
+    /// # Panics
+    /// If `states` is not whole rows.
+    #[must_use]
+    pub fn logits<'w>(&self, cpu: &Cpu, states: &[f32], workspace: &'w mut Workspace) -> &'w [f32] {
+        workspace.logits_of(cpu, &self.matrix, states)
+    }
 }
 
 struct Layer {
@@ -55,6 +77,14 @@ impl Layer {
             Mixer::DeltaNet(delta_net) => delta_net.size_bytes(),
         };
         mixer + self.feed_forward.size_bytes()
+    }
+
+    /// What is needed to foresee which experts its rows will choose.
+    fn ahead(&self, eps: f32) -> Option<Ahead<'_>> {
+        match &self.feed_forward {
+            FeedForward::Mixture(mixture) => Some(Ahead { norm: &self.feed_forward_norm, eps, mixture }),
+            FeedForward::Dense(_) => None,
+        }
     }
 }
 
@@ -225,9 +255,27 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// From now on every step of a dense or MoE model adds to what was observed.
+    /// From now on every step adds to what was observed.
     pub fn observe(&mut self) {
         self.observed.get_or_insert_default();
+    }
+
+    /// Why the last step is not to be used: experts that it chose could not be read. Told once.
+    pub fn failure(&mut self) -> Option<Error> {
+        self.feed_forward.failure.take()
+    }
+
+    /// A row's logits are the same whether it is the only one wanted or one of many.
+    fn logits_of(&mut self, cpu: &Cpu, head: &Matrix, states: &[f32]) -> &[f32] {
+        self.logits.resize(states.len() / head.columns() * head.rows(), 0.0);
+        kernels::matmul(cpu, Rows::generated(states), head, &mut self.logits, &mut self.scratch);
+        &self.logits
+    }
+
+    /// The logits of the last step.
+    #[must_use]
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
     }
 
     /// What was observed; no step adds to it any more.
@@ -243,10 +291,18 @@ impl Qwen3 {
         &self.config
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the packed weights; of experts that are streamed, what they may take.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.head.as_ref().map_or(0, Matrix::size_bytes) + self.layers.iter().map(Layer::size_bytes).sum::<usize>()
+        let streamed = self.streamer.as_ref().map_or(0, Streamer::limit_bytes);
+        let head = self.head.as_ref().map_or(0, Matrix::size_bytes);
+        head + streamed + self.layers.iter().map(Layer::size_bytes).sum::<usize>()
+    }
+
+    /// What was read of experts that are streamed; `None` if none are.
+    #[must_use]
+    pub fn stream_figures(&self) -> Option<StreamFigures> {
+        self.streamer.as_ref().map(Streamer::figures)
     }
 
     /// Whether there are logits: embedding models are published without a vocabulary head.
@@ -255,10 +311,21 @@ impl Qwen3 {
         self.head.is_some()
     }
 
+    /// Reads experts that are streamed, by chance, until so many bytes came, and keeps none of them: what the disk can
+    /// do with the accesses that a step makes. Says how many bytes came; 0 if no experts are streamed.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn probe_experts(&self, cpu: &Cpu, rng: &mut Rng, bytes: u64, way: ReadWay) -> Result<u64> {
+        self.streamer.as_ref().map_or(Ok(0), |streamer| streamer.probe(cpu, rng, bytes, way))
+    }
+
     /// Computes one step and returns the wanted logits, `[wanted rows, vocabulary]`, in the order of the sequences.
     ///
     /// Keys and values of the new tokens are written to `kv`. Tokens must be below the vocabulary size.
-    /// Cost: every weight is read once, whatever the number of rows; experts that no row chose are not read.
+    /// Cost: every weight is read once, whatever the number of rows; experts that no row chose are not read. Experts
+    /// that are streamed may have to come from the disk: what the step says is good only if [`Workspace::failure`] is
+    /// `None`.
     ///
     /// # Panics
     /// If a sequence is empty, its blocks do not reach its last position, or a token is outside the vocabulary: the
@@ -273,10 +340,16 @@ impl Qwen3 {
         let w = workspace;
         self.hidden(cpu, kv, batch, w);
         let head = self.head.as_ref().expect("logits are asked only of a model with a head");
-        w.logits.resize(w.chosen.len() / self.config.hidden * self.config.vocabulary, 0.0);
-        // A row's logits are the same whether it is the only one wanted or one of many.
-        kernels::matmul(cpu, Rows::generated(&w.normed), head, &mut w.logits, &mut w.scratch);
+        let states = std::mem::take(&mut w.normed);
+        w.logits_of(cpu, head, &states);
+        w.normed = states;
         &w.logits
+    }
+
+    /// The vocabulary head alone; the rest is let go. `None` for a model without one.
+    #[must_use]
+    pub fn into_head(self) -> Option<Head> {
+        self.head.map(|matrix| Head { matrix })
     }
 
     /// As [`Self::forward`], but returns the hidden states behind the final norm, `[wanted rows, H]`.
@@ -305,14 +378,20 @@ impl Qwen3 {
                 }
                 _ => panic!("the cache was made for another model"),
             }
-            if let (Some(observed), Mixer::Attention(attention)) = (&mut w.observed, &layer.mixer) {
-                let attended = (attention.o.columns(), w.attention.attended());
+            if let Some(observed) = &mut w.observed {
+                let (columns, rows) = match &layer.mixer {
+                    Mixer::Attention(attention) => (attention.o.columns(), w.attention.attended()),
+                    Mixer::DeltaNet(delta_net) => (delta_net.out.columns(), w.delta_net.gated()),
+                };
                 observed.add(index, Site::Mixer, None, self.config.hidden, &w.normed);
-                observed.add(index, Site::Attended, None, attended.0, attended.1);
+                observed.add(index, Site::Attended, None, columns, rows);
             }
             kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, self.config.norm_eps, &mut w.normed);
             let rows = Rows::mixed(&w.normed, &w.roles);
-            layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch, &mut adapted);
+            let ahead = self.layers.get(index + 1).and_then(|next| next.ahead(self.config.norm_eps));
+            let stream = self.streamer.as_ref().map(|streamer| Stream { streamer, ahead: ahead.as_ref() });
+            let mut work = Work { cpu, buffers: &mut w.feed_forward, scratch: &mut w.scratch };
+            layer.feed_forward.add(rows, &mut w.x, &mut work, &mut adapted, stream);
             if let Some(observed) = &mut w.observed {
                 layer.feed_forward.observe(index, &w.normed, &w.feed_forward, observed);
             }

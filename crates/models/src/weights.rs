@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use kernels::Format;
 
+use crate::mmap::MappedFile;
 use crate::{Error, FileBytes, Result};
 
 /// A tensor inside a file. Cheap to clone; the bytes stay where they are.
@@ -65,6 +66,14 @@ impl Tensor {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.file[self.range.clone()]
+    }
+
+    /// The file that holds the stored bytes, and where in it they begin; `None` if they lie in no file.
+    pub(crate) fn in_file(&self) -> Option<(&Arc<MappedFile>, u64)> {
+        match &self.file {
+            FileBytes::Mapped(file) => Some((file, self.range.start as u64)),
+            FileBytes::Static(_) | FileBytes::Owned(_) => None,
+        }
     }
 
     /// Lets the system take the stored bytes out of memory: they were packed, and come from the file if they are asked

@@ -195,6 +195,10 @@ pub(crate) struct Up {
     /// Send a span of every generation to this collector of OpenTelemetry: OTLP over HTTP, http://HOST:PORT.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp: Option<String>,
+    /// Memory for the experts of one model, in MiB: those of a mixture that has more are read from its files when they
+    /// are chosen, and what is used stays. Default: all are loaded.
+    #[arg(long = "expert-memory", value_name = "MIB", env = "SAMPAN_EXPERT_MIB")]
+    pub(crate) expert_mib: Option<u64>,
     /// Memory for keys and values of one model, in MiB; default: a quarter of --memory.
     #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
     pub(crate) kv_mib: Option<u64>,
@@ -286,6 +290,9 @@ pub(crate) struct Logits {
     /// How weights and activations are multiplied.
     #[arg(long, value_enum, default_value = "exact")]
     pub(crate) precision: Precision,
+    /// Memory for experts, in MiB; the others are read from the model's files when they are chosen.
+    #[arg(long = "expert-memory", value_name = "MIB", value_parser = expert_mib)]
+    pub(crate) expert_mib: Option<usize>,
     /// Write a safetensors file with the tensor `logits` [positions, vocabulary] instead of text.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) out: Option<PathBuf>,
@@ -318,6 +325,10 @@ pub(crate) struct Bench {
     /// Sizes of pictures that the vision tower looks at, for example 1024x1024.
     #[arg(long = "picture", value_name = "WIDTHxHEIGHT", value_delimiter = ',', value_parser = picture_size)]
     pub(crate) pictures: Vec<(usize, usize)>,
+    /// Memory for experts, in MiB; the others are read from the model's files when they are chosen. Tells what the disk
+    /// can do, and how much of it decoding uses.
+    #[arg(long = "expert-memory", value_name = "MIB", value_parser = expert_mib)]
+    pub(crate) expert_mib: Option<usize>,
     /// Times that each test runs; the median is printed.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
@@ -332,6 +343,12 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) processor: Processor,
+}
+
+/// Mebibytes that have an address.
+fn expert_mib(text: &str) -> Result<usize, String> {
+    let mib: Option<usize> = text.parse().ok();
+    mib.filter(|&mib| mib <= usize::MAX >> 20).ok_or_else(|| format!("it is 0 to {} MiB", usize::MAX >> 20))
 }
 
 /// Width and height.

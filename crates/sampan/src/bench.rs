@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use base::{Clock, Rng};
 use kernels::{Cpu, KV_BLOCK_TOKENS};
 use models::picture::{Picture, patches};
-use models::{Checkpoint, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Vision, Workspace};
+use models::{Checkpoint, KvPool, LogitRows, Qwen3, ReadWay, Recurrence, Sequence, StreamFigures, Vision, Workspace};
 use serde_json::{Value, json};
 
 use crate::args::Bench;
@@ -18,6 +18,8 @@ use crate::{model, shelf};
 
 /// Rows of one step of a prompt: enough for the arithmetic to be full, few enough for the buffers to stay small.
 const PROMPT_ROWS: usize = 512;
+/// Bytes that are read to see what the disk does.
+const DISK_BYTES: u64 = 4 << 30;
 
 struct Subject<'a> {
     cpu: &'a Cpu,
@@ -26,6 +28,14 @@ struct Subject<'a> {
     blocks: Vec<Vec<u32>>,
     workspace: Workspace,
     clock: &'a dyn Clock,
+    /// Runs that were begun.
+    runs: u64,
+}
+
+/// What the disk does with the accesses of a step, in bytes a second.
+struct Disk {
+    direct: f64,
+    cached: f64,
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
@@ -36,11 +46,16 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let bar = shelf::loading_bar(&entry.name);
     let began_us = clock.monotonic_us();
     let checkpoint = shelf::open(&entry)?;
-    let model = Qwen3::load(&cpu, &checkpoint, bench.precision.kernel(), |done, all| {
+    let progress = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
-    })
-    .with_context(|| format!("load the model {}", entry.name))?;
+    };
+    let precision = bench.precision.kernel();
+    let model = match bench.expert_mib {
+        Some(mib) => Qwen3::load_streaming(&cpu, &checkpoint, precision, mib << 20, progress),
+        None => Qwen3::load(&cpu, &checkpoint, precision, progress),
+    };
+    let model = model.with_context(|| format!("load the model {}", entry.name))?;
     let load_ms = (clock.monotonic_us() - began_us) / 1000;
     bar.finish_and_clear();
 
@@ -52,8 +67,15 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let all_blocks = per_sequence.checked_mul(sequences).context("--batch times --depth is too large")?;
     let kv = KvPool::with_slots(&checkpoint.config, bench.kv_format.kernel(), all_blocks, sequences)?;
     let blocks = (0..sequences).map(|index| (index * per_sequence..(index + 1) * per_sequence).collect()).collect();
-    let mut subject =
-        Subject { cpu: &cpu, model: &model, kv, blocks, workspace: Workspace::default(), clock: clock.as_ref() };
+    let mut subject = Subject {
+        cpu: &cpu,
+        model: &model,
+        kv,
+        blocks,
+        workspace: Workspace::default(),
+        clock: clock.as_ref(),
+        runs: 0,
+    };
 
     let mut rows = Vec::new();
     for &tokens in &bench.prompt {
@@ -62,8 +84,18 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     for &depth in &bench.depth {
         for &batch in &bench.batch {
             subject.fill(depth, batch);
+            let disk = subject.disk()?;
+            let before = model.stream_figures().unwrap_or_default();
             let timed = median(bench.repeat, || subject.decode(bench.decode, depth, batch));
-            rows.push(timed.report("decode", bench.decode, depth, batch));
+            let mut row = timed.report("decode", bench.decode, depth, batch);
+            if let Some(disk) = disk {
+                let runs = bench.repeat as u64 + 1;
+                row["experts"] = streamed(&disk, &timed, before, model.stream_figures().unwrap_or_default(), runs);
+            }
+            if let Some(error) = subject.workspace.failure() {
+                return Err(error).context("decode");
+            }
+            rows.push(row);
         }
     }
     rows.extend(look(bench, &checkpoint, &cpu, clock.as_ref())?);
@@ -121,6 +153,25 @@ impl Timed {
     }
 }
 
+/// What decoding read of experts, on the average of all runs, and how much of the disk the median one used.
+fn streamed(disk: &Disk, timed: &Timed, before: StreamFigures, after: StreamFigures, runs: u64) -> Value {
+    let tokens = (runs * timed.tokens as u64) as f64;
+    let per_token = |of: fn(&StreamFigures) -> u64| (of(&after) - of(&before)) as f64 / tokens;
+    let needed = per_token(|figures| figures.needed_bytes);
+    let per_second = needed * timed.tokens as f64 * 1e6 / timed.elapsed_us.max(1) as f64;
+    json!({
+        "chosen_per_token": per_token(|figures| figures.chosen),
+        "found_per_token": per_token(|figures| figures.found),
+        "guessed_per_token": per_token(|figures| figures.guessed),
+        "needed_bytes_per_token": needed,
+        "read_bytes_per_token": per_token(|figures| figures.read_bytes),
+        "needed_bytes_per_second": per_second,
+        "disk_bytes_per_second": disk.direct,
+        "disk_bytes_per_second_by_the_page_cache": disk.cached,
+        "share_of_the_disk": per_second / disk.direct.max(1.0),
+    })
+}
+
 /// The median of some runs, after one that warms up.
 fn median(repeat: usize, mut run: impl FnMut() -> Timed) -> Timed {
     run();
@@ -130,8 +181,10 @@ fn median(repeat: usize, mut run: impl FnMut() -> Timed) -> Timed {
 }
 
 impl Subject<'_> {
-    fn tokens(&self, count: usize) -> Vec<u32> {
-        let mut rng = Rng::seeded(count as u64);
+    /// Other tokens in every run: what one run brought into memory must not be all that the next one wants.
+    fn tokens(&mut self, count: usize) -> Vec<u32> {
+        let mut rng = Rng::seeded(count as u64 + (self.runs << 32));
+        self.runs += 1;
         (0..count).map(|_| rng.below(self.model.config().vocabulary as u64) as u32).collect()
     }
 
@@ -157,6 +210,20 @@ impl Subject<'_> {
             self.model.forward(self.cpu, &mut self.kv, &[sequence], &mut self.workspace);
         }
         Timed { tokens: count, elapsed_us: self.clock.monotonic_us() - began_us }
+    }
+
+    /// Measures the disk where experts are streamed.
+    fn disk(&mut self) -> anyhow::Result<Option<Disk>> {
+        if self.model.stream_figures().is_none() {
+            return Ok(None);
+        }
+        let mut rng = Rng::seeded(1);
+        let mut speed = |way| -> anyhow::Result<f64> {
+            let began_us = self.clock.monotonic_us();
+            let bytes = self.model.probe_experts(self.cpu, &mut rng, DISK_BYTES, way).context("measure the disk")?;
+            Ok(bytes as f64 * 1e6 / (self.clock.monotonic_us() - began_us).max(1) as f64)
+        };
+        Ok(Some(Disk { direct: speed(ReadWay::Direct)?, cached: speed(ReadWay::Cached)? }))
     }
 
     /// Computes the context of every sequence.
@@ -223,5 +290,21 @@ fn show(report: &Value, as_json: bool) -> anyhow::Result<()> {
         let cell = |field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
         table.add_row([cell("test"), cell("tokens"), cell("depth"), cell("batch"), format!("{speed:.1}")]);
     }
-    machine::print(&format!("{table}\n"))
+    machine::print(&format!("{table}\n"))?;
+    for row in report["tests"].as_array().into_iter().flatten() {
+        let experts = &row["experts"];
+        let rate = |field: &str| model::bytes(experts[field].as_f64().unwrap_or_default() as u64);
+        if experts.is_object() {
+            machine::say(&format!(
+                "depth {}: {} of experts a token, {}/s; the disk gives {}/s ({}/s by the page cache): {:.0} %",
+                row["depth"],
+                rate("needed_bytes_per_token"),
+                rate("needed_bytes_per_second"),
+                rate("disk_bytes_per_second"),
+                rate("disk_bytes_per_second_by_the_page_cache"),
+                experts["share_of_the_disk"].as_f64().unwrap_or_default() * 100.0,
+            ));
+        }
+    }
+    Ok(())
 }

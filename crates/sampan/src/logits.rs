@@ -29,11 +29,16 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
     let positions = tokens.len();
     ensure!(positions <= POSITIONS_MAX, "{positions} tokens, {POSITIONS_MAX} allowed");
     let bar = shelf::loading_bar(&entry.name);
-    let model = Qwen3::load(&cpu, &checkpoint, logits.precision.kernel(), |done, all| {
+    let progress = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
-    })
-    .with_context(|| format!("load the model {}", entry.name))?;
+    };
+    let precision = logits.precision.kernel();
+    let model = match logits.expert_mib {
+        Some(mib) => Qwen3::load_streaming(&cpu, &checkpoint, precision, mib << 20, progress),
+        None => Qwen3::load(&cpu, &checkpoint, precision, progress),
+    };
+    let model = model.with_context(|| format!("load the model {}", entry.name))?;
     bar.finish_and_clear();
     let blocks: Vec<u32> = (0..positions.div_ceil(KV_BLOCK_TOKENS) as u32).collect();
     let mut kv = KvPool::new(model.config(), KvFormat::F32, blocks.len() as u32)?;
@@ -58,9 +63,11 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
         adapter: None,
         logits: LogitRows::All,
     };
-    let numbers = model.forward(&cpu, &mut kv, &[sequence], &mut workspace);
-
-    write(logits, numbers, positions, vocabulary)
+    model.forward(&cpu, &mut kv, &[sequence], &mut workspace);
+    if let Some(error) = workspace.failure() {
+        return Err(error).context("compute the logits");
+    }
+    write(logits, workspace.logits(), positions, vocabulary)
 }
 
 /// What the model sees in each picture.

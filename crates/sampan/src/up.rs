@@ -259,6 +259,8 @@ fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)
         Some(mib) => mib.checked_mul(1 << 20).with_context(|| format!("--kv-mib {mib} is too large"))?,
         None => memory_bytes / 4,
     };
+    let expert_bytes =
+        |mib: u64| mib.checked_mul(1 << 20).with_context(|| format!("--expert-memory {mib} is too large"));
     let machine = Machine {
         cpu: machine::processor(&up.processor)?,
         clock: Arc::clone(clock),
@@ -267,6 +269,7 @@ fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)
             kv_format: up.kv_format.kernel(),
             precision: up.precision.kernel(),
             seed: machine::random_seed()?,
+            expert_bytes: up.expert_mib.map(expert_bytes).transpose()?,
             ..Options::default()
         },
         memory_bytes,

@@ -22,7 +22,10 @@ pub(super) enum Loaded {
 
 /// Memory that a model is going to take.
 pub(super) fn needed_bytes(opened: &Opened, role: Role, machine: &Machine) -> Result<u64> {
-    let weights_bytes = opened.packed_bytes(machine.options.precision);
+    let weights_bytes = match (opened, role) {
+        (Opened::Decoder(checkpoint), Role::Generates) => machine.options.weights_bytes(checkpoint),
+        (opened, _) => opened.packed_bytes(machine.options.precision),
+    };
     let kv_bytes = match (opened, role) {
         (Opened::Encoder(_), _) => 0,
         (Opened::Decoder(checkpoint), Role::Generates) => {
@@ -37,7 +40,7 @@ pub(super) fn needed_bytes(opened: &Opened, role: Role, machine: &Machine) -> Re
 
 /// The machine's options, with no more for keys and values than what the weights leave.
 fn options(checkpoint: &Checkpoint, machine: &Machine) -> Options {
-    let weights_bytes = checkpoint.packed_bytes(machine.options.precision);
+    let weights_bytes = machine.options.weights_bytes(checkpoint);
     let left = machine.memory_bytes.saturating_sub(weights_bytes).max(KV_BYTES_MIN);
     Options { kv_bytes: machine.options.kv_bytes.min(left), ..machine.options }
 }

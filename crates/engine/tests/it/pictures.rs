@@ -21,6 +21,7 @@ const EXACT: Options = Options {
     project_requests_max: 64,
     seed: 0,
     guesses: true,
+    expert_bytes: None,
 };
 
 /// Tokens of the tiny vocabulary; the models have 512 logits.

@@ -30,10 +30,17 @@ pub(super) struct DeltaNet {
 pub(super) struct Buffers {
     qkv: Vec<f32>,      // [n, 2 Hk dk + Hv dv], before the convolution
     mixed: Vec<f32>,    // and behind it
-    z: Vec<f32>,        // [n, Hv dv]
+    z: Vec<f32>,        // [n, Hv dv]; in the end the product with what was read
     strength: Vec<f32>, // [n, Hv]
     decay: Vec<f32>,    // [n, Hv]
     read: Vec<f32>,     // [n, Hv dv]
+}
+
+impl Buffers {
+    /// What the last step's output projection was multiplied with, `[n, Hv dv]`.
+    pub(super) fn gated(&self) -> &[f32] {
+        &self.z
+    }
 }
 
 impl DeltaNet {

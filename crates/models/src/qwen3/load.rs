@@ -1,14 +1,18 @@
 //! From tensors to packed matrices.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use kernels::{Cpu, DeltaShape, Matrix, Precision};
 
 use super::attention::Attention;
 use super::delta_net::DeltaNet;
-use super::feed_forward::{FeedForward, Mixture, Network, Shared};
+use super::feed_forward::{self, FeedForward, Mixture, Network, Shared};
 use super::{Layer, Mixer, Qwen3};
 use crate::config::{Architecture, Config, Experts};
 use crate::loader::{Loader, finite, transposed};
 use crate::rope::Frequencies;
+use crate::streaming::Finder;
 use crate::weights::Tensor;
 use crate::{Checkpoint, Error, Result};
 
@@ -25,6 +29,43 @@ impl Qwen3 {
         cpu: &Cpu,
         checkpoint: &Checkpoint,
         precision: Precision,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        Self::load_all(cpu, checkpoint, precision, None, progress)
+    }
+
+    /// The same with experts that are read from the files when they are chosen and of which `expert_bytes` stay in
+    /// memory. The files must stay what they are as long as the model lives.
+    ///
+    /// Cost: every other weight is read and written once.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; [`Error::ExpertMemory`] if that is too little for a token; [`Error::UnsupportedConfig`] for a
+    /// model without experts, and for one whose experts are not stored as they are computed with.
+    pub fn load_streaming(
+        cpu: &Cpu,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        expert_bytes: usize,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let config = &checkpoint.config;
+        if config.experts.is_none() {
+            let why = "only experts are read while a model runs, and it has none";
+            return Err(Error::unsupported("the model", config.architecture.model_type(), why));
+        }
+        if let Some(quantisation) = &config.quantisation {
+            let why = "experts are read as they are stored; write it as GGUF first (sampan model convert)";
+            return Err(Error::unsupported("quantization_config", format!("{quantisation:?}"), why));
+        }
+        Self::load_all(cpu, checkpoint, precision, Some(expert_bytes), progress)
+    }
+
+    fn load_all(
+        cpu: &Cpu,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        expert_bytes: Option<usize>,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
@@ -37,7 +78,8 @@ impl Qwen3 {
         } else {
             None
         };
-        let reader = Layers { loader: &loader, config: &config };
+        let finder = RefCell::new(expert_bytes.map(|_| Finder::default()));
+        let reader = Layers { loader: &loader, config: &config, finder: &finder };
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(reader.layer(layer)?);
@@ -45,7 +87,10 @@ impl Qwen3 {
         }
         let final_norm = reader.norm("norm", config.hidden)?;
         let frequencies = Frequencies::new(&config.rope);
-        Ok(Self { frequencies, embedding, layers, final_norm, head, config })
+        let per_token = config.experts.as_ref().map_or(0, |experts| experts.per_token);
+        let finder = finder.into_inner().zip(expert_bytes);
+        let streamer = finder.map(|(finder, bytes)| finder.finish(precision, bytes, per_token)).transpose()?;
+        Ok(Self { frequencies, embedding, layers, final_norm, head, streamer, config })
     }
 }
 
@@ -53,6 +98,8 @@ impl Qwen3 {
 pub(super) struct Layers<'a> {
     pub(super) loader: &'a Loader<'a>,
     pub(super) config: &'a Config,
+    /// Takes down where experts lie, if they are to be read later.
+    pub(super) finder: &'a RefCell<Option<Finder>>,
 }
 
 impl Layers<'_> {
@@ -232,11 +279,20 @@ impl Layers<'_> {
                 gate: self.opening(&format!("{stem}.shared_expert_gate.weight"))?,
             })
         });
-        let network = |index| self.expert(&format!("{stem}.experts"), index, experts);
+        let stem = format!("{stem}.experts");
+        let network = |index| self.expert(&stem, index, experts);
+        let found = match self.finder.borrow_mut().as_mut() {
+            Some(finder) => {
+                let in_file = |index| self.expert_in_file(&stem, index, experts);
+                feed_forward::Experts::Streamed(finder.add((0..experts.count).map(in_file))?)
+            }
+            None => feed_forward::Experts::Resident((0..experts.count).map(network).collect::<Result<_>>()?),
+        };
         Ok(Mixture {
             // The choice of experts is a comparison: it is made exactly in every mode.
             router: self.loader.pack_as(&router, Precision::Exact)?,
-            experts: (0..experts.count).map(network).collect::<Result<_>>()?,
+            experts: found,
+            intermediate: experts.intermediate,
             shared: shared.transpose()?,
             per_token: experts.per_token,
             normalise: experts.normalise,
@@ -258,7 +314,7 @@ impl Layers<'_> {
         if let Some(fused) = self.fused(&format!("{stem}.gate_up_proj")) {
             let down = self.fused(&format!("{stem}.down_proj"));
             let down = down.ok_or_else(|| Error::MissingTensor { name: format!("{stem}.down_proj") })?;
-            return self.fused_expert(&fused, &down, index, experts);
+            return self.fused_expert(&fused, &down, index, experts, self.is_input_major(stem, experts));
         }
         if self.fused(&format!("{stem}.gate_proj")).is_none() {
             return self.network(&format!("{stem}.{index}"), i);
@@ -271,19 +327,62 @@ impl Layers<'_> {
         Ok(Network { gate: matrix("gate", i, h)?, up: matrix("up", i, h)?, down: matrix("down", h, i)? })
     }
 
+    /// The matrices of one expert where they lie in the files, without looking at their numbers.
+    fn expert_in_file(&self, stem: &str, index: usize, experts: &Experts) -> Result<[Tensor; 3]> {
+        let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
+        let entry = |name: &str, all: usize, rows: Range<usize>, cols: usize| {
+            let name = format!("{stem}.{name}_proj");
+            let tensor = self.fused(&name).ok_or(Error::MissingTensor { name })?;
+            tensor.expect_shape(&[count, all, cols])?.slice(index, rows)
+        };
+        if self.fused(&format!("{stem}.gate_up_proj")).is_some() {
+            if self.is_input_major(stem, experts) {
+                let found = "experts with the input outermost; write the model as GGUF first (sampan model convert)";
+                let name = format!("{stem}.gate_up_proj");
+                return Err(Error::UnsupportedType { name, found: found.to_owned() });
+            }
+            return Ok([
+                entry("gate_up", 2 * i, 0..i, h)?,
+                entry("gate_up", 2 * i, i..2 * i, h)?,
+                entry("down", h, 0..h, i)?,
+            ]);
+        }
+        if self.fused(&format!("{stem}.gate_proj")).is_some() {
+            return Ok([entry("gate", i, 0..i, h)?, entry("up", i, 0..i, h)?, entry("down", h, 0..h, i)?]);
+        }
+        let own = |part: &str, rows, cols| {
+            let name = format!("{stem}.{index}.{part}_proj.weight");
+            self.loader.weights.get(&name)?.expect_shape(&[rows, cols])
+        };
+        Ok([own("gate", i, h)?, own("up", i, h)?, own("down", h, i)?])
+    }
+
+    /// Whether fused experts keep the input outermost: `gate_up` is `[E, H, 2I]`. Where the shape does not tell, it is
+    /// what the family publishes: Qwen3-VL input-major, the others output-major.
+    fn is_input_major(&self, stem: &str, experts: &Experts) -> bool {
+        let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
+        let is_vl = self.config.architecture == Architecture::Qwen3VlMoe;
+        let gate_up = self.fused(&format!("{stem}.gate_up_proj"));
+        let fits = gate_up.is_some_and(|gate_up| gate_up.expect_shape(&[count, 2 * i, h]).is_ok());
+        !fits || (2 * i == h && is_vl)
+    }
+
     fn fused(&self, name: &str) -> Option<Tensor> {
         let weights = self.loader.weights;
         weights.find(&format!("{name}.weight")).or_else(|| weights.find(name))
     }
 
-    /// `gate_up` is `[E, 2I, H]` (gate rows first) with `down` `[E, H, I]`, or the transpose of both. Where the shape
-    /// does not tell, it is what the family publishes: Qwen3-VL input-major, the others output-major.
-    fn fused_expert(&self, gate_up: &Tensor, down: &Tensor, index: usize, experts: &Experts) -> Result<Network> {
+    /// `gate_up` is `[E, 2I, H]` (gate rows first) with `down` `[E, H, I]`, or the transpose of both.
+    fn fused_expert(
+        &self,
+        gate_up: &Tensor,
+        down: &Tensor,
+        index: usize,
+        experts: &Experts,
+        is_input_major: bool,
+    ) -> Result<Network> {
         let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
-        let is_vl = self.config.architecture == Architecture::Qwen3VlMoe;
-        let fits = gate_up.clone().expect_shape(&[count, 2 * i, h]).is_ok();
-        let is_output_major = fits && (2 * i != h || !is_vl);
-        let (gate_up, down) = if is_output_major {
+        let (gate_up, down) = if !is_input_major {
             (gate_up.slice(index, 0..2 * i)?, down.clone().expect_shape(&[count, h, i])?.slice(index, 0..h)?)
         } else {
             let gate_up = gate_up.clone().expect_shape(&[count, h, 2 * i])?.slice(index, 0..h)?;

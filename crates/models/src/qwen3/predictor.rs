@@ -9,10 +9,12 @@
 //! that follows from it stand at the same position, in blocks of the same numbers: whoever shares a prompt's keys and
 //! values shares these too.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Precision, Role, Rows, Span};
 
+use super::feed_forward::Work;
 use super::load::Layers;
 use super::low_rank::Adapted;
 use super::{Layer, Mixer, Qwen3, Workspace};
@@ -93,7 +95,8 @@ impl Predictor {
     ) -> Result<Self> {
         let (loader, config) = (Loader::new(cpu, checkpoint, precision), &checkpoint.config);
         let h = config.hidden;
-        let layers = Layers { loader: &loader, config };
+        let finder = RefCell::new(None);
+        let layers = Layers { loader: &loader, config, finder: &finder };
         Ok(Self {
             embedding_norm: layers.norm("mtp.pre_fc_norm_embedding", h)?,
             hidden_norm: layers.norm("mtp.pre_fc_norm_hidden", h)?,
@@ -181,7 +184,8 @@ impl Qwen3 {
         attention.add(cpu, &self.config, cache, &spans, w, &mut Adapted::default());
         kernels::rms_norm(cpu, &w.x, &layer.feed_forward_norm, eps, &mut w.normed);
         let rows = Rows::mixed(&w.normed, &w.roles);
-        layer.feed_forward.add(cpu, rows, &mut w.x, &mut w.feed_forward, &mut w.scratch, &mut Adapted::default());
+        let mut work = Work { cpu, buffers: &mut w.feed_forward, scratch: &mut w.scratch };
+        layer.feed_forward.add(rows, &mut w.x, &mut work, &mut Adapted::default(), None);
         kernels::rms_norm(cpu, &w.x, norm, eps, hidden);
     }
 

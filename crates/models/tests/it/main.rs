@@ -16,5 +16,6 @@ mod mutations_of_files;
 mod mutations_of_sight;
 mod predictor;
 mod quantised;
+mod streaming;
 mod truth;
 mod vision;

@@ -1,0 +1,487 @@
+//! Experts that are larger than memory: those that a step chooses are read from the model's own files when they are
+//! not there, and those that are used stay.
+//!
+//! The sketch: a token of a mixture goes through `k` of `E` experts in each layer. What of them is not in memory comes
+//! from the disk, so a token takes as long as its missing bytes; everything else should hide behind that.
+//!
+//! * [`disk`]: a mebibyte a read, several in flight, around the page cache.
+//! * Rows are packed as they come, on all threads, while others are still on their way.
+//! * While a layer waits for its experts, those that the next one is likely to choose are ordered behind them
+//!   ([`Next::Likely`]), so that the disk has work while the layer is computed. As many as turn out right.
+//! * [`kept`]: what stays in memory follows use.
+
+mod disk;
+mod kept;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::Rng;
+use kernels::{Cpu, Format, Matrix, PANEL_ROWS, Precision};
+
+use crate::qwen3::Network;
+use crate::weights::Tensor;
+use crate::{Error, Result};
+pub use disk::ReadWay;
+use disk::{Disk, Order, Place, Refusal};
+use kept::{Kept, Key};
+
+/// Bytes of a read, unless sixteen rows have more.
+const READ_BYTES: usize = 1 << 20;
+/// Matrices that are larger lie on whole pages of this size.
+const HUGE_PAGE: usize = 2 << 20;
+/// Experts that are ordered ahead at most.
+const AHEAD_MAX: usize = 8;
+/// Steps of a mixture after which one expert is guessed although guesses came to nothing; no number of layers divides
+/// it, so that each has its turn.
+const TRIED_EVERY: u64 = 61;
+/// Orders that wait while the disk is probed: it has always more to do than it can.
+const PROBE_ORDERS: usize = 32;
+
+/// What was read, and what for. All counts begin when the model is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamFigures {
+    /// Experts that steps chose, each once a step and layer.
+    pub chosen: u64,
+    /// Those of them that were in memory.
+    pub found: u64,
+    /// Those of them that were on their way, or had come, because they were guessed.
+    pub guessed: u64,
+    /// Bytes of experts that steps chose and that had to be read for it, guessed or not.
+    pub needed_bytes: u64,
+    /// Bytes of experts that were read.
+    pub read_bytes: u64,
+    /// Bytes of experts that were read and went before a step chose them.
+    pub wasted_bytes: u64,
+}
+
+/// Reads experts and keeps some.
+pub(crate) struct Streamer {
+    mixtures: Vec<Vec<Stored>>, // [mixture][expert]
+    precision: Precision,
+    disk: Disk,
+    /// Experts that are in memory together for one part of a step.
+    wave: usize,
+    limit_bytes: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    kept: Kept<Expert>,
+    /// What was guessed of this mixture last.
+    guessed: Option<(usize, Vec<usize>)>,
+    /// How many experts of the next layer are ordered ahead.
+    ahead: usize,
+    /// Steps of a mixture so far.
+    steps: u64,
+    figures: StreamFigures,
+}
+
+/// An expert in memory, or on its way there.
+struct Expert {
+    network: Network,
+    failure: Option<Error>,
+}
+
+/// Where an expert lies: gate, up, down.
+pub(crate) struct Stored {
+    parts: [Part; 3],
+}
+
+struct Part {
+    name: Arc<str>,
+    place: Arc<Place>,
+    offset: u64,
+    format: Format,
+    rows: usize,
+    columns: usize,
+}
+
+/// What is likely to be chosen next.
+pub(crate) enum Next<'a> {
+    /// These experts of the same mixture, for certain.
+    Sure(&'a [usize]),
+    /// These experts of another mixture, the likeliest first.
+    Likely(usize, &'a [usize]),
+}
+
+/// Experts in memory; as long as this lives, they stay.
+pub(crate) struct Present<'a> {
+    state: MutexGuard<'a, State>,
+    slots: Vec<(usize, usize)>, // (expert, slot), by expert
+}
+
+/// Finds the experts of a model in its files.
+#[derive(Default)]
+pub(crate) struct Finder {
+    places: Vec<(PathBuf, Arc<Place>)>,
+    mixtures: Vec<Vec<Stored>>,
+}
+
+impl Finder {
+    /// Adds a mixture, of which each expert is `gate`, `up` and `down`; returns its number.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`] if they do not lie in a file as they are, or are no matrices, and [`Error::Read`].
+    pub(crate) fn add(&mut self, experts: impl Iterator<Item = Result<[Tensor; 3]>>) -> Result<usize> {
+        let mut stored = Vec::new();
+        for tensors in experts {
+            let [gate, up, down] = tensors?;
+            stored.push(Stored { parts: [self.part(&gate)?, self.part(&up)?, self.part(&down)?] });
+        }
+        self.mixtures.push(stored);
+        Ok(self.mixtures.len() - 1)
+    }
+
+    fn part(&mut self, tensor: &Tensor) -> Result<Part> {
+        let name = tensor.name();
+        let Some((file, offset)) = tensor.in_file() else {
+            let found = "an expert that is not stored as it is computed with, so it cannot be streamed".to_owned();
+            return Err(Error::UnsupportedType { name: name.to_owned(), found });
+        };
+        let path = file.place().0;
+        let place = match self.places.iter().find(|(known, _)| known == path) {
+            Some((_, place)) => Arc::clone(place),
+            None => {
+                let place = Arc::new(Place::open(file)?);
+                self.places.push((path.to_owned(), Arc::clone(&place)));
+                place
+            }
+        };
+        let [rows, columns] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
+        Ok(Part { name: name.into(), place, offset, format: tensor.format(), rows, columns })
+    }
+
+    /// Starts reading.
+    ///
+    /// # Errors
+    /// [`Error::ExpertMemory`] if `limit_bytes` does not hold the experts of a token and those that are ordered ahead;
+    /// [`Error::Reader`].
+    pub(crate) fn finish(self, precision: Precision, limit_bytes: usize, per_token: usize) -> Result<Streamer> {
+        let mut largest = 0;
+        let mut order_bytes = 0;
+        for part in self.mixtures.iter().flatten().map(|stored| &stored.parts) {
+            largest = largest.max(part.iter().map(|part| part.packed_bytes(precision)).sum::<Result<usize>>()?);
+            order_bytes =
+                order_bytes.max(part.iter().map(|part| part.order_rows() * part.row_bytes()).max().unwrap_or(0));
+        }
+        let capacity = limit_bytes / largest.max(1);
+        let needed = per_token + AHEAD_MAX;
+        if capacity < needed {
+            let needed_bytes = (needed * largest) as u64;
+            return Err(Error::ExpertMemory { given_bytes: limit_bytes as u64, needed_bytes });
+        }
+        let state = State {
+            kept: Kept::new(limit_bytes, self.mixtures.len()),
+            guessed: None,
+            ahead: 2.min(AHEAD_MAX),
+            steps: 0,
+            figures: StreamFigures::default(),
+        };
+        Ok(Streamer {
+            mixtures: self.mixtures,
+            precision,
+            disk: Disk::new(order_bytes)?,
+            wave: capacity - AHEAD_MAX,
+            limit_bytes,
+            state: Mutex::new(state),
+        })
+    }
+}
+
+impl Part {
+    fn row_bytes(&self) -> usize {
+        self.format.row_bytes(self.columns).unwrap_or(0)
+    }
+
+    /// Bytes of memory, with the rest of the last page.
+    fn packed_bytes(&self, precision: Precision) -> Result<usize> {
+        let bytes = Matrix::packed_bytes(self.format, self.rows, self.columns, precision);
+        let bytes = bytes.ok_or_else(|| Error::corrupt(&self.name, "its size fits no address"))?;
+        Ok(if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) })
+    }
+
+    /// Rows of one order: whole panels.
+    fn order_rows(&self) -> usize {
+        let rows = READ_BYTES / self.row_bytes().max(1) / PANEL_ROWS * PANEL_ROWS;
+        rows.clamp(PANEL_ROWS, self.rows.max(PANEL_ROWS))
+    }
+
+    fn orders(&self, slot: usize, matrix: usize) -> impl Iterator<Item = Order> {
+        let row_bytes = self.row_bytes();
+        (0..self.rows).step_by(self.order_rows()).map(move |first_row| {
+            let rows = self.order_rows().min(self.rows - first_row);
+            Order {
+                place: Arc::clone(&self.place),
+                offset: self.offset + (first_row * row_bytes) as u64,
+                length: rows * row_bytes,
+                format: Some(self.format),
+                way: ReadWay::Direct,
+                slot,
+                matrix,
+                first_row,
+            }
+        })
+    }
+
+    fn empty(&self, precision: Precision) -> Result<Matrix> {
+        Matrix::empty(self.format, self.rows, self.columns, precision)
+            .map_err(|source| Error::Pack { name: self.name.to_string(), source })
+    }
+}
+
+impl Stored {
+    fn orders(&self, slot: usize) -> impl Iterator<Item = Order> {
+        self.parts.iter().enumerate().flat_map(move |(matrix, part)| part.orders(slot, matrix))
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| (part.rows * part.row_bytes()) as u64).sum()
+    }
+
+    fn fits(&self, network: &Network, precision: Precision) -> bool {
+        let matrices = [&network.gate, &network.up, &network.down];
+        self.parts.iter().zip(matrices).all(|(p, matrix)| matrix.holds(p.format, p.rows, p.columns, precision))
+    }
+}
+
+impl Streamer {
+    /// Bytes of memory that experts may take. Buffers of reads are 64 MiB more at most.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    pub(crate) fn figures(&self) -> StreamFigures {
+        self.lock().figures
+    }
+
+    /// Reads experts by chance until so many bytes came, each as when it is wanted, and keeps none; says how many.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub(crate) fn probe(&self, cpu: &Cpu, rng: &mut Rng, bytes: u64, way: ReadWay) -> Result<u64> {
+        let mut state = self.lock();
+        // What was guessed comes first.
+        while self.receive(cpu, &mut state) {}
+        let (mut read, mut fault) = (0, None);
+        while read < bytes && fault.is_none() {
+            let mixture = &self.mixtures[rng.below(self.mixtures.len() as u64) as usize];
+            let stored = &mixture[rng.below(mixture.len() as u64) as usize];
+            if way == ReadWay::Cached {
+                for part in &stored.parts {
+                    let failed = |source| Error::Read { path: part.place.path().to_owned(), source };
+                    part.place.forget_cached().map_err(failed)?;
+                }
+            }
+            self.disk.order(stored.orders(0).map(|order| Order { format: None, way, ..order }));
+            read += stored.stored_bytes();
+            while self.disk.open() > PROBE_ORDERS || (read >= bytes && self.disk.open() > 0) {
+                let Some(delivery) = self.disk.take() else { break };
+                if let Err(Refusal::Unread(error)) = delivery.rows() {
+                    let source = std::io::Error::new(error.kind(), error.to_string());
+                    fault = Some(Error::Read { path: delivery.order.place.path().to_owned(), source });
+                }
+                self.disk.done_with(delivery);
+            }
+        }
+        while let Some(delivery) = self.disk.take() {
+            self.disk.done_with(delivery);
+        }
+        fault.map_or(Ok(read), Err)
+    }
+
+    /// So many experts of a mixture can be present together.
+    pub(crate) fn wave(&self) -> usize {
+        self.wave
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What a panic left is whole but for pins, which the next step undoes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings experts of a mixture into memory. `wanted` is sorted and has no more than [`Self::wave`].
+    ///
+    /// Cost: what is missing is read; the rows are packed on all threads as they come.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::NotFinite`] of an expert that is wanted.
+    pub(crate) fn present(&self, cpu: &Cpu, mixture: usize, wanted: &[usize], next: &Next<'_>) -> Result<Present<'_>> {
+        let mut state = self.lock();
+        state.kept.begin();
+        state.steps += 1;
+        state.judge(mixture, wanted);
+        let known: Vec<Option<usize>> = wanted.iter().map(|&expert| state.kept.find((mixture, expert))).collect();
+        for slot in known.iter().copied().flatten() {
+            self.find(&mut state, slot);
+        }
+        self.forget_guesses(&mut state);
+        let mut slots = Vec::with_capacity(wanted.len());
+        for (&expert, known) in wanted.iter().zip(known) {
+            let slot = match known {
+                Some(slot) => slot,
+                None => self.order(cpu, &mut state, (mixture, expert))?,
+            };
+            slots.push((expert, slot));
+        }
+        self.order_ahead(&mut state, mixture, next)?;
+        while slots.iter().any(|&(_, slot)| state.kept.slot(slot).missing > 0) {
+            assert!(self.receive(cpu, &mut state), "what is missing was ordered");
+        }
+        for &(_, slot) in &slots {
+            let what = state.kept.slot_mut(slot).what.as_mut().expect("a slot that is pinned holds an expert");
+            if let Some(failure) = what.failure.take() {
+                state.kept.remove(slot);
+                return Err(failure);
+            }
+        }
+        Ok(Present { state, slots })
+    }
+
+    /// An expert that is wanted is in memory, or on its way.
+    fn find(&self, state: &mut State, slot: usize) {
+        let (missing, is_first) = (state.kept.slot(slot).missing, !state.kept.slot(slot).is_used());
+        state.figures.chosen += 1;
+        if is_first {
+            let stored = self.stored(state.kept.slot(slot).key());
+            state.figures.guessed += 1;
+            state.figures.needed_bytes += stored.stored_bytes();
+        } else {
+            state.figures.found += 1;
+        }
+        if missing > 0 {
+            self.disk.hurry(slot);
+        }
+        state.kept.use_now(slot);
+    }
+
+    fn stored(&self, (mixture, expert): Key) -> &Stored {
+        &self.mixtures[mixture][expert]
+    }
+
+    /// Guesses that nobody wants now, and of which nothing was read, are not read any more.
+    fn forget_guesses(&self, state: &mut State) {
+        for slot in self.disk.forget(|slot| state.kept.slot(slot).orders) {
+            state.figures.read_bytes -= self.stored(state.kept.slot(slot).key()).stored_bytes();
+            state.kept.remove(slot);
+        }
+    }
+
+    /// Orders an expert that is wanted.
+    fn order(&self, cpu: &Cpu, state: &mut State, key: Key) -> Result<usize> {
+        // Ends: what is on its way arrives and may go then, and the rest is pinned or may go.
+        let slot = loop {
+            match self.take_in(state, key)? {
+                Some(slot) => break slot,
+                None => assert!(self.receive(cpu, state), "the memory holds what is pinned and what was ordered ahead"),
+            }
+        };
+        let stored = self.stored(key);
+        state.figures.chosen += 1;
+        state.figures.needed_bytes += stored.stored_bytes();
+        state.kept.use_now(slot);
+        self.disk.order(stored.orders(slot));
+        Ok(slot)
+    }
+
+    /// Orders what is likely to be wanted next, if there is room for it.
+    fn order_ahead(&self, state: &mut State, mixture: usize, next: &Next<'_>) -> Result<()> {
+        let (mixture, experts, most) = match *next {
+            Next::Sure(experts) => (mixture, experts, AHEAD_MAX),
+            Next::Likely(mixture, experts) => (mixture, experts, state.guesses()),
+        };
+        let mut guessed = Vec::new();
+        for &expert in experts {
+            if guessed.len() >= most {
+                break;
+            }
+            if state.kept.find((mixture, expert)).is_some() {
+                continue;
+            }
+            let Some(slot) = self.take_in(state, (mixture, expert))? else { break };
+            self.disk.guess(self.stored((mixture, expert)).orders(slot));
+            guessed.push(expert);
+        }
+        if matches!(next, Next::Likely(..)) {
+            state.guessed = Some((mixture, guessed));
+        }
+        Ok(())
+    }
+
+    /// A place for an expert; `None` if everything is pinned or on its way.
+    fn take_in(&self, state: &mut State, key: Key) -> Result<Option<usize>> {
+        let stored = self.stored(key);
+        let bytes = stored.parts.iter().map(|part| part.packed_bytes(self.precision)).sum::<Result<usize>>()?;
+        let Some(evicted) = state.kept.make_room(bytes) else { return Ok(None) };
+        state.figures.wasted_bytes += evicted.unused_bytes as u64;
+        let same = evicted.what.into_iter().find(|what| stored.fits(&what.network, self.precision));
+        let network = match same {
+            Some(what) => what.network,
+            None => {
+                let [gate, up, down] = &stored.parts;
+                let empty = |part: &Part| part.empty(self.precision);
+                Network { gate: empty(gate)?, up: empty(up)?, down: empty(down)? }
+            }
+        };
+        let orders = stored.orders(0).count();
+        state.figures.read_bytes += stored.stored_bytes();
+        Ok(Some(state.kept.insert(key, bytes, orders, Expert { network, failure: None })))
+    }
+
+    /// Packs the rows that come next. False if none are on their way.
+    fn receive(&self, cpu: &Cpu, state: &mut State) -> bool {
+        let Some(delivery) = self.disk.take() else { return false };
+        let order = &delivery.order;
+        let slot = state.kept.slot_mut(order.slot);
+        let key = slot.key();
+        slot.missing -= 1;
+        let what = slot.what.as_mut().expect("a slot that something was ordered for holds an expert");
+        let part = &self.stored(key).parts[order.matrix];
+        match delivery.rows() {
+            Ok(rows) => {
+                let Network { gate, up, down } = &mut what.network;
+                [gate, up, down][order.matrix].fill(cpu, part.format, order.first_row, rows);
+            }
+            Err(Refusal::Unread(error)) => {
+                let source = std::io::Error::new(error.kind(), format!("expert {} of {}: {error}", key.1, part.name));
+                what.failure = Some(Error::Read { path: part.place.path().to_owned(), source });
+            }
+            Err(Refusal::NotFinite(element)) => {
+                let row = order.first_row + element / part.columns;
+                what.failure = Some(Error::NotFinite { name: format!("{}, expert {}", part.name, key.1), row });
+            }
+        }
+        self.disk.done_with(delivery);
+        true
+    }
+}
+
+impl State {
+    /// Looks how good the last guess of this mixture was: as many are ordered ahead as turn out right.
+    fn judge(&mut self, mixture: usize, wanted: &[usize]) {
+        let Some((_, guessed)) = self.guessed.take_if(|(of, _)| *of == mixture) else { return };
+        let right = guessed.iter().filter(|expert| wanted.contains(expert)).count();
+        if guessed.is_empty() {
+            return;
+        }
+        if right == guessed.len() {
+            self.ahead = (self.ahead + 1).min(AHEAD_MAX);
+        } else if 2 * right < guessed.len() {
+            self.ahead = self.ahead.saturating_sub(1);
+        }
+    }
+
+    /// How many experts are to be guessed now. Where guesses came to nothing, one is tried now and then.
+    fn guesses(&self) -> usize {
+        self.ahead.max(usize::from(self.steps.is_multiple_of(TRIED_EVERY)))
+    }
+}
+
+impl Present<'_> {
+    /// An expert that was asked for.
+    pub(crate) fn network(&self, expert: usize) -> &Network {
+        let at = self.slots.binary_search_by_key(&expert, |&(expert, _)| expert).expect("it was asked for");
+        let what = self.state.kept.slot(self.slots[at].1).what.as_ref();
+        &what.expect("a slot that is pinned holds an expert").network
+    }
+}
