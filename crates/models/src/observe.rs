@@ -11,9 +11,9 @@ const FLOOR: f32 = 0.01;
 /// Where rows meet matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Site {
-    /// Queries, keys and values.
+    /// The projections before attention or gated DeltaNet.
     Mixer,
-    /// The projection behind attention.
+    /// The one behind it.
     Attended,
     /// Gates and up projections.
     FeedForward,

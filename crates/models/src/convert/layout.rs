@@ -98,9 +98,8 @@ impl Slot {
     pub(super) fn site(&self, is_tied: bool) -> Option<Site> {
         match self.kind {
             Kind::Query | Kind::Key | Kind::Value => Some(Site::Mixer),
-            Kind::Output => Some(Site::Attended),
-            // A shared expert is not observed.
-            Kind::Gate | Kind::Up | Kind::Down if self.name.contains("shared_expert") => None,
+            Kind::Mixed | Kind::MixedGate | Kind::MixedGrouped => Some(Site::Mixer),
+            Kind::Output | Kind::MixedOutput => Some(Site::Attended),
             Kind::Gate | Kind::Up | Kind::GateUp => Some(Site::FeedForward),
             Kind::Down => Some(Site::Inner),
             Kind::Head => Some(Site::Head),

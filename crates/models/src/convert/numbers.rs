@@ -43,6 +43,7 @@ pub(super) fn write_piece(
     let site = slot.site(pieces.checkpoint.config.tied);
     let expert = slot.experts.map(|_| index);
     let weights = importance.zip(site).and_then(|(importance, site)| importance.of(slot.layer, site, expert));
+    let weights = weights.map(|weights| pieces.in_order_of_columns(slot, weights));
     let written = if tensor.format() == format {
         copy(&tensor, sink)
     } else {

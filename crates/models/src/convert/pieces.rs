@@ -210,6 +210,15 @@ impl Pieces<'_> {
         self.heads(&tensor, shape.value_dim, before)?.reshaped(&slot.shape)
     }
 
+    /// A number for each column as the checkpoint has them, in the order in which they are written.
+    pub(super) fn in_order_of_columns(&self, slot: &Slot, numbers: Vec<f32>) -> Vec<f32> {
+        let order = (slot.kind == Kind::MixedOutput).then(|| self.order(self.shape().value_dim, 0)).flatten();
+        match order {
+            Some(order) => order.into_iter().map(|at| numbers[at]).collect(),
+            None => numbers,
+        }
+    }
+
     /// The last projection, whose columns are heads.
     fn output(&self, slot: &Slot) -> Result<Tensor> {
         let tensor = self.matrix(slot.stem(), &slot.shape)?;

@@ -156,3 +156,68 @@ fn two_towers_beside_a_model_are_not_guessed_between() {
     std::fs::remove_file(out.path().join("mmproj-a.gguf")).unwrap();
     assert!(Checkpoint::open(&file).unwrap().config.vision.is_none(), "it is a model without");
 }
+
+/// Q4_0 of a model; what it met in a text counts if that is wanted.
+fn quantised(from: &Path, out: &Path, is_calibrated: bool, tokenizer: TokenizerSource) -> Checkpoint {
+    let mut checkpoint = Checkpoint::open(from).unwrap();
+    checkpoint.text.tokenizer = Some(tokenizer);
+    let mut runner = Runner::open(from.to_str().unwrap(), Precision::Exact, None);
+    runner.workspace.observe();
+    let text: Vec<u32> = (0..96).map(|at| at * at * 31 % 480).collect();
+    runner.logits(&text, 32);
+    let importance = runner.workspace.observed().unwrap();
+    let threads = NonZeroUsize::new(2).unwrap();
+    let order = Order {
+        name: "tiny",
+        out,
+        container: Container::Gguf,
+        recipe: Recipe::Q4_0,
+        importance: is_calibrated.then_some(&importance),
+        threads,
+        shard_bytes_max: u64::MAX,
+    };
+    convert(&checkpoint, &order, &mut |_, _| {}).unwrap();
+    Checkpoint::open(out).unwrap()
+}
+
+#[test]
+fn a_text_counts_in_every_matrix_of_a_hybrid_that_is_quantised() {
+    for family in ["qwen3_next", "qwen3_5_moe"] {
+        let (from, out) = (fixtures().join("tiny").join(family), tempfile::tempdir().unwrap());
+        let plain = quantised(&from, &out.path().join("plain.gguf"), false, lists(family));
+        let calibrated = quantised(&from, &out.path().join("calibrated.gguf"), true, lists(family));
+        let mut parts: Vec<&str> = Vec::new();
+        for tensor in plain.weights.iter().filter(|tensor| tensor.format() == kernels::Format::Q4_0) {
+            let name = tensor.name();
+            // Embeddings are looked up, and the predictor reads nothing here.
+            if name.starts_with("mtp.") || name == "embed_tokens.weight" {
+                continue;
+            }
+            let other = calibrated.weights.get(name).unwrap();
+            assert!(other.bytes() != tensor.bytes(), "{family}: {name} is quantised as if every number counted alike");
+            parts.push(name.split_once('.').and_then(|(_, rest)| rest.split_once('.')).map_or(name, |(_, part)| part));
+        }
+        let shared = "mlp.shared_expert.up_proj.weight";
+        for part in
+            ["linear_attn.in_proj_qkv.weight", "linear_attn.in_proj_z.weight", "linear_attn.out_proj.weight", shared]
+        {
+            assert!(parts.contains(&part), "{family} has no {part} in four bits: {parts:?}");
+        }
+    }
+}
+
+#[test]
+fn importance_follows_the_heads_into_another_order() {
+    // As a folder this family has the value heads of a key head together, as GGUF one of each after the other.
+    let (from, out) = (fixtures().join("tiny/qwen3_5_moe"), tempfile::tempdir().unwrap());
+    let file = out.path().join("m.gguf");
+    converted(&from, &file, Container::Gguf, Recipe::F32, lists("qwen3_5_moe"));
+    let as_folder = quantised(&from, &out.path().join("folder.gguf"), true, lists("qwen3_5_moe"));
+    let as_file = quantised(&file, &out.path().join("file.gguf"), true, lists("qwen3_5_moe"));
+    for tensor in as_folder.weights.iter().filter(|tensor| tensor.name().contains("linear_attn.out_proj")) {
+        let other = as_file.weights.get(tensor.name()).unwrap();
+        let same = tensor.bytes().iter().zip(other.bytes()).filter(|(a, b)| a == b).count();
+        let share = same as f64 / tensor.bytes().len() as f64;
+        assert!(share > 0.99, "{}: {share}", tensor.name());
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use base::Clock as _;
 use chat::{Specials, Tokenizer};
 use clap::{Args, ValueEnum};
 use models::convert::Recipe;
@@ -11,9 +12,10 @@ use models::divergence::Summary;
 use serde_json::{Value, json};
 
 use super::convert::{Job, threads, write};
-use super::reading::{Reader, calibrate, compare};
+use super::reading::{Reader, calibrate, compare, predictions};
 use crate::args::{Data, Precision, Processor};
-use crate::{machine, shelf};
+use crate::machine::{self, SystemClock};
+use crate::shelf;
 
 /// The shortest window: half of it is read before anything is predicted.
 const WINDOW_MIN: usize = 16;
@@ -86,6 +88,8 @@ type Windows = Vec<Vec<u32>>;
 pub(crate) fn run(quantize: &Quantize) -> anyhow::Result<()> {
     ensure!(quantize.window >= WINDOW_MIN, "--window {}: it is at least {WINDOW_MIN}", quantize.window);
     ensure!(quantize.windows > 0, "--windows 0 reads nothing");
+    let clock = SystemClock::start();
+    let began_us = clock.monotonic_us();
     let entry = shelf::find(&machine::data_folder(&quantize.data), &quantize.model)?;
     let mut checkpoint = shelf::open(&entry)?;
     let most = checkpoint.config.context_tokens;
@@ -101,6 +105,11 @@ pub(crate) fn run(quantize: &Quantize) -> anyhow::Result<()> {
         Some(reader) if !calibration.is_empty() => Some(calibrate(reader, &calibration)?),
         _ => None,
     };
+    // One model at a time: of this one stays what it predicts.
+    let expected = match original.take().filter(|_| !measured.is_empty()) {
+        Some(reader) => Some(predictions(reader, &measured)?),
+        None => None,
+    };
     let written = write(
         &mut checkpoint,
         &Job {
@@ -111,12 +120,12 @@ pub(crate) fn run(quantize: &Quantize) -> anyhow::Result<()> {
             threads: threads(&quantize.processor),
         },
     )?;
-    let summary = match &mut original {
-        Some(original) if !measured.is_empty() => {
+    let summary = match &expected {
+        Some(expected) => {
             let (name, quantised) = (quantize.out.display().to_string(), models::Checkpoint::open(&quantize.out)?);
-            Some(compare(original, &mut Reader::load(&cpu, &quantised, &name, precision)?, &measured)?)
+            Some(compare(expected, &mut Reader::load(&cpu, &quantised, &name, precision)?, &measured)?)
         }
-        _ => None,
+        None => None,
     };
     let report = Report {
         model: &entry.name,
@@ -126,6 +135,7 @@ pub(crate) fn run(quantize: &Quantize) -> anyhow::Result<()> {
         numbers: written.numbers,
         formats: written.bytes_by_format,
         calibrated: calibration.iter().map(Vec::len).sum(),
+        elapsed_ms: (clock.monotonic_us() - began_us) / 1000,
         summary,
     };
     machine::print(&if quantize.json { report.json()? } else { report.table() })
@@ -170,6 +180,7 @@ struct Report<'a> {
     formats: BTreeMap<String, u64>,
     /// Tokens of calibration.
     calibrated: usize,
+    elapsed_ms: u64,
     summary: Option<Summary>,
 }
 
@@ -191,6 +202,7 @@ impl Report<'_> {
             "model": self.model, "out": self.out, "numbers": self.numbers, "size_bytes_before": self.before_bytes,
             "size_bytes": self.size_bytes, "bits_per_number": self.bits(self.size_bytes),
             "bytes_by_format": self.formats, "calibration_tokens": self.calibrated, "measured": measured,
+            "elapsed_ms": self.elapsed_ms, "peak_rss_bytes": machine::peak_rss_bytes(),
         });
         Ok(format!("{}\n", serde_json::to_string_pretty(&told)?))
     }

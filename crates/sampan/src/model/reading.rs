@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat, Precision};
 use models::divergence::{Divergence, Summary};
 use models::observe::Importance;
-use models::{Checkpoint, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
+use models::{Checkpoint, Head, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Workspace};
 
 use crate::shelf;
 
@@ -38,8 +38,14 @@ impl<'a> Reader<'a> {
         Ok(Self { cpu, model, precision, kv: None, workspace: Workspace::default() })
     }
 
-    /// Logits of tokens that follow those of the window that are read already.
-    fn step(&mut self, tokens: &[u32], first_position: usize, window: usize) -> anyhow::Result<&[f32]> {
+    /// Computes tokens that follow those of the window that are read already; `compute` says what of them.
+    fn step<'r>(
+        &'r mut self,
+        tokens: &[u32],
+        first_position: usize,
+        window: usize,
+        compute: impl FnOnce(&Qwen3, &Cpu, &mut KvPool, &[Sequence<'_>], &'r mut Workspace) -> &'r [f32],
+    ) -> anyhow::Result<&'r [f32]> {
         let blocks: Vec<u32> = (0..window.div_ceil(KV_BLOCK_TOKENS) as u32).collect();
         let format = if self.precision == Precision::Exact { KvFormat::F32 } else { KvFormat::Bf16 };
         let made = match self.kv.take() {
@@ -57,7 +63,20 @@ impl<'a> Reader<'a> {
             adapter: None,
             logits: LogitRows::All,
         };
-        Ok(self.model.forward(self.cpu, self.kv.insert(made), &[sequence], &mut self.workspace))
+        Ok(compute(&self.model, self.cpu, self.kv.insert(made), &[sequence], &mut self.workspace))
+    }
+
+    fn logits(&mut self, tokens: &[u32], first_position: usize, window: usize) -> anyhow::Result<&[f32]> {
+        self.step(tokens, first_position, window, |model, cpu, kv, batch, workspace| {
+            model.forward(cpu, kv, batch, workspace)
+        })
+    }
+
+    /// Hidden states behind the final norm.
+    fn states(&mut self, tokens: &[u32], first_position: usize, window: usize) -> anyhow::Result<&[f32]> {
+        self.step(tokens, first_position, window, |model, cpu, kv, batch, workspace| {
+            model.hidden(cpu, kv, batch, workspace)
+        })
     }
 }
 
@@ -73,7 +92,7 @@ pub(super) fn calibrate(reader: &mut Reader<'_>, windows: &[Vec<u32>]) -> anyhow
     reader.workspace.observe();
     for window in windows {
         for (index, tokens) in window.chunks(STEP_TOKENS).enumerate() {
-            reader.step(tokens, index * STEP_TOKENS, window.len())?;
+            reader.logits(tokens, index * STEP_TOKENS, window.len())?;
         }
         bar.inc(1);
     }
@@ -81,26 +100,58 @@ pub(super) fn calibrate(reader: &mut Reader<'_>, windows: &[Vec<u32>]) -> anyhow
     Ok(reader.workspace.observed().unwrap_or_default())
 }
 
-/// How far the second model's predictions lie from the first's, in the second half of every window.
+/// What a model predicts in the second half of every window: the hidden states there, which are small, and what makes
+/// logits of them. The model itself is let go.
+pub(super) struct Predictions<'a> {
+    cpu: &'a Cpu,
+    head: Head,
+    states: Vec<f32>, // [positions that are counted, H]
+    hidden: usize,
+}
+
+/// Has a model read the windows.
+pub(super) fn predictions<'a>(mut reader: Reader<'a>, windows: &[Vec<u32>]) -> anyhow::Result<Predictions<'a>> {
+    let bar = bar("reading", windows.len());
+    let hidden = reader.model.config().hidden;
+    let mut states = Vec::new();
+    for window in windows {
+        for (index, tokens) in window.chunks(STEP_TOKENS).enumerate() {
+            let position = index * STEP_TOKENS;
+            let rows = reader.states(tokens, position, window.len())?.chunks_exact(hidden).enumerate();
+            rows.filter(|(row, _)| counts(window, position + row)).for_each(|(_, row)| states.extend_from_slice(row));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let head = reader.model.into_head().context("this model has no vocabulary head")?;
+    Ok(Predictions { cpu: reader.cpu, head, states, hidden })
+}
+
+/// Whether what is predicted at a position counts: it has something before it, and something follows.
+fn counts(window: &[u32], position: usize) -> bool {
+    position + 1 > window.len() / 2 && position + 1 < window.len()
+}
+
+/// How far the second model's predictions lie from the first's.
 pub(super) fn compare(
-    first: &mut Reader<'_>,
+    first: &Predictions<'_>,
     second: &mut Reader<'_>,
     windows: &[Vec<u32>],
 ) -> anyhow::Result<Summary> {
     let bar = bar("measuring", windows.len());
-    let vocabulary = first.model.config().vocabulary;
-    let mut divergence = Divergence::default();
+    let vocabulary = second.model.config().vocabulary;
+    let (mut divergence, mut workspace) = (Divergence::default(), Workspace::default());
+    let mut states = first.states.chunks_exact(first.hidden);
     for window in windows {
         for (index, tokens) in window.chunks(STEP_TOKENS).enumerate() {
             let position = index * STEP_TOKENS;
-            let before = first.step(tokens, position, window.len())?;
-            let after = second.step(tokens, position, window.len())?;
-            let rows = before.chunks_exact(vocabulary).zip(after.chunks_exact(vocabulary)).enumerate();
-            for (row, (before, after)) in rows {
-                let next = position + row + 1;
-                if next > window.len() / 2 && next < window.len() {
-                    divergence.add(before, after, window[next]);
-                }
+            let counted: Vec<usize> = (0..tokens.len()).filter(|row| counts(window, position + row)).collect();
+            let known: Vec<f32> = states.by_ref().take(counted.len()).flatten().copied().collect();
+            let before = first.head.logits(first.cpu, &known, &mut workspace);
+            let after = second.logits(tokens, position, window.len())?;
+            for (&row, before) in counted.iter().zip(before.chunks_exact(vocabulary)) {
+                let after = &after[row * vocabulary..(row + 1) * vocabulary];
+                divergence.add(before, after, window[position + row + 1]);
             }
         }
         bar.inc(1);
