@@ -8,8 +8,8 @@
 //! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
 //! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
 //!
-//! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels want
-//! them; I8Tiles is what tile registers want where the processor has them.
+//! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels
+//! want them; I8Tiles is what tile registers want where the processor has them.
 
 use crate::layout::BLOCK;
 

@@ -9,8 +9,8 @@
 //! does not depend on how many stand beside it.
 //!
 //! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Rows that were
-//! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as many
-//! sums leaving the tiles cost more than the products save.
+//! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as
+//! many sums leaving the tiles cost more than the products save.
 
 mod int8;
 mod products;

@@ -1,8 +1,8 @@
 //! Panels of quantised weights times tiles of int8 activations.
 //!
 //! A block of 32 columns has its own scale, so its sums leave the tile register and join the totals, which stay in
-//! AVX-512 registers for the whole row. The numbers are those of AVX-512, to the bit: its integers are as exact, and its
-//! floats are added in the same order.
+//! AVX-512 registers for the whole row. The numbers are those of AVX-512, to the bit: its integers are as exact, and
+//! its floats are added in the same order.
 //!
 //! While the tile unit works on two blocks, the two behind them are unpacked and the two before them are added up. The
 //! order matters, and where things lie: `docs/decisions/0016-int8-tiles.md`.
@@ -24,9 +24,9 @@ const BLOCK_BYTES: usize = LANES * BLOCK;
 const WORDS: usize = BLOCK / 4;
 /// Blocks of a step.
 const STEP: usize = 2;
-/// Where sums begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added as an integer, the bits
-/// of that much more: so sums leave the tiles as floats. Its product with a scale of at most 22 bits is exact, and no
-/// format has longer ones.
+/// Where sums begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added as an integer, the
+/// bits of that much more: so sums leave the tiles as floats. Its product with a scale of at most 22 bits is exact, and
+/// no format has longer ones.
 const START: i32 = 0x4b40_0000;
 
 /// The sums of a block, `[columns][16 rows]`.
@@ -201,8 +201,8 @@ const fn step_bytes<const L: u8>() -> usize {
     }
 }
 
-/// Prepares the weights of a step, and what its sums are to be multiplied by. `N` makes it a function of its only caller:
-/// called, it would send the totals to memory.
+/// Prepares the weights of a step, and what its sums are to be multiplied by. `N` makes it a function of its only
+/// caller: called, it would send the totals to memory.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 fn unpack<const L: u8, const N: usize>(panel: &[u8], step: usize, words: &[u32], stride: usize, buffers: &mut Buffers) {
@@ -292,8 +292,8 @@ fn floats(sums: &[i32; LANES]) -> __m512 {
 fn signed<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], __m512, __m512) {
     let (mut q, [mut scale, _], minimum) = quantised::numbers::<L>(panel, b);
     if L == Q4 {
-        // A number of four bits less eight is the same four bits with the upper one flipped: in the upper half of a byte it
-        // is as good as a byte.
+        // A number of four bits less eight is the same four bits with the upper one flipped: in the upper half of a
+        // byte it is as good as a byte.
         const AND_XOR: i32 = 0x6a;
         let (upper, sign) = (_mm512_set1_epi8(-16), _mm512_set1_epi8(-128));
         let bytes = &panel[b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * (BLOCK_BYTES / 2)..][..BLOCK_BYTES / 2];

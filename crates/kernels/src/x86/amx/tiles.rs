@@ -7,8 +7,8 @@
 //! | 4, 5 | activations, `[columns][words]`, of the first and the second tile |
 //! | 6, 7 | weights, `[words][16]` of 32 bits, of the first and the second panel |
 //!
-//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end. Of int8, 4 and
-//! 6 hold a block of 32 columns.
+//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end. Of int8, 4
+//! and 6 hold a block of 32 columns.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
