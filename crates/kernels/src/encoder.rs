@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::parts::Parts;
-use crate::{Cpu, Format, Matrix, Precision, Result, Rows, Scratch, matmul, softmax};
+use crate::scalar::Weights;
+use crate::{Cpu, Format, Matrix, Precision, Result, Rows, Scratch, matmul};
 
 /// Queries whose scores are kept at a time, so that a large picture needs no quadratic memory.
 const QUERIES: usize = 256;
@@ -83,7 +84,7 @@ fn one_head(
         rows.clone().for_each(|row| queries.extend(q[of_row(q, row)].iter().map(|x| x * scale)));
         scores.resize(rows.len() * n, 0.0);
         matmul(cpu, Rows::prompt(&queries), &keys, &mut scores, scratch);
-        each_row(cpu, &mut scores, n, &|_, row| softmax(row));
+        each_row(cpu, &mut scores, n, &|_, row| softmax(cpu, row));
         sums.resize(rows.len() * d, 0.0);
         matmul(cpu, Rows::prompt(&scores), &values, &mut sums, scratch);
         for (row, sums) in rows.zip(sums.chunks_exact(d)) {
@@ -92,6 +93,14 @@ fn one_head(
         }
     }
     Ok(())
+}
+
+/// `row = exp(row) / sum(exp(row))`.
+fn softmax(cpu: &Cpu, row: &mut [f32]) {
+    let (mut largest, mut sum) = (f32::NEG_INFINITY, 0.0);
+    (cpu.table.softmax_block)(row, &mut largest, &mut sum, Weights::Plain);
+    let inverse = 1.0 / sum;
+    row.iter_mut().for_each(|weight| *weight *= inverse);
 }
 
 /// `out = weight * (x - mean) / sqrt(variance + eps) + bias` for each row.
@@ -134,14 +143,19 @@ pub enum Gelu {
 /// `x = gelu(x)`. The error function is that of Abramowitz and Stegun 7.1.26, to 1.5e-7.
 pub fn gelu(cpu: &Cpu, x: &mut [f32], kind: Gelu) {
     const PIECE: usize = 1024;
-    let body: fn(f64) -> f64 = match kind {
-        Gelu::Exact => |x| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
-        Gelu::Tanh => |x| {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        },
-    };
-    each_row(cpu, x, PIECE, &|_, x| x.iter_mut().for_each(|x| *x = body(f64::from(*x)) as f32));
+    let exact = |x: f64| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
+    each_row(cpu, x, PIECE, &|_, x| match kind {
+        Gelu::Exact => x.iter_mut().for_each(|x| *x = exact(f64::from(*x)) as f32),
+        Gelu::Tanh => {
+            // x (1 + tanh u) / 2 is x / (1 + exp(-2u)), so it is the gate of SwiGLU at 2u, times x / 2u.
+            let mut ups = [0.0; PIECE];
+            for (x, up) in x.iter_mut().zip(&mut ups) {
+                let slope = 2.0 * std::f32::consts::FRAC_2_PI.sqrt() * (1.0 + 0.044_715 * *x * *x);
+                (*x, *up) = (*x * slope, 1.0 / slope);
+            }
+            (cpu.table.swiglu)(x, &ups[..x.len()]);
+        }
+    });
 }
 
 fn erf(x: f64) -> f64 {
@@ -207,8 +221,8 @@ mod tests {
         }
         let mut x = [-3.0, -0.5, 0.0, 1.0, 6.0];
         gelu(&cpu(), &mut x, Gelu::Tanh);
-        for (found, expected) in x.iter().zip([-0.003_637_392, -0.154_286_01, 0.0, 0.841_192, 6.0]) {
-            assert!((found - expected).abs() < 5e-7, "{found} for {expected}");
+        for (found, expected) in x.iter().zip([-0.003_637_392, -0.154_286_01, 0.0, 0.841_192, 6.0_f32]) {
+            assert!((found - expected).abs() < 5e-7 * expected.abs().max(1.0), "{found} for {expected}");
         }
         let mut out = [0.0; 2];
         layer_norm(&cpu(), &[1.0, 3.0], &[2.0, 2.0], &[0.5, 0.5], 0.0, &mut out);
