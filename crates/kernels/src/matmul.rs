@@ -5,6 +5,7 @@
 //! reading the weights once; for many it is the arithmetic, and tiles are taken in chunks that stay in the second-level
 //! cache.
 
+mod feed_forward;
 mod plan;
 mod rows;
 
@@ -15,6 +16,7 @@ use crate::pool::SHARES_PER_THREAD;
 use crate::scratch::Lines;
 use crate::table::Wide;
 use crate::{Cpu, Matrix, Precision, Scratch};
+pub use feed_forward::{Gated, feed_forward};
 pub(crate) use plan::Plans;
 use plan::Set;
 pub use rows::{Role, Rows};
@@ -100,7 +102,8 @@ pub fn matmul_gathered(cpu: &Cpu, x: &[f32], jobs: &[Gathered<'_>], y: &mut [f32
         count: plans.tasks.len(),
         task: &|index| {
             let planned = plans.tasks[index];
-            Task { matrix: jobs[planned.job].weights, set: planned.set, y: &whole, start: planned.start }
+            let to = To::Rows { y: &whole, start: planned.start };
+            Task { matrix: jobs[planned.job].weights, set: planned.set, to }
         },
     };
     call.run(&mut scratch.packed, &mut scratch.unpacked);
@@ -120,7 +123,7 @@ fn group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], store: Stor
         assert_eq!(y.len(), count * matrix.rows(), "y is [n, rows]");
     }
     let mut plans = std::mem::take(&mut scratch.plans);
-    plans.group(cpu, x.roles, count, jobs);
+    plans.group(cpu, x.roles, count, jobs.iter().map(|(matrix, _)| *matrix));
     let mut outputs: [Option<(&Matrix, Parts<'_, f32>)>; GROUP_MAX] = Default::default();
     for ((matrix, y), output) in jobs.iter_mut().zip(&mut outputs) {
         *output = Some((matrix, Parts::new(y)));
@@ -137,7 +140,7 @@ fn group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], store: Stor
         task: &|index| {
             let planned = plans.tasks[index];
             let (matrix, y) = outputs[planned.job].as_ref().expect("every job has an output");
-            Task { matrix, set: planned.set, y, start: planned.start }
+            Task { matrix, set: planned.set, to: To::Rows { y, start: planned.start } }
         },
     };
     call.run(&mut scratch.packed, &mut scratch.unpacked);
@@ -167,15 +170,32 @@ enum Store {
 struct Task<'a> {
     matrix: &'a Matrix,
     set: Set,
-    y: &'a Parts<'a, f32>,
-    /// Where the outputs `[set.count, matrix.rows()]` begin in `y`.
-    start: usize,
+    to: To<'a>,
+}
+
+/// Where a task's outputs go.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    /// To numbers `[set.count, matrix.rows()]` that begin at `start`.
+    Rows { y: &'a Parts<'a, f32>, start: usize },
+    /// Through the gate of SwiGLU, whose other operand is `up`'s product, to packed activations `[set.count]` of as
+    /// many columns as the matrices have rows.
+    Activations { up: &'a Matrix, words: &'a Parts<'a, u32> },
 }
 
 impl Task<'_> {
-    /// Whether the weights become BF16 before they are multiplied.
+    /// Whether the weights become BF16 before they are multiplied, or are copied to stand beside others.
     fn is_unpacked(&self) -> bool {
-        self.set.kind == Kind::Bf16 && self.matrix.layout != Layout::Bf16
+        self.is_gated() || (self.set.kind == Kind::Bf16 && self.matrix.layout != Layout::Bf16)
+    }
+
+    fn is_gated(&self) -> bool {
+        matches!(self.to, To::Activations { .. })
+    }
+
+    /// What a panel costs, in columns of a panel.
+    fn panel_work(&self) -> usize {
+        self.set.count * if self.is_gated() { 2 } else { 1 }
     }
 }
 
@@ -220,9 +240,10 @@ impl Call<'_> {
 
     fn pack(&self, buffers: &mut [&mut [u32]; KINDS]) {
         let parts = buffers.each_mut().map(|buffer| Parts::new(&mut buffer[..]));
-        let tiles: usize = self.sets.iter().map(Set::tiles).sum();
+        let sets = || self.sets.iter().filter(|set| !set.is_packed);
+        let tiles: usize = sets().map(Set::tiles).sum();
         let body = |_: usize, mut index: usize| {
-            let Some(set) = self.sets.iter().find(|set| {
+            let Some(set) = sets().find(|set| {
                 let is_here = index < set.tiles();
                 index -= if is_here { 0 } else { set.tiles() };
                 is_here
@@ -239,7 +260,7 @@ impl Call<'_> {
             let out = unsafe { parts[set.kind as usize].part(range) };
             self.cpu.table.pack(set.kind)(self.x, self.columns, &rows[..stride], out);
         };
-        let numbers = self.columns * self.sets.iter().map(|set| set.count).sum::<usize>();
+        let numbers = self.columns * sets().map(|set| set.count).sum::<usize>();
         if numbers <= PACK_ALONE_MAX {
             (0..tiles).for_each(|index| body(0, index));
         } else {
@@ -257,7 +278,7 @@ impl Call<'_> {
 
     /// One share of the work: all panels whose first unit of work lies in it, the unit being a panel's column.
     fn multiply(&self, buffers: [&[u32]; KINDS], share: usize, shares: usize, unpacked: &mut [u8]) {
-        let work = |task: &Task<'_>| task.matrix.panels() * task.set.count;
+        let work = |task: &Task<'_>| task.matrix.panels() * task.panel_work();
         let total: usize = (0..self.count).map(|index| work(&(self.task)(index))).sum();
         let (mine, next) = (total * share / shares, total * (share + 1) / shares);
         let mut before = 0;
@@ -266,9 +287,10 @@ impl Call<'_> {
             let (begin, end) = (before, before + work(&task));
             before = end;
             if end > begin && begin < next && end > mine {
-                let panel = |at: usize| at.saturating_sub(begin).div_ceil(task.set.count).min(task.matrix.panels());
+                let panel = |at: usize| at.saturating_sub(begin).div_ceil(task.panel_work()).min(task.matrix.panels());
                 let (panels, buffer) = (panel(mine)..panel(next), buffers[task.set.kind as usize]);
                 match &self.cpu.table.wide {
+                    Some(wide) if task.is_gated() => self.gated(wide, &task, panels, buffer, unpacked),
                     // A few columns of BF16 are bound by memory, which `panels` reads in the better order.
                     Some(wide) if task.is_unpacked() || (task.set.kind == Kind::Bf16 && task.set.count > TILE) => {
                         self.wide(wide, &task, panels, buffer, unpacked);
@@ -345,14 +367,15 @@ impl Call<'_> {
 
     /// Writes the outputs of panel `p` and the columns from `first` on.
     fn store(&self, task: &Task<'_>, p: usize, first: usize, out: &[[f32; LANES]]) {
+        let To::Rows { y, start } = task.to else { unreachable!("what is gated is stored as activations") };
         let rows = task.matrix.rows();
         let lanes = LANES.min(rows - p * LANES);
         let places = if self.is_stacked { None } else { (self.rows)(&task.set) };
         for (c, out) in (first..).zip(out) {
             let place = places.map_or(c, |places| places[c] as usize);
-            let at = task.start + place * rows + p * LANES;
+            let at = start + place * rows + p * LANES;
             // SAFETY: a panel belongs to one share, and different panels and columns have different outputs.
-            let y = unsafe { task.y.part(at..at + lanes) };
+            let y = unsafe { y.part(at..at + lanes) };
             // Whole panels have a length that the compiler knows: no call for a copy of 64 bytes.
             match (self.store, y.first_chunk_mut::<LANES>()) {
                 (Store::Set, Some(y)) => *y = *out,

@@ -1,7 +1,10 @@
 //! Buffers that live from step to step.
 
+use std::alloc::{Layout, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+
 use crate::activations::KINDS;
-use crate::layout::LANES;
+use crate::memory::{ALIGNMENT, Memory};
 
 /// The working memory of one caller: it grows in the first steps and is then reused, so that a step does not allocate.
 #[derive(Debug, Default)]
@@ -10,6 +13,10 @@ pub struct Scratch {
     pub(crate) packed: [Lines; KINDS],
     /// Quantised weights as BF16, a part for each thread.
     pub(crate) unpacked: Lines,
+    /// What goes from a gate to the next projection, packed.
+    pub(crate) activations: Lines,
+    /// The same not yet packed, and the gate's other operand.
+    pub(crate) gates: [Floats; 2],
     /// Working memory of attention.
     pub(crate) floats: Vec<f32>,
     pub(crate) plans: crate::matmul::Plans,
@@ -23,30 +30,64 @@ impl Scratch {
     }
 }
 
-/// A buffer that begins on a cache line: a register's load that crosses two lines costs twice as much.
+/// Numbers that are kept from step to step, on cache lines and, if they are many, on huge pages: a register's load or
+/// store that crosses two lines costs twice as much, and a product writes to as many pages as it has rows.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Vec<Line>);
+pub struct Floats {
+    lines: Lines,
+    length: usize,
+}
 
-/// A cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([u32; LANES]);
+impl Floats {
+    /// From now on there are `length` numbers, of which each is zero or whatever it was at some time.
+    pub fn resize(&mut self, length: usize) {
+        self.lines.bytes(4 * length);
+        self.length = length;
+    }
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        let bytes = self.lines.0.as_deref().unwrap_or_default();
+        // SAFETY: the memory begins on a line, any bits are valid for f32, and so many of its bytes were asked for.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), self.length) }
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let bytes = self.lines.0.as_deref_mut().unwrap_or_default();
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), self.length) }
+    }
+}
+
+/// A buffer that begins on a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Option<Memory>);
 
 impl Lines {
-    /// At least so many words; what they hold is left from earlier.
-    pub(crate) fn words(&mut self, count: usize) -> &mut [u32] {
-        let lines = count.div_ceil(LANES);
-        if self.0.len() < lines {
-            self.0.resize(lines, Line([0; LANES]));
+    /// At least so many bytes; what they hold is zero or left from earlier.
+    pub(crate) fn bytes(&mut self, count: usize) -> &mut [u8] {
+        let length = self.0.as_ref().map_or(0, |memory| memory.len());
+        if length < count {
+            // The old one goes first. Steps grow little by little, and each time should be worth it.
+            self.0 = None;
+            let bytes = count.max(length + length / 2).next_multiple_of(ALIGNMENT);
+            let Ok(memory) = Memory::zeroed(bytes) else {
+                handle_alloc_error(Layout::from_size_align(bytes, ALIGNMENT).unwrap_or(Layout::new::<u8>()));
+            };
+            self.0 = Some(memory);
         }
-        // SAFETY: a line is sixteen words without padding, and lines of a vector follow each other.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
+        self.0.as_deref_mut().unwrap_or_default()
     }
 
-    /// At least so many bytes; what they hold is left from earlier.
-    pub(crate) fn bytes(&mut self, count: usize) -> &mut [u8] {
-        let words = self.words(count.div_ceil(4));
-        // SAFETY: a word is four bytes, and any bits are valid for them.
-        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 4 * words.len()) }
+    /// At least so many words; what they hold is zero or left from earlier.
+    pub(crate) fn words(&mut self, count: usize) -> &mut [u32] {
+        let bytes = self.bytes(4 * count);
+        // SAFETY: a buffer is whole lines that begin on one, and any bits are valid for words.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / 4) }
     }
 }

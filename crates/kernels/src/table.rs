@@ -3,6 +3,7 @@
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::layout::{LANES, Layout};
+use crate::parts::Parts;
 use crate::scalar::{self, Weights};
 
 /// `out[c][r]` becomes the product of row `r` of a panel and column `c` of a tile, for as many columns as `out` has.
@@ -16,11 +17,19 @@ pub(crate) type SoftmaxFn = fn(scores: &mut [f32], largest: &mut f32, sum: &mut 
 /// of which but the last have sixteen columns.
 pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]);
 
+/// Packs the numbers of panel `panel` for the columns of one tile, which begins at `start`, as [`Table::pack_bf16`] lays
+/// out whole rows.
+///
+/// # Safety
+/// Nobody else packs this panel of this tile at the same time.
+pub(crate) type PlaceFn = unsafe fn(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize);
+
 /// Kernels for many columns of BF16, where the processor has a unit for it.
 pub(crate) struct Wide {
     /// Rounds a panel of one of the quantised layouts to a panel of BF16, which is as long as `out`.
     pub(crate) unpack: fn(layout: Layout, panel: &[u8], out: &mut [u8]),
     pub(crate) multiply: WideFn,
+    pub(crate) place: PlaceFn,
 }
 
 pub(crate) struct Table {

@@ -18,7 +18,8 @@ mod predictor;
 
 use base::Rng;
 use kernels::{
-    Cpu, DeltaCopy, DeltaSpan, DeltaStates, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch, Span,
+    Cpu, DeltaCopy, DeltaSpan, DeltaStates, Floats, KV_BLOCK_TOKENS, KvCache, KvFormat, Matrix, Role, Rows, Scratch,
+    Span,
 };
 
 use crate::adapter::Adapter;
@@ -239,8 +240,8 @@ impl KvPool {
 /// Buffers of a step, kept between steps so that none is allocated twice.
 #[derive(Default)]
 pub struct Workspace {
-    x: Vec<f32>,      // [n, H], the residual stream
-    normed: Vec<f32>, // [n, H]
+    x: Floats,        // [n, H], the residual stream
+    normed: Floats,   // [n, H]
     roles: Vec<Role>, // [n]
     cos: Vec<f32>,    // [n, turned dimensions / 2]
     sin: Vec<f32>,    // [n, turned dimensions / 2]
@@ -366,6 +367,7 @@ impl Qwen3 {
         let w = workspace;
         let (spans, delta_spans) = self.begin(batch, w);
         let mut adapted = Adapted::new(batch);
+        w.feed_forward.set_observed(w.observed.is_some());
         for (index, (layer, memory)) in self.layers.iter().zip(&mut kv.layers).enumerate() {
             adapted.layer = index;
             kernels::rms_norm(cpu, &w.x, &layer.mixer_norm, self.config.norm_eps, &mut w.normed);
@@ -464,13 +466,13 @@ impl Qwen3 {
             w.roles.resize(rows - sequence.tokens.len() + sequence.prompt_tokens, Role::Prompt);
             w.roles.resize(rows, Role::Generated);
         }
-        w.x.resize(rows * config.hidden, 0.0);
+        w.x.resize(rows * config.hidden);
         let tokens = batch.iter().flat_map(|sequence| sequence.tokens);
         for (&token, row) in tokens.zip(w.x.chunks_exact_mut(config.hidden)) {
             self.embed(token, row);
         }
         self.insert(batch, w, |features| Some(&features.merged), |row, feature| row.copy_from_slice(feature));
-        w.normed.resize(rows * config.hidden, 0.0);
+        w.normed.resize(rows * config.hidden);
         (spans, delta_spans)
     }
 
@@ -521,6 +523,6 @@ impl Qwen3 {
             w.chosen.extend_from_slice(&w.x[wanted.start * hidden..wanted.end * hidden]);
             first_row = end;
         }
-        w.normed.resize(w.chosen.len(), 0.0);
+        w.normed.resize(w.chosen.len());
     }
 }

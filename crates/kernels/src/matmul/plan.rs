@@ -33,6 +33,8 @@ pub(super) struct Set {
     pub(super) start: usize,
     pub(super) count: usize,
     pub(super) members: Members,
+    /// Whether an earlier product has packed them.
+    pub(super) is_packed: bool,
 }
 
 /// Which rows are in a set.
@@ -59,11 +61,17 @@ impl Set {
 }
 
 impl Plans {
-    pub(super) fn group(&mut self, cpu: &Cpu, roles: Roles<'_>, count: usize, jobs: &[(&Matrix, &mut [f32])]) {
+    pub(super) fn group<'a>(
+        &mut self,
+        cpu: &Cpu,
+        roles: Roles<'_>,
+        count: usize,
+        jobs: impl Iterator<Item = &'a Matrix>,
+    ) {
         self.sets.clear();
         self.tasks.clear();
         let only = self.split(roles);
-        for (job, (matrix, _)) in jobs.iter().enumerate() {
+        for (job, matrix) in jobs.enumerate() {
             let [prompt, generated] = [Role::Prompt, Role::Generated].map(|role| kind_for(cpu, matrix, role));
             let kind = match only {
                 Some(Role::Prompt) => Some(prompt),
@@ -116,7 +124,7 @@ impl Plans {
             Roles::All(role) => return Some(role),
             Roles::Each(roles) => roles,
         };
-        let first = *roles.first()?;
+        let first = *roles.first().unwrap_or(&Role::Prompt);
         if roles.iter().all(|role| *role == first) {
             return Some(first);
         }
@@ -145,7 +153,7 @@ impl Plans {
         }
         let of_kind = self.sets.iter().rfind(|set| set.kind == kind);
         let start = of_kind.map_or(0, |set| set.start + set.count * kind.words(columns)).next_multiple_of(LANES);
-        let set = Set { kind, start, count, members };
+        let set = Set { kind, start, count, members, is_packed: false };
         self.sets.push(set);
         set
     }

@@ -23,6 +23,7 @@ use super::avx512;
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::layout::{LANES, Layout};
+use crate::parts::Parts;
 use crate::table::{Table, Wide};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX.
@@ -54,6 +55,13 @@ entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out:
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 
+/// # Safety
+/// As for [`products::place`].
+unsafe fn place(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize) {
+    // SAFETY: as for the other entries, and the caller's promise.
+    unsafe { products::place(values, panel, out, start) }
+}
+
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Amx,
     i8_kind: Kind::I8Tiles,
@@ -70,7 +78,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q4K, _) => Some(q4_k_pair),
         (Layout::Q5K, _) => Some(q5_k_pair),
     },
-    wide: Some(Wide { unpack, multiply }),
+    wide: Some(Wide { unpack, multiply, place }),
     pack_bf16,
     pack_i8_tiles,
     ..avx512::TABLE

@@ -1,6 +1,6 @@
 use kernels::{
-    Cpu, Format, Gathered, Matrix, PANEL_ROWS, Precision, Role, Rows, Scratch, dequantize, matmul, matmul_add,
-    matmul_gathered, matmul_group,
+    Cpu, Format, Gated, Gathered, Matrix, PANEL_ROWS, Precision, Role, Rows, Scratch, dequantize, feed_forward, matmul,
+    matmul_add, matmul_gathered, matmul_group, swiglu,
 };
 
 use crate::random::{Random, assert_close, cpus};
@@ -342,4 +342,64 @@ fn sizes_that_do_not_fit_are_refused() {
     assert_eq!(pack(Format::Q8_0, 2, 32, &[0; 34]), "the matrix is 34 long, 68 expected");
     assert_eq!(pack(Format::F32, 0, 32, &[]), "a matrix cannot have the shape 0 x 32");
     assert_eq!(pack(Format::F32, usize::MAX, 4, &[]), format!("a matrix cannot have the shape {} x 4", usize::MAX));
+}
+
+/// Formats of gate, up and down of one network: alike, mixed as files mix them, and such as meet different activations.
+const NETWORKS: [[Format; 3]; 8] = [
+    [Format::Q8_0; 3],
+    [Format::Q4_0; 3],
+    [Format::Bf16; 3],
+    [Format::F32; 3],
+    [Format::Q4K, Format::Q4K, Format::Q6K],
+    [Format::Q4K, Format::Q5K, Format::Bf16],
+    [Format::Bf16, Format::Q8_0, Format::Q4_0],
+    [Format::F16, Format::Bf16, Format::Bf16],
+];
+
+#[test]
+fn a_network_is_its_products_one_by_one() {
+    let mut random = Random(17);
+    for cpu in cpus() {
+        let mut scratch = Scratch::new();
+        for formats in NETWORKS {
+            for precision in [Precision::Exact, Precision::Fast] {
+                for n in [0, 1, 3, 4, 16, 17, 35, 90] {
+                    let is_super = formats.iter().any(|format| format.block_elements() == 256);
+                    let block = if is_super { 256 } else { 32 };
+                    // Of plain formats also such as do not fill their units.
+                    let plain = formats == [Format::Bf16; 3] || formats == [Format::F32; 3];
+                    let some = |random: &mut Random| match plain && random.below(2) == 0 {
+                        true => 1 + random.below(150),
+                        false => block * (1 + random.below(if is_super { 2 } else { 5 })),
+                    };
+                    let (columns, inner, rows) = (some(&mut random), some(&mut random), 1 + random.below(70));
+                    let mut matrix = |format, rows, columns| {
+                        let bytes = blocks(&mut random, format, rows, columns);
+                        Matrix::pack(&cpu, format, rows, columns, &bytes, precision).unwrap()
+                    };
+                    let gate = matrix(formats[0], inner, columns);
+                    let up = matrix(formats[1], inner, columns);
+                    let down = matrix(formats[2], rows, inner);
+                    let x = random.floats(n * columns);
+                    let before = random.floats(n * rows);
+                    let roles: Vec<Role> = (0..n).map(|_| [Role::Prompt, Role::Generated][random.below(2)]).collect();
+                    for x in [Rows::prompt(&x), Rows::generated(&x), Rows::mixed(&x, &roles)] {
+                        let (mut gates, mut ups) = (vec![0.0; n * inner], vec![0.0; n * inner]);
+                        matmul_group(&cpu, x, &mut [(&gate, &mut gates), (&up, &mut ups)], &mut scratch);
+                        swiglu(&cpu, &mut gates, &ups);
+                        let mut expected = before.clone();
+                        matmul_add(&cpu, x.with(&gates), &down, &mut expected, &mut scratch);
+                        let mut y = before.clone();
+                        let network = Gated { gate: &gate, up: &up, down: &down };
+                        feed_forward(&cpu, x, network, &mut y, &mut scratch);
+                        let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                        assert!(
+                            bits(&y) == bits(&expected),
+                            "{cpu:?} {formats:?} {precision:?} {n} x {columns} x {inner} x {rows}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

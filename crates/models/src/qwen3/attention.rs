@@ -5,7 +5,7 @@
 //! x += (attention(q, cache) [· sigmoid(h Wg)]) Wo          // the gate in hybrids only
 //! ```
 
-use kernels::{AttentionShape, Cpu, HeadNorm, KvCache, Matrix, Rope, Rows, Span};
+use kernels::{AttentionShape, Cpu, Floats, HeadNorm, KvCache, Matrix, Rope, Rows, Span};
 
 use super::Workspace;
 use super::low_rank::Adapted;
@@ -26,11 +26,11 @@ pub(super) struct Attention {
 /// Buffers of a step.
 #[derive(Default)]
 pub(super) struct Buffers {
-    q: Vec<f32>,        // [n, nq * hd]
-    gate: Vec<f32>,     // [n, nq * hd]
-    k: Vec<f32>,        // [n, nk * hd]
-    v: Vec<f32>,        // [n, nk * hd]
-    attended: Vec<f32>, // [n, nq * hd]
+    q: Floats,        // [n, nq * hd]
+    gate: Floats,     // [n, nq * hd]
+    k: Floats,        // [n, nk * hd]
+    v: Floats,        // [n, nk * hd]
+    attended: Floats, // [n, nq * hd]
 }
 
 impl Buffers {
@@ -59,20 +59,19 @@ impl Attention {
         let (hd, eps) = (config.head_dim, config.norm_eps);
         let n = w.normed.len() / config.hidden;
         let b = &mut w.attention;
-        b.q.resize(n * config.heads * hd, 0.0);
-        b.k.resize(n * config.kv_heads * hd, 0.0);
-        b.v.resize(n * config.kv_heads * hd, 0.0);
-        b.attended.resize(n * config.heads * hd, 0.0);
+        b.q.resize(n * config.heads * hd);
+        b.k.resize(n * config.kv_heads * hd);
+        b.v.resize(n * config.kv_heads * hd);
+        b.attended.resize(n * config.heads * hd);
         if let Some(gate) = &self.gate {
-            b.gate.resize(n * config.heads * hd, 0.0);
-            let mut jobs =
-                [(&self.q, b.q.as_mut_slice()), (gate, &mut b.gate), (&self.k, &mut b.k), (&self.v, &mut b.v)];
+            b.gate.resize(n * config.heads * hd);
+            let mut jobs = [(&self.q, &mut *b.q), (gate, &mut b.gate), (&self.k, &mut b.k), (&self.v, &mut b.v)];
             kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         } else {
-            let mut jobs = [(&self.q, b.q.as_mut_slice()), (&self.k, &mut b.k), (&self.v, &mut b.v)];
+            let mut jobs = [(&self.q, &mut *b.q), (&self.k, &mut b.k), (&self.v, &mut b.v)];
             kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         }
-        let mut products = [(Part::Query, b.q.as_mut_slice()), (Part::Key, &mut b.k), (Part::Value, &mut b.v)];
+        let mut products = [(Part::Query, &mut *b.q), (Part::Key, &mut b.k), (Part::Value, &mut b.v)];
         adapted.add(cpu, &w.normed, &mut products, &mut w.scratch);
         let rope = Rope { cos: &w.cos, sin: &w.sin, half: config.rope.dims / 2 };
         let norm = |weight| Some(HeadNorm { weight, eps });
@@ -91,6 +90,6 @@ impl Attention {
             kernels::sigmoid_gate(cpu, &mut b.attended, &b.gate);
         }
         kernels::matmul_add(cpu, Rows::mixed(&b.attended, &w.roles), &self.o, &mut w.x, &mut w.scratch);
-        adapted.add(cpu, &b.attended, &mut [(Part::Output, w.x.as_mut_slice())], &mut w.scratch);
+        adapted.add(cpu, &b.attended, &mut [(Part::Output, &mut *w.x)], &mut w.scratch);
     }
 }

@@ -7,7 +7,7 @@
 //! x += (rms per head(o) · silu(z)) Wo
 //! ```
 
-use kernels::{Cpu, DeltaShape, DeltaSpan, DeltaStates, HeadNorm, Matrix, Rope, Rows};
+use kernels::{Cpu, DeltaShape, DeltaSpan, DeltaStates, Floats, HeadNorm, Matrix, Rope, Rows};
 
 use super::Workspace;
 use crate::config::Config;
@@ -28,12 +28,12 @@ pub(super) struct DeltaNet {
 /// Buffers of a step.
 #[derive(Default)]
 pub(super) struct Buffers {
-    qkv: Vec<f32>,      // [n, 2 Hk dk + Hv dv], before the convolution
-    mixed: Vec<f32>,    // and behind it
-    z: Vec<f32>,        // [n, Hv dv]; in the end the product with what was read
-    strength: Vec<f32>, // [n, Hv]
-    decay: Vec<f32>,    // [n, Hv]
-    read: Vec<f32>,     // [n, Hv dv]
+    qkv: Floats,      // [n, 2 Hk dk + Hv dv], before the convolution
+    mixed: Floats,    // and behind it
+    z: Floats,        // [n, Hv dv]; in the end the product with what was read
+    strength: Floats, // [n, Hv]
+    decay: Floats,    // [n, Hv]
+    read: Floats,     // [n, Hv dv]
 }
 
 impl Buffers {
@@ -68,14 +68,10 @@ impl DeltaNet {
             (&mut d.strength, heads),
             (&mut d.decay, heads),
         ] {
-            buffer.resize(n * width, 0.0);
+            buffer.resize(n * width);
         }
-        let mut jobs = [
-            (&self.qkv, d.qkv.as_mut_slice()),
-            (&self.z, &mut d.z),
-            (&self.b, &mut d.strength),
-            (&self.a, &mut d.decay),
-        ];
+        let mut jobs =
+            [(&self.qkv, &mut *d.qkv), (&self.z, &mut d.z), (&self.b, &mut d.strength), (&self.a, &mut d.decay)];
         kernels::matmul_group(cpu, Rows::mixed(&w.normed, &w.roles), &mut jobs, &mut w.scratch);
         d.strength.iter_mut().for_each(|b| *b = 1.0 / (1.0 + (-*b).exp()));
         for decay in d.decay.chunks_exact_mut(heads) {

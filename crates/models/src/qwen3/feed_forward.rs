@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kernels::{Cpu, Gathered, Matrix, Role, Rows, Scratch};
+use kernels::{Cpu, Floats, Gated, Gathered, Matrix, Role, Rows, Scratch};
 
 use super::low_rank::Adapted;
 use crate::adapter::Part;
@@ -87,8 +87,18 @@ pub(super) struct Buffers {
 /// What lies between the projections of a network.
 #[derive(Default)]
 pub(super) struct Inner {
-    gate: Vec<f32>, // [rows, I]; in the end what the down projection is multiplied with
-    up: Vec<f32>,   // [rows, I]
+    gate: Floats, // [rows, I]; in the end what the down projection is multiplied with
+    up: Floats,   // [rows, I]
+    /// Whether somebody wants to see them.
+    is_observed: bool,
+}
+
+impl Buffers {
+    /// Whether [`FeedForward::observe`] will be asked after the next steps.
+    pub(super) fn set_observed(&mut self, is_observed: bool) {
+        self.own.is_observed = is_observed;
+        self.shared.is_observed = is_observed;
+    }
 }
 
 /// What a step computes with.
@@ -172,12 +182,16 @@ fn dense(
     scratch: &mut Scratch,
     adapted: &mut Adapted<'_>,
 ) {
+    if !b.is_observed && adapted.is_empty() {
+        let Network { gate, up, down } = network;
+        return kernels::feed_forward(cpu, normed, Gated { gate, up, down }, x, scratch);
+    }
     let rows = normed.numbers().len() / network.gate.columns();
-    b.gate.resize(rows * network.gate.rows(), 0.0);
-    b.up.resize(rows * network.up.rows(), 0.0);
-    let mut jobs = [(&network.gate, b.gate.as_mut_slice()), (&network.up, &mut b.up)];
+    b.gate.resize(rows * network.gate.rows());
+    b.up.resize(rows * network.up.rows());
+    let mut jobs = [(&network.gate, &mut *b.gate), (&network.up, &mut b.up)];
     kernels::matmul_group(cpu, normed, &mut jobs, scratch);
-    let mut products = [(Part::Gate, b.gate.as_mut_slice()), (Part::Up, &mut b.up)];
+    let mut products = [(Part::Gate, &mut *b.gate), (Part::Up, &mut b.up)];
     adapted.add(cpu, normed.numbers(), &mut products, scratch);
     kernels::swiglu(cpu, &mut b.gate, &b.up);
     kernels::matmul_add(cpu, normed.with(&b.gate), &network.down, x, scratch);
@@ -253,12 +267,12 @@ impl Mixture {
         normed: Rows<'_>,
         network: &dyn Fn(usize) -> &'a Network,
         choices: Range<usize>,
-        inner: &mut Vec<f32>, // [2 * choices, I]: the gates of all, then `up` of all
+        inner: &mut Floats, // [2 * choices, I]: the gates of all, then `up` of all
         work: &mut Work<'_>,
     ) {
         let (cpu, b) = (work.cpu, &mut *work.buffers);
         let (hidden, count) = (self.router.columns(), choices.len());
-        inner.resize(2 * count * self.intermediate, 0.0);
+        inner.resize(2 * count * self.intermediate);
         // Both projections of all experts at once: the rows are packed once and the threads meet once.
         let (chosen, rows) = (&b.choices[choices.clone()], &b.rows[choices.clone()]);
         let mut jobs = Vec::new();
@@ -292,7 +306,7 @@ impl Mixture {
         let mut wanted: Vec<usize> = b.choices.iter().map(|choice| choice.expert as usize).collect();
         wanted.dedup();
         let (mut inner, mut gates) = (std::mem::take(&mut b.own.up), std::mem::take(&mut b.own.gate));
-        gates.resize(b.choices.len() * self.intermediate, 0.0);
+        gates.resize(b.choices.len() * self.intermediate);
         let mut start = 0;
         let waves: Vec<&[usize]> = wanted.chunks(stream.streamer.wave()).collect();
         for (index, &wave) in waves.iter().enumerate() {

@@ -64,6 +64,11 @@ impl<'a> Adapted<'a> {
         Self { groups, ..Self::default() }
     }
 
+    /// Whether no row has an adapter.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Adds to several products of one `x` `[n, in]`, each `[n, out]`.
     pub(super) fn add(&mut self, cpu: &Cpu, x: &[f32], products: &mut [(Part, &mut [f32])], scratch: &mut Scratch) {
         let mut jobs = Vec::new();

@@ -170,9 +170,10 @@ impl Qwen3 {
         let Predictor { embedding_norm, hidden_norm, join, layer, norm, cache, workspace: w, hidden, joined } =
             predictor;
         let spans = self.begin_turn(turns, w);
-        w.normed.resize(w.x.len(), 0.0);
+        w.normed.resize(w.x.len());
         joined.resize(2 * w.x.len(), 0.0);
-        for (half, (numbers, weight)) in [(&w.x, &*embedding_norm), (&*hidden, &*hidden_norm)].into_iter().enumerate() {
+        for (half, (numbers, weight)) in [(&*w.x, &*embedding_norm), (&*hidden, &*hidden_norm)].into_iter().enumerate()
+        {
             kernels::rms_norm(cpu, numbers, weight, eps, &mut w.normed);
             for (row, normed) in joined.chunks_exact_mut(2 * h).zip(w.normed.chunks_exact(h)) {
                 row[half * h..(half + 1) * h].copy_from_slice(normed);
@@ -206,7 +207,7 @@ impl Qwen3 {
             rows += count;
             w.roles.resize(rows, if count < PROMPT_ROWS_MIN { Role::Generated } else { Role::Prompt });
         }
-        w.x.resize(rows * self.config.hidden, 0.0);
+        w.x.resize(rows * self.config.hidden);
         let tokens = turns.iter().flat_map(|turn| &turn.tokens);
         for (&token, row) in tokens.zip(w.x.chunks_exact_mut(self.config.hidden)) {
             self.embed(token, row);

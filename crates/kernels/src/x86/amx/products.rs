@@ -7,6 +7,7 @@ use super::COLUMNS_MIN;
 use super::tiles::{self, Few, Four, Tiles};
 use crate::activations::{TILE, Tile};
 use crate::layout::{BLOCK, LANES};
+use crate::parts::Parts;
 use crate::scalar;
 
 /// Activations `[units][columns][16 words]` from [`COLUMNS_MIN`] columns on, otherwise as for AVX-512. What is left
@@ -25,6 +26,32 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
             out[c] = pack::bf16_words(x);
         }
         scalar::pack_bf16(rest, rest.len(), &[0], &mut rest_out[c * rest_words..][..rest_words]);
+    }
+}
+
+/// The numbers of one panel for the columns of one tile, where [`pack`] would write them.
+///
+/// # Safety
+/// Nobody else packs this panel of this tile at the same time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) unsafe fn place(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize) {
+    const PANEL_WORDS: usize = LANES / 2;
+    let stride = values.len();
+    for (c, values) in values.iter().enumerate() {
+        let words = pack::bf16_half(values);
+        if stride < COLUMNS_MIN {
+            for (w, word) in (panel * PANEL_WORDS..).zip(words) {
+                let at = start + w * stride + c;
+                // SAFETY: the caller's promise; a word belongs to one panel and one column.
+                let place = unsafe { out.part(at..at + 1) };
+                place[0] = word;
+            }
+        } else {
+            let at = start + panel / 2 * LANES * stride + c * LANES + panel % 2 * PANEL_WORDS;
+            // SAFETY: the caller's promise; half a unit of a column is one panel's.
+            let place = unsafe { out.part(at..at + PANEL_WORDS) };
+            place.copy_from_slice(&words);
+        }
     }
 }
 

@@ -37,6 +37,15 @@ pub(in super::super) fn bf16_words(x: &[f32; BLOCK]) -> [u32; LANES] {
     unsafe { std::mem::transmute::<__m512bh, [u32; LANES]>(pairs) }
 }
 
+/// Sixteen numbers in BF16.
+#[target_feature(enable = "avx512f,avx512vl,avx512bf16")]
+#[inline]
+pub(in super::super) fn bf16_half(x: &[f32; LANES]) -> [u32; LANES / 2] {
+    let half = _mm512_cvtneps_pbh(load_floats(x));
+    // SAFETY: both are 32 bytes, and any bits are valid for either.
+    unsafe { std::mem::transmute::<__m256bh, [u32; LANES / 2]>(half) }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in super::super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     let stride = rows.len();
