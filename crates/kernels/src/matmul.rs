@@ -29,6 +29,8 @@ const CHUNK_BYTES: usize = 384 << 10;
 /// Weights that a thread unpacks at once, for all columns of its share: the rest of the second-level cache where there
 /// are instructions for it (2 MiB).
 const UNPACK_BYTES: usize = 512 << 10;
+/// Numbers that no second-level cache keeps until somebody reads them.
+const STREAM_MIN: usize = 1 << 20;
 /// Tiles that one call of a [`Wide`] kernel takes.
 const WIDE_TILES: usize = 4;
 /// Bytes of weights, times columns, below which a share of a product is not cut further.
@@ -122,6 +124,8 @@ fn group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], store: Stor
         assert_eq!(matrix.columns(), columns, "all matrices of a group have the same columns");
         assert_eq!(y.len(), count * matrix.rows(), "y is [n, rows]");
     }
+    let outputs: usize = jobs.iter().map(|(_, y)| y.len()).sum();
+    let store = if store == Store::Set && outputs >= STREAM_MIN { Store::Stream } else { store };
     let mut plans = std::mem::take(&mut scratch.plans);
     plans.group(cpu, x.roles, count, jobs.iter().map(|(matrix, _)| *matrix));
     let mut outputs: [Option<(&Matrix, Parts<'_, f32>)>; GROUP_MAX] = Default::default();
@@ -162,6 +166,8 @@ fn kind_for(cpu: &Cpu, matrix: &Matrix, role: Role) -> Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Store {
     Set,
+    /// As `Set`, past the caches where lines are whole: they would only be read from memory to be overwritten.
+    Stream,
     Add,
 }
 
@@ -235,6 +241,9 @@ impl Call<'_> {
             // SAFETY: every thread has its own part.
             let unpacked = unsafe { unpacked.part(thread * size..(thread + 1) * size) };
             self.multiply(buffers, share, shares, unpacked);
+            if self.store == Store::Stream {
+                (self.cpu.table.fence)();
+            }
         });
     }
 
@@ -378,8 +387,9 @@ impl Call<'_> {
             let y = unsafe { y.part(at..at + lanes) };
             // Whole panels have a length that the compiler knows: no call for a copy of 64 bytes.
             match (self.store, y.first_chunk_mut::<LANES>()) {
+                (Store::Stream, Some(y)) => (self.cpu.table.stream)(out, y),
                 (Store::Set, Some(y)) => *y = *out,
-                (Store::Set, None) => y.copy_from_slice(&out[..lanes]),
+                (Store::Set | Store::Stream, None) => y.copy_from_slice(&out[..lanes]),
                 (Store::Add, Some(y)) => y.iter_mut().zip(out).for_each(|(y, out)| *y += out),
                 (Store::Add, None) => y.iter_mut().zip(out).for_each(|(y, out)| *y += out),
             }

@@ -51,6 +51,10 @@ pub(crate) struct Table {
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
+    /// Stores past the caches what is a line. Others see it after [`Self::fence`].
+    pub(crate) stream: fn(from: &[f32; LANES], to: &mut [f32; LANES]),
+    /// Ends the streaming of this thread.
+    pub(crate) fence: fn(),
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,
     pub(crate) pack_i8: PackFn,
@@ -122,6 +126,8 @@ static SCALAR: Table = Table {
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
     wide: None,
+    stream: |from, to| *to = *from,
+    fence: || (),
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,

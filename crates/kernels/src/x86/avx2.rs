@@ -62,6 +62,8 @@ pub(crate) static TABLE: Table = Table {
     q6_k,
     pair: |_, _| None,
     wide: None,
+    stream: |from, to| *to = *from,
+    fence: || (),
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8,

@@ -51,6 +51,8 @@ entry!(
     ops::softmax_block,
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
+entry!(stream, stream_line, (from: &[f32; LANES], to: &mut [f32; LANES]));
+entry!(fence, _mm_sfence, ());
 
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx512,
@@ -74,6 +76,8 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q6K, _) => Some(q6_k_pair),
     },
     wide: None,
+    stream,
+    fence,
     pack_f32: scalar::pack_f32,
     pack_bf16,
     pack_i8,
@@ -134,6 +138,16 @@ pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
 pub(super) fn load_floats(floats: &[f32; LANES]) -> __m512 {
     // SAFETY: sixteen floats are there, and the load needs no alignment.
     unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn stream_line(from: &[f32; LANES], to: &mut [f32; LANES]) {
+    if !to.as_ptr().addr().is_multiple_of(64) {
+        return *to = *from;
+    }
+    let line = load_floats(from);
+    // SAFETY: there is a line for sixteen floats; whoever calls this ends it with a fence.
+    unsafe { _mm512_stream_ps(to.as_mut_ptr(), line) };
 }
 
 #[target_feature(enable = "avx512f")]
