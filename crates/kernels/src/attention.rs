@@ -1,6 +1,7 @@
 //! Causal attention over a cache of blocks: two products with a softmax between them, never the whole score matrix.
 //!
-//! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile. A
+//! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile; where
+//! there is a kernel for it ([`CausalFn`]), up to 32 queries of a prompt. A
 //! block of 64 keys is one step: scores, online softmax, weights times values. Eight blocks are a chunk, gathered on
 //! its own and then merged into the total, in order; chunks begin at fixed positions. So a row's result does not depend
 //! on who computes which chunk: several threads may share one long sequence, and a prompt may be cut anywhere.
@@ -12,10 +13,39 @@ use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Panels, Span};
 use crate::layout::{BLOCK, LANES};
 use crate::parts::Parts;
 use crate::scalar::Weights;
+use crate::table::CausalFn;
 use crate::{Cpu, Scratch};
 
 /// Keys that are gathered before they are merged into the total.
 const CHUNK: usize = 8 * KV_BLOCK_TOKENS;
+
+/// Queries that a [`CausalFn`] takes.
+pub(crate) const QUERIES: usize = 2 * TILE;
+
+/// What a [`CausalFn`] reads and writes: up to [`QUERIES`] columns and a block of keys and values in BF16.
+pub(crate) struct Block<'a> {
+    /// Two full tiles, packed; what lies behind `columns` is of no importance.
+    pub(crate) queries: &'a [u32],
+    pub(crate) columns: usize,
+    /// Panels of keys, from panel `first_panel` of the block on.
+    pub(crate) keys: Panels<'a>,
+    pub(crate) first_panel: usize,
+    /// Of each column a bit for every key of the block that it sees.
+    pub(crate) seen: [u64; QUERIES],
+    /// Panels of values, of which `steps` times 32 tokens matter.
+    pub(crate) values: Panels<'a>,
+    pub(crate) steps: usize,
+    /// Of each column the largest score so far and the sum of weights.
+    pub(crate) largest: &'a mut [f32],
+    pub(crate) total: &'a mut [f32],
+    /// What was gathered, `[columns, padded]`.
+    pub(crate) gathered: &'a mut [f32],
+    pub(crate) padded: usize,
+    /// Working memory: `[panels][QUERIES]` scores, packed weights, and sums of two panels of values.
+    pub(crate) scores: &'a mut [[f32; LANES]],
+    pub(crate) weights: &'a mut [u32],
+    pub(crate) sums: &'a mut [[f32; LANES]],
+}
 
 /// What stays the same for all layers of a model.
 #[derive(Clone, Copy, Debug)]
@@ -67,9 +97,7 @@ pub fn attention(
     let is_shared = chunks > 1 && cpu.threads() > 1 && tiles < 2 * cpu.threads();
     let partials = if is_shared { tiles * chunks * call.state_len() } else { 0 };
     let needed = partials + cpu.threads() * call.workspace_len();
-    if scratch.floats.len() < needed {
-        scratch.floats.resize(needed, 0.0);
-    }
+    scratch.floats.resize(needed);
     let (partials, workspaces) = scratch.floats[..needed].split_at_mut(partials);
     let workspaces = Parts::new(workspaces);
     let workspace = |thread: usize| {
@@ -129,10 +157,15 @@ impl QueryTile<'_> {
 
     /// The keys of block `index` that some column sees, counted within the block; at least one.
     fn seen(&self, index: usize, window: Option<usize>) -> Range<usize> {
-        let (first, last) = (self.position(0), self.position(self.columns() - 1));
-        let begin = window.map_or(0, |window| (first + 1).saturating_sub(window));
+        self.seen_by(0, index, window).start..self.seen_by(self.columns() - 1, index, window).end
+    }
+
+    /// The keys of block `index` that a column sees, counted within the block.
+    fn seen_by(&self, column: usize, index: usize, window: Option<usize>) -> Range<usize> {
+        let end = self.position(column) + 1;
+        let begin = window.map_or(0, |window| end.saturating_sub(window));
         let within = |position: usize| position.saturating_sub(index * KV_BLOCK_TOKENS).min(KV_BLOCK_TOKENS);
-        within(begin)..within(last + 1)
+        within(begin)..within(end)
     }
 
     /// Where column `c` begins in `q` and in the output.
@@ -164,10 +197,13 @@ struct Call<'a> {
     q: &'a [f32],
     spans: &'a [Span<'a>],
     kind: Kind,
-    /// Query heads of a tile, tiles of a group of heads, rows of a tile.
+    /// Query heads of a tile, tiles of a group of heads, rows of a tile of sixteen columns.
     tile_heads: usize,
     tiles_of_group: usize,
     tile_rows: usize,
+    /// The kernel for twice as many rows, and how many columns a tile has at most.
+    causal: Option<CausalFn>,
+    columns: usize,
     /// Numbers of a head, rounded up to whole panels.
     padded: usize,
 }
@@ -182,12 +218,24 @@ impl<'a> Call<'a> {
             KvFormat::Int8 => cpu.table.i8_kind,
         };
         let padded = shape.head_dim.next_multiple_of(LANES);
-        let tile_rows = TILE / tile_heads;
-        Self { cpu, cache, shape, q, spans, kind, tile_heads, tiles_of_group: group.div_ceil(TILE), tile_rows, padded }
+        let (tile_rows, tiles_of_group) = (TILE / tile_heads, group.div_ceil(TILE));
+        let is_whole = cache.format == KvFormat::Bf16 && shape.head_dim.is_multiple_of(BLOCK);
+        let causal = cpu.table.causal.filter(|_| is_whole && spans.iter().any(|span| span.rows > tile_rows));
+        let columns = if causal.is_some() { QUERIES } else { TILE };
+        Self { cpu, cache, shape, q, spans, kind, tile_heads, tiles_of_group, tile_rows, causal, columns, padded }
+    }
+
+    /// Rows of a tile of this span.
+    fn rows(&self, span: &Span<'_>) -> usize {
+        if self.causal.is_some() && span.rows > self.tile_rows {
+            QUERIES / TILE * self.tile_rows
+        } else {
+            self.tile_rows
+        }
     }
 
     fn tiles(&self, span: &Span<'_>) -> usize {
-        span.rows.div_ceil(self.tile_rows) * self.shape.kv_heads * self.tiles_of_group
+        span.rows.div_ceil(self.rows(span)) * self.shape.kv_heads * self.tiles_of_group
     }
 
     /// Tile `index` of all spans; within a span the rows are the outer loop.
@@ -198,13 +246,13 @@ impl<'a> Call<'a> {
                 continue;
             }
             let tiles_of_row = self.shape.kv_heads * self.tiles_of_group;
-            let (row, part) = (index / tiles_of_row * self.tile_rows, index % tiles_of_row);
+            let (row, part) = (index / tiles_of_row * self.rows(span), index % tiles_of_row);
             let group = self.shape.heads / self.shape.kv_heads;
             let within = part % self.tiles_of_group * self.tile_heads;
             return QueryTile {
                 span,
                 row,
-                rows: self.tile_rows.min(span.rows - row),
+                rows: self.rows(span).min(span.rows - row),
                 head: part / self.tiles_of_group * group + within,
                 heads: self.tile_heads.min(group - within),
             };
@@ -215,19 +263,19 @@ impl<'a> Call<'a> {
     /// A state is the largest score and the sum of weights of each column, then the gathered values
     /// `[columns, padded]`.
     fn state_len(&self) -> usize {
-        TILE * (2 + self.padded)
+        self.columns * (2 + self.padded)
     }
 
     fn workspace_len(&self) -> usize {
-        let words = TILE * (self.kind.words(self.shape.head_dim) + self.kind.words(KV_BLOCK_TOKENS));
-        TILE * (self.shape.head_dim + KV_BLOCK_TOKENS) + words + 2 * self.state_len()
+        let words = self.kind.words(self.shape.head_dim) + self.kind.words(KV_BLOCK_TOKENS);
+        self.columns * (self.shape.head_dim + KV_BLOCK_TOKENS + words) + 2 * self.state_len()
     }
 
     fn workspace<'w>(&self, floats: &'w mut [f32]) -> Workspace<'w> {
-        let (queries, rest) = floats.split_at_mut(TILE * self.shape.head_dim);
-        let (scores, rest) = rest.split_at_mut(TILE * KV_BLOCK_TOKENS);
-        let (query_words, rest) = rest.split_at_mut(TILE * self.kind.words(self.shape.head_dim));
-        let (weight_words, rest) = rest.split_at_mut(TILE * self.kind.words(KV_BLOCK_TOKENS));
+        let (queries, rest) = floats.split_at_mut(self.columns * self.shape.head_dim);
+        let (scores, rest) = rest.split_at_mut(self.columns * KV_BLOCK_TOKENS);
+        let (query_words, rest) = rest.split_at_mut(self.columns * self.kind.words(self.shape.head_dim));
+        let (weight_words, rest) = rest.split_at_mut(self.columns * self.kind.words(KV_BLOCK_TOKENS));
         let (part, total) = rest.split_at_mut(self.state_len());
         Workspace {
             queries,
@@ -241,8 +289,8 @@ impl<'a> Call<'a> {
 
     /// Nothing seen, for the columns of a tile.
     fn clear(&self, tile: &QueryTile<'_>, state: &mut [f32]) {
-        state[..TILE].fill(f32::NEG_INFINITY);
-        state[TILE..TILE * 2 + tile.columns() * self.padded].fill(0.0);
+        state[..self.columns].fill(f32::NEG_INFINITY);
+        state[self.columns..2 * self.columns + tile.columns() * self.padded].fill(0.0);
     }
 
     /// All chunks of a tile, gathered in `workspace.total`.
@@ -279,9 +327,14 @@ impl<'a> Call<'a> {
             let q = &self.q[tile.at(column, self.shape)..][..d];
             out.iter_mut().zip(q).for_each(|(out, q)| *out = q * self.shape.scale);
         }
-        let words = columns * self.kind.words(d);
-        let pack = self.cpu.table.pack(self.kind);
-        pack(&workspace.queries[..columns * d], d, &ROWS[..columns], &mut workspace.query_words[..words]);
+        let (words, pack) = (self.kind.words(d), self.cpu.table.pack(self.kind));
+        // One tile as it is, or two full ones.
+        let columns = if columns > TILE { QUERIES } else { columns };
+        let queries = workspace.queries[..columns * d].chunks(TILE * d);
+        for (queries, out) in queries.zip(workspace.query_words.chunks_mut(TILE * words)) {
+            let count = queries.len() / d;
+            pack(queries, d, &ROWS[..count], &mut out[..count * words]);
+        }
     }
 
     fn gather(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
@@ -295,8 +348,53 @@ impl<'a> Call<'a> {
             if index < last && tile.columns() < TILE {
                 self.cache.prefetch(tile.span.blocks[index + 1], kv_head);
             }
-            self.block(tile, index, workspace, state);
+            match self.causal {
+                Some(causal) if tile.columns() > TILE => self.wide_block(causal, tile, index, workspace, state),
+                Some(_) | None => self.block(tile, index, workspace, state),
+            }
         }
+    }
+
+    /// One block of 64 keys, for more columns than a tile has.
+    fn wide_block(
+        &self,
+        causal: CausalFn,
+        tile: &QueryTile<'_>,
+        index: usize,
+        workspace: &mut Workspace<'_>,
+        state: &mut [f32],
+    ) {
+        let (columns, id) = (tile.columns(), tile.span.blocks[index]);
+        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
+        let of_tile = tile.seen(index, self.shape.window);
+        let panels = of_tile.start / LANES..of_tile.end.div_ceil(LANES);
+        let mut seen = [0; QUERIES];
+        for (column, seen) in seen.iter_mut().enumerate().take(columns) {
+            let Range { start, end } = tile.seen_by(column, index, self.shape.window);
+            *seen = (u64::MAX >> (KV_BLOCK_TOKENS - end.max(1))) & (u64::MAX << start.min(KV_BLOCK_TOKENS - 1));
+            if start >= end {
+                *seen = 0;
+            }
+        }
+        let (limits, gathered) = state.split_at_mut(2 * QUERIES);
+        let (largest, total) = limits.split_at_mut(QUERIES);
+        let steps = of_tile.end.div_ceil(BLOCK);
+        causal(Block {
+            queries: workspace.query_words,
+            columns,
+            keys: self.cache.key_panels(id, kv_head, panels.clone()),
+            first_panel: panels.start,
+            seen,
+            values: self.cache.value_panels(id, kv_head, steps * BLOCK),
+            steps,
+            largest,
+            total,
+            gathered,
+            padded: self.padded,
+            scores: workspace.scores.as_chunks_mut().0,
+            weights: workspace.weight_words,
+            sums: &mut workspace.queries.as_chunks_mut().0[..2 * QUERIES],
+        });
     }
 
     /// One block of 64 keys: scores, softmax, values. What no query sees is not read: panels of keys, and the half of
@@ -317,8 +415,8 @@ impl<'a> Call<'a> {
         });
         self.hide(tile, index, keys, workspace.scores);
         let mut factors = [0.0; TILE];
-        let (limits, gathered) = state.split_at_mut(2 * TILE);
-        let (largest, sums) = limits.split_at_mut(TILE);
+        let (limits, gathered) = state.split_at_mut(2 * self.columns);
+        let (largest, sums) = limits.split_at_mut(self.columns);
         let rounding = if self.kind == Kind::Bf16 { Weights::Bf16 } else { Weights::Plain };
         for (column, scores) in workspace.scores.chunks_exact_mut(keys).take(columns).enumerate() {
             let softmax = self.cpu.table.softmax_block;
@@ -363,15 +461,10 @@ impl<'a> Call<'a> {
 
     /// Sets the scores of keys that a query does not see to minus infinity; `scores` is `[columns, keys]`.
     fn hide(&self, tile: &QueryTile<'_>, index: usize, keys: usize, scores: &mut [f32]) {
-        let first = index * KV_BLOCK_TOKENS;
         for (column, scores) in scores.chunks_exact_mut(keys).take(tile.columns()).enumerate() {
-            let position = tile.position(column);
-            let end = (position + 1).saturating_sub(first).min(keys);
-            scores[end..].fill(f32::NEG_INFINITY);
-            if let Some(window) = self.shape.window {
-                let begin = (position + 1).saturating_sub(window).saturating_sub(first).min(keys);
-                scores[..begin].fill(f32::NEG_INFINITY);
-            }
+            let Range { start, end } = tile.seen_by(column, index, self.shape.window);
+            scores[end.min(keys)..].fill(f32::NEG_INFINITY);
+            scores[..start.min(keys)].fill(f32::NEG_INFINITY);
         }
     }
 
@@ -384,8 +477,9 @@ impl<'a> Call<'a> {
             }
             let (old, new) = ((total[column] - highest).exp(), (part[column] - highest).exp());
             total[column] = highest;
-            total[TILE + column] = total[TILE + column] * old + part[TILE + column] * new;
-            let at = 2 * TILE + column * self.padded;
+            let sum = self.columns + column;
+            total[sum] = total[sum] * old + part[sum] * new;
+            let at = 2 * self.columns + column * self.padded;
             for (total, part) in total[at..at + self.padded].iter_mut().zip(&part[at..]) {
                 *total = *total * old + part * new;
             }
@@ -397,8 +491,8 @@ impl<'a> Call<'a> {
             let at = tile.at(column, self.shape);
             // SAFETY: tiles have different rows or heads, and each is finished by one thread.
             let out = unsafe { out.part(at..at + self.shape.head_dim) };
-            let inverse = 1.0 / total[TILE + column];
-            let gathered = &total[2 * TILE + column * self.padded..];
+            let inverse = 1.0 / total[self.columns + column];
+            let gathered = &total[2 * self.columns + column * self.padded..];
             out.iter_mut().zip(gathered).for_each(|(out, gathered)| *out = gathered * inverse);
         }
     }

@@ -18,7 +18,7 @@ pub struct Scratch {
     /// The same not yet packed, and the gate's other operand.
     pub(crate) gates: [Floats; 2],
     /// Working memory of attention.
-    pub(crate) floats: Vec<f32>,
+    pub(crate) floats: Floats,
     pub(crate) plans: crate::matmul::Plans,
 }
 
@@ -50,17 +50,17 @@ impl Deref for Floats {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        let bytes = self.lines.0.as_deref().unwrap_or_default();
+        let Some(memory) = &self.lines.0 else { return &[] };
         // SAFETY: the memory begins on a line, any bits are valid for f32, and so many of its bytes were asked for.
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), self.length) }
     }
 }
 
 impl DerefMut for Floats {
     fn deref_mut(&mut self) -> &mut [f32] {
-        let bytes = self.lines.0.as_deref_mut().unwrap_or_default();
+        let Some(memory) = &mut self.lines.0 else { return &mut [] };
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), self.length) }
     }
 }
 
@@ -87,6 +87,9 @@ impl Lines {
     /// At least so many words; what they hold is zero or left from earlier.
     pub(crate) fn words(&mut self, count: usize) -> &mut [u32] {
         let bytes = self.bytes(4 * count);
+        if bytes.is_empty() {
+            return &mut [];
+        }
         // SAFETY: a buffer is whole lines that begin on one, and any bits are valid for words.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / 4) }
     }

@@ -2,6 +2,7 @@
 
 use crate::Isa;
 use crate::activations::{Kind, Tile};
+use crate::attention::Block;
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar::{self, Weights};
@@ -23,6 +24,9 @@ pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mu
 /// # Safety
 /// Nobody else packs this panel of this tile at the same time.
 pub(crate) type PlaceFn = unsafe fn(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize);
+
+/// Attention of a prompt's queries over one block of keys and values.
+pub(crate) type CausalFn = fn(Block<'_>);
 
 /// Kernels for many columns of BF16, where the processor has a unit for it.
 pub(crate) struct Wide {
@@ -51,6 +55,8 @@ pub(crate) struct Table {
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
+    /// If it is there, prompts are not computed tile by tile.
+    pub(crate) causal: Option<CausalFn>,
     /// Stores past the caches what is a line. Others see it after [`Self::fence`].
     pub(crate) stream: fn(from: &[f32; LANES], to: &mut [f32; LANES]),
     /// Ends the streaming of this thread.
@@ -126,6 +132,7 @@ static SCALAR: Table = Table {
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
     wide: None,
+    causal: None,
     stream: |from, to| *to = *from,
     fence: || (),
     pack_f32: scalar::pack_f32,

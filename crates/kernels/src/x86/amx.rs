@@ -12,6 +12,7 @@
 //! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as
 //! many sums leaving the tiles cost more than the products save.
 
+mod causal;
 mod int8;
 mod products;
 mod tiles;
@@ -22,6 +23,7 @@ pub(crate) use tiles::is_permitted;
 use super::avx512;
 use crate::Isa;
 use crate::activations::{Kind, Tile};
+use crate::attention::Block;
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::table::{Table, Wide};
@@ -53,6 +55,7 @@ entry!(q5_k_pair, int8::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f
 entry!(pack_i8_tiles, int8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
+entry!(causal, causal::block, (block: Block<'_>));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 
 /// # Safety
@@ -78,6 +81,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q4K, _) => Some(q4_k_pair),
         (Layout::Q5K, _) => Some(q5_k_pair),
     },
+    causal: Some(causal),
     wide: Some(Wide { unpack, multiply, place }),
     pack_bf16,
     pack_i8_tiles,

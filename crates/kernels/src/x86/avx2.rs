@@ -62,6 +62,7 @@ pub(crate) static TABLE: Table = Table {
     q6_k,
     pair: |_, _| None,
     wide: None,
+    causal: None,
     stream: |from, to| *to = *from,
     fence: || (),
     pack_f32: scalar::pack_f32,

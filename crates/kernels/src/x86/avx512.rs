@@ -76,6 +76,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q6K, _) => Some(q6_k_pair),
     },
     wide: None,
+    causal: None,
     stream,
     fence,
     pack_f32: scalar::pack_f32,
@@ -104,6 +105,7 @@ macro_rules! over_columns {
         }
     }};
 }
+pub(super) use ops::exp;
 pub(super) use over_columns;
 
 /// How far ahead of itself the reading of one column asks for weights, in bytes. The processor's own prefetching stops
