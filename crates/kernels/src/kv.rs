@@ -76,6 +76,20 @@ struct HeadBytes {
     total: usize,
 }
 
+/// Sixteen tokens of a head, the first of which begins a panel of keys.
+pub(crate) struct Sixteen<'a> {
+    /// The head's numbers of the first token; those of the next lie `stride` behind them.
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) d: usize,
+    /// Their panel of keys, and all panels of the block's values, which begin with token `first` for these.
+    pub(crate) keys: &'a mut [u8],
+    pub(crate) values: &'a mut [u8],
+    pub(crate) value_panel: usize,
+    pub(crate) first: usize,
+}
+
 /// One sequence's rows in a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
@@ -230,7 +244,8 @@ pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[S
     let parts = Parts::new(&mut cache.memory[..]);
     let body = |_: usize, index: usize| {
         let (span, head) = (&spans[index / heads], index % heads);
-        for row in 0..span.rows {
+        let mut row = 0;
+        while row < span.rows {
             let position = span.first_position + row;
             let block = span.blocks[position / KV_BLOCK_TOKENS] as usize;
             let start = block * block_bytes + head * head_bytes.total;
@@ -238,6 +253,22 @@ pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[S
             let bytes = unsafe { parts.part(start..start + head_bytes.total) };
             let at = ((span.first_row + row) * heads + head) * d;
             let token = position % KV_BLOCK_TOKENS;
+            let sixteen = cpu.table.kv_sixteen.filter(|_| {
+                let is_whole = format == KvFormat::Bf16 && d.is_multiple_of(BLOCK);
+                is_whole && token.is_multiple_of(LANES) && span.rows - row >= LANES
+            });
+            if let Some(sixteen) = sixteen {
+                let (keys, values) = bytes.split_at_mut(head_bytes.values);
+                if token == 0 {
+                    values.fill(0);
+                }
+                let keys = &mut keys[token / LANES * head_bytes.key_panel..][..head_bytes.key_panel];
+                let (k, v, value_panel) = (&k[at..], &v[at..], head_bytes.value_panel);
+                sixteen(Sixteen { k, v, stride: heads * d, d, keys, values, value_panel, first: token });
+                row += LANES;
+                continue;
+            }
+            row += 1;
             let (k, v) = (&k[at..at + d], &v[at..at + d]);
             match format {
                 KvFormat::F32 => write_f32(bytes, head_bytes, token, k, v),

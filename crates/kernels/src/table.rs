@@ -3,6 +3,7 @@
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::attention::Block;
+use crate::kv::Sixteen;
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar::{self, Weights};
@@ -24,6 +25,9 @@ pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mu
 /// # Safety
 /// Nobody else packs this panel of this tile at the same time.
 pub(crate) type PlaceFn = unsafe fn(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize);
+
+/// Writes sixteen tokens of a prompt into a cache of BF16.
+pub(crate) type SixteenFn = fn(Sixteen<'_>);
 
 /// Attention of a prompt's queries over one block of keys and values.
 pub(crate) type CausalFn = fn(Block<'_>);
@@ -55,6 +59,8 @@ pub(crate) struct Table {
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
+    /// If it is there, tokens of a prompt are not written one by one.
+    pub(crate) kv_sixteen: Option<SixteenFn>,
     /// If it is there, prompts are not computed tile by tile.
     pub(crate) causal: Option<CausalFn>,
     /// Stores past the caches what is a line. Others see it after [`Self::fence`].
@@ -133,6 +139,7 @@ static SCALAR: Table = Table {
     pair: |_, _| None,
     wide: None,
     causal: None,
+    kv_sixteen: None,
     stream: |from, to| *to = *from,
     fence: || (),
     pack_f32: scalar::pack_f32,

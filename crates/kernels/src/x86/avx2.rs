@@ -63,6 +63,7 @@ pub(crate) static TABLE: Table = Table {
     pair: |_, _| None,
     wide: None,
     causal: None,
+    kv_sixteen: None,
     stream: |from, to| *to = *from,
     fence: || (),
     pack_f32: scalar::pack_f32,

@@ -5,6 +5,7 @@
 //! batch.
 
 mod floats;
+mod kv;
 mod ops;
 pub(super) mod pack;
 pub(super) mod quantised;
@@ -13,6 +14,7 @@ use std::arch::x86_64::*;
 
 use crate::Isa;
 use crate::activations::{Kind, Tile};
+use crate::kv::Sixteen;
 use crate::layout::{LANES, Layout};
 use crate::scalar;
 use crate::table::Table;
@@ -52,6 +54,7 @@ entry!(
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
 entry!(stream, stream_line, (from: &[f32; LANES], to: &mut [f32; LANES]));
+entry!(kv_sixteen, kv::sixteen, (of: Sixteen<'_>));
 entry!(fence, _mm_sfence, ());
 
 pub(crate) static TABLE: Table = Table {
@@ -77,6 +80,7 @@ pub(crate) static TABLE: Table = Table {
     },
     wide: None,
     causal: None,
+    kv_sixteen: Some(kv_sixteen),
     stream,
     fence,
     pack_f32: scalar::pack_f32,
