@@ -165,13 +165,6 @@ fn nibbles(group: &[u8], r: usize) -> [u8; BLOCK] {
     std::array::from_fn(|k| group[unit_at(k / 4 % 4, r) + k % 4] >> (4 * (k / 16)) & 15)
 }
 
-/// Writes the 32 four-bit numbers of row `r` into the 256 bytes of a group that were zero.
-pub(crate) fn put_nibbles(group: &mut [u8], r: usize, q: &[u8]) {
-    for (k, q) in q.iter().enumerate() {
-        group[unit_at(k / 4 % 4, r) + k % 4] |= (q & 15) << (4 * (k / 16));
-    }
-}
-
 /// Writes a block of row `r` of a Q8 panel.
 pub(crate) fn put_q8(panel: &mut [u8], b: usize, r: usize, scale: f16, q: &[i8; BLOCK]) {
     let pair = &mut panel[b / 2 * Q8_PAIR..][..Q8_PAIR];

@@ -15,24 +15,24 @@ use super::blocks::{IQ4_VALUES, nibbles};
 use super::half_at;
 
 /// A block of Q4_K or Q5_K: number `i` is `d * scales[i / 32] * q[i] - dmin * minima[i / 32]`.
-pub(crate) struct WithMinima {
-    pub(crate) scales: [u8; 8],
-    pub(crate) minima: [u8; 8],
-    pub(crate) q: [u8; 256],
+struct WithMinima {
+    scales: [u8; 8],
+    minima: [u8; 8],
+    q: [u8; 256],
 }
 
 /// A block of Q6_K: number `i` is `d * scales[i / 16] * (q[i] - 32)`.
-pub(crate) struct SixBits {
-    pub(crate) scales: [i8; 16],
-    pub(crate) q: [u8; 256],
+struct SixBits {
+    scales: [i8; 16],
+    q: [u8; 256],
 }
 
-pub(crate) fn unpack_q4_k(bytes: &[u8]) -> WithMinima {
+fn unpack_q4_k(bytes: &[u8]) -> WithMinima {
     let (scales, minima) = six_bit_pairs(&bytes[4..16]);
     WithMinima { scales, minima, q: paired_nibbles(&bytes[16..]) }
 }
 
-pub(crate) fn unpack_q5_k(bytes: &[u8]) -> WithMinima {
+fn unpack_q5_k(bytes: &[u8]) -> WithMinima {
     let (scales, minima) = six_bit_pairs(&bytes[4..16]);
     let mut q = paired_nibbles(&bytes[48..]);
     for (i, q) in q.iter_mut().enumerate() {
@@ -41,7 +41,7 @@ pub(crate) fn unpack_q5_k(bytes: &[u8]) -> WithMinima {
     WithMinima { scales, minima, q }
 }
 
-pub(crate) fn unpack_q6_k(bytes: &[u8]) -> SixBits {
+fn unpack_q6_k(bytes: &[u8]) -> SixBits {
     let (low, high) = (&bytes[..128], &bytes[128..192]);
     let mut q = [0; 256];
     for (i, q) in q.iter_mut().enumerate() {
@@ -53,7 +53,7 @@ pub(crate) fn unpack_q6_k(bytes: &[u8]) -> SixBits {
 }
 
 /// Eight scales and eight minima of six bits in twelve bytes.
-fn six_bit_pairs(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
+pub(crate) fn six_bit_pairs(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
     let scale = |j: usize| if j < 4 { bytes[j] & 63 } else { bytes[j + 4] & 15 | bytes[j - 4] >> 6 << 4 };
     let minimum = |j: usize| if j < 4 { bytes[j + 4] & 63 } else { bytes[j + 4] >> 4 | bytes[j] >> 6 << 4 };
     (std::array::from_fn(scale), std::array::from_fn(minimum))
