@@ -2,6 +2,8 @@
 
 mod pack;
 
+use std::ops::Range;
+
 use crate::layout::{LANES, Layout};
 use crate::memory::Memory;
 use crate::parts::Parts;
@@ -20,6 +22,9 @@ pub enum Precision {
     /// IQ4_XS, TQ1_0, TQ2_0, MXFP4).
     Fast,
 }
+
+/// Bytes of a file that are packed before they may be let go.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = LANES;
@@ -50,6 +55,22 @@ impl Matrix {
         bytes: &[u8],
         precision: Precision,
     ) -> Result<Self> {
+        Self::pack_in_pieces(cpu, format, rows, columns, bytes, precision, |_| {})
+    }
+
+    /// As [`Self::pack`]. `packed` is called after every few megabytes with the bytes that are not needed any more.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub fn pack_in_pieces(
+        cpu: &Cpu,
+        format: Format,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+        precision: Precision,
+        mut packed: impl FnMut(Range<usize>),
+    ) -> Result<Self> {
         let shape = Error::Shape { what: "a matrix", rows, columns };
         let row_bytes = format.row_bytes(columns)?;
         let Some(expected) = rows.checked_mul(row_bytes) else { return Err(shape) };
@@ -60,7 +81,12 @@ impl Matrix {
             return Err(shape);
         }
         let mut matrix = Self::zeroed(format, rows, columns, precision, |size| cpu.arena.zeroed(size))?;
-        matrix.write(cpu, format, 0, bytes, row_bytes, |_| {});
+        let panels = (PIECE_BYTES / (LANES * row_bytes)).max(1);
+        let piece_bytes = panels * LANES * row_bytes;
+        for (index, piece) in bytes.chunks(piece_bytes).enumerate() {
+            matrix.write(cpu, format, index * panels, piece, row_bytes, |_| {});
+            packed(index * piece_bytes..index * piece_bytes + piece.len());
+        }
         Ok(matrix)
     }
 
@@ -167,6 +193,13 @@ impl Matrix {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.memory.len()
+    }
+
+    /// Whether a matrix packed from `format` has the very numbers of the file, so that [`Self::row_f32`] is what
+    /// [`crate::dequantize`] says of the file's row.
+    #[must_use]
+    pub fn keeps(format: Format, precision: Precision) -> bool {
+        format == Format::Bf16 || layout_for(format, precision) != Layout::Bf16
     }
 
     /// The values of one row, as the packed matrix has them: an embedding from a tied output head.

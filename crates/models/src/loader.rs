@@ -1,5 +1,7 @@
 //! From tensors to vectors and packed matrices, whatever form the checkpoint stores them in.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use kernels::{Cpu, Matrix, Precision};
 
 use crate::config::Quantisation;
@@ -26,7 +28,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn vector(&self, name: &str, size: usize) -> Result<Vec<f32>> {
-        self.checked(name, &[size])?.to_f32()
+        numbers(&self.checked(name, &[size])?)
     }
 
     /// Whether there is a matrix `stem.weight`, in whichever form.
@@ -49,12 +51,18 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn pack_as(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
         let [rows, cols] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
-        let packed = Matrix::pack(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision)
-            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })?;
         // Otherwise file and packed copy both count as the process's memory, twice the weights.
-        tensor.release();
-        Ok(packed)
+        let packed = |part| tensor.release_part(part);
+        Matrix::pack_in_pieces(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision, packed)
+            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })
     }
+}
+
+/// The numbers of a tensor, whose bytes are not needed any more.
+pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    let numbers = tensor.to_f32()?;
+    tensor.release();
+    Ok(numbers)
 }
 
 /// The matrix `stem.weight`, in numbers, in blocks, or quantised with its scales beside it; its numbers are finite.
@@ -96,13 +104,67 @@ pub(crate) fn transposed(matrix: &Tensor) -> Result<Tensor> {
     Tensor::new(matrix.name(), format, vec![cols as u64, rows as u64], FileBytes::Owned(bytes.into()), range)
 }
 
-/// The same tensor, if every number in it is finite.
+/// Bytes of a tensor that a thread looks at before it asks for more, and lets go.
+const PIECE_BYTES: usize = 4 << 20;
+/// Threads that look at one tensor: a few read as fast as memory gives.
+const THREADS_MAX: usize = 8;
+
+/// The same tensor, if every number in it is finite. What was looked at may leave memory again.
 pub(crate) fn finite(tensor: Tensor) -> Result<Tensor> {
-    match finite::first_fault(tensor.format(), tensor.bytes()) {
-        None => Ok(tensor),
-        Some(element) => {
+    let (format, bytes) = (tensor.format(), tensor.bytes());
+    let piece_bytes = (PIECE_BYTES / format.block_bytes()).max(1) * format.block_bytes();
+    let pieces = bytes.len().div_ceil(piece_bytes);
+    let (next, first) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+    let look = || {
+        loop {
+            let start = piece_bytes * next.fetch_add(1, Ordering::Relaxed);
+            if start >= bytes.len() {
+                return;
+            }
+            let part = start..bytes.len().min(start + piece_bytes);
+            if let Some(element) = finite::first_fault(format, &bytes[part.clone()]) {
+                first.fetch_min(start / format.block_bytes() * format.block_elements() + element, Ordering::Relaxed);
+            }
+            if pieces > 1 {
+                tensor.release_part(part);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(pieces);
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(look)));
+        look();
+    });
+    match first.into_inner() {
+        usize::MAX => Ok(tensor),
+        element => {
             let cols = tensor.shape().last().copied().unwrap_or(1).max(1) as usize;
             Err(Error::NotFinite { name: tensor.name().to_owned(), row: element / cols })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::Format;
+
+    use super::{PIECE_BYTES, finite};
+    use crate::weights::Tensor;
+    use crate::{Error, FileBytes};
+
+    #[test]
+    fn the_first_of_several_faults_in_a_large_tensor_is_named() {
+        let (rows, columns) = (3 * PIECE_BYTES / 4000 + 1, 1000);
+        let mut bytes = vec![0; 4 * rows * columns];
+        let tensor = |bytes: &[u8]| {
+            let shape = vec![rows as u64, columns as u64];
+            Tensor::new("t", Format::F32, shape, FileBytes::Owned(bytes.into()), 0..bytes.len()).unwrap()
+        };
+        assert!(finite(tensor(&bytes)).is_ok());
+        for row in [rows - 1, rows / 2] {
+            bytes[4 * row * columns..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+            let error = finite(tensor(&bytes)).unwrap_err();
+            assert!(matches!(error, Error::NotFinite { row: found, .. } if found == row), "{error}");
         }
     }
 }

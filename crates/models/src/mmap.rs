@@ -9,6 +9,10 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
+/// What a system maps at most for one number that is touched.
+#[cfg(unix)]
+const HUGE_PAGE: usize = 2 << 20;
+
 /// The bytes of a file, wherever they are. Cheap to clone.
 #[derive(Clone)]
 pub enum FileBytes {
@@ -62,11 +66,13 @@ impl FileBytes {
 
 impl FileBytes {
     /// Gives the memory of a part of a mapped file back to the system, best effort: the bytes are read from the file
-    /// again when they are touched. Other bytes stay.
+    /// again when they are touched. So are those beside them, since a system that keeps files in huge pages maps two
+    /// megabytes for whoever touches one number.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(file) = self {
             let mapping = &file.mapping;
+            let range = range.start / HUGE_PAGE * HUGE_PAGE..range.end.next_multiple_of(HUGE_PAGE).min(mapping.len());
             #[expect(unsafe_code, reason = "advice that drops pages has no safe form")]
             // SAFETY: the mapping is of a file and nobody writes to it, so a dropped page comes back with the file's
             // bytes; what the advice refuses stays as it is.

@@ -39,7 +39,8 @@ pub use predictor::{Followed, Predictor};
 pub struct Qwen3 {
     config: Config,
     frequencies: Frequencies,
-    embedding: Tensor,
+    /// In the file; `None` if the head has the same numbers.
+    embedding: Option<Tensor>,
     layers: Vec<Layer>,
     final_norm: Vec<f32>,
     head: Option<Matrix>,
@@ -500,11 +501,15 @@ impl Qwen3 {
     }
 
     fn embed(&self, token: u32, row: &mut [f32]) {
-        let bytes = self.embedding.bytes();
+        assert!((token as usize) < self.config.vocabulary, "token {token} is outside the vocabulary");
+        let Some(embedding) = &self.embedding else {
+            let head = self.head.as_ref().expect("a model without an embedding of its own has a head");
+            return head.row_f32(token as usize, row);
+        };
+        let bytes = embedding.bytes();
         let row_bytes = bytes.len() / self.config.vocabulary;
         let start = token as usize * row_bytes;
-        assert!((token as usize) < self.config.vocabulary, "token {token} is outside the vocabulary");
-        kernels::dequantize(self.embedding.format(), &bytes[start..start + row_bytes], row)
+        kernels::dequantize(embedding.format(), &bytes[start..start + row_bytes], row)
             .expect("the shape of the embedding was checked when it was loaded");
     }
 

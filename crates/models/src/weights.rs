@@ -82,6 +82,11 @@ impl Tensor {
         self.file.release(self.range.clone());
     }
 
+    /// As [`Self::release`], for some of the bytes.
+    pub(crate) fn release_part(&self, part: Range<usize>) {
+        self.file.release(self.range.start + part.start..self.range.start + part.end);
+    }
+
     /// The same tensor, if it has this shape.
     ///
     /// # Errors

@@ -113,6 +113,24 @@ fn every_format_on_odd_shapes() {
 }
 
 #[test]
+fn a_packed_row_is_the_files_where_its_numbers_are_kept() {
+    let mut random = Random(23);
+    let cpu = &cpus()[0];
+    for format in Format::ALL {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let (rows, columns) = (PANEL_ROWS + 3, columns_of(&mut random, format));
+            let Case { values, matrix } = case(cpu, &mut random, format, rows, columns, precision);
+            let mut row = vec![0.0; columns];
+            let is_kept = values.chunks(columns).enumerate().all(|(r, values)| {
+                matrix.row_f32(r, &mut row);
+                row.iter().zip(values).all(|(packed, value)| packed.to_bits() == value.to_bits())
+            });
+            assert!(is_kept || !Matrix::keeps(format, precision), "{format:?} {precision:?} {rows} x {columns}");
+        }
+    }
+}
+
+#[test]
 fn rows_that_come_in_pieces_are_packed_as_those_that_come_at_once() {
     let mut random = Random(9);
     let cpu = &cpus()[0];

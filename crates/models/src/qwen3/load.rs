@@ -10,7 +10,7 @@ use super::delta_net::DeltaNet;
 use super::feed_forward::{self, FeedForward, Mixture, Network, Shared};
 use super::{Layer, Mixer, Qwen3};
 use crate::config::{Architecture, Config, Experts};
-use crate::loader::{Loader, finite, transposed};
+use crate::loader::{Loader, finite, numbers, transposed};
 use crate::rope::Frequencies;
 use crate::streaming::Finder;
 use crate::weights::Tensor;
@@ -78,6 +78,9 @@ impl Qwen3 {
         } else {
             None
         };
+        // A tied head that has the file's numbers is the embedding too, and the file's need not stay in memory.
+        let is_kept = config.tied && Matrix::keeps(embedding.format(), precision);
+        let embedding = Some(embedding).filter(|_| !is_kept);
         let finder = RefCell::new(expert_bytes.map(|_| Finder::default()));
         let reader = Layers { loader: &loader, config: &config, finder: &finder };
         let mut layers = Vec::with_capacity(config.layers);
@@ -224,7 +227,7 @@ impl Layers<'_> {
     fn taps(&self, name: &str, channels: usize, taps: usize) -> Result<Vec<f32>> {
         let tensor = self.loader.weights.get(name)?;
         let shape: &[usize] = if tensor.shape().len() == 2 { &[channels, taps] } else { &[channels, 1, taps] };
-        finite(tensor.expect_shape(shape)?)?.to_f32()
+        numbers(&finite(tensor.expect_shape(shape)?)?)
     }
 
     /// Qwen3-Next stores the projections by key head, `q k v z` of each one after the other; here they are put into the
@@ -304,7 +307,7 @@ impl Layers<'_> {
         let tensor = self.loader.weights.get(name)?;
         let h = self.config.hidden;
         let shape: &[usize] = if tensor.shape().len() == 1 { &[h] } else { &[1, h] };
-        finite(tensor.expect_shape(shape)?)?.to_f32()
+        numbers(&finite(tensor.expect_shape(shape)?)?)
     }
 
     /// One expert, from whichever layout the file has: a matrix each, all experts of a projection in one tensor, or
