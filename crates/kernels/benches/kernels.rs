@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use kernels::{Cpu, CpuOptions, Format, Isa, Matrix, Precision, Rows, Scratch, matmul};
+use kernels::{Cpu, CpuOptions, Format, FullAttention, Isa, Matrix, Precision, Rows, Scratch, full_attention, matmul};
 
 const ROWS: usize = 16_384;
 const COLUMNS: usize = 1024;
@@ -75,4 +75,24 @@ fn many_rows_best(bencher: Bencher<'_, '_>, format: Format) {
 #[divan::bench(args = FORMATS, sample_count = 2)]
 fn one_row_scalar(bencher: Bencher<'_, '_>, format: Format) {
     product(bencher, Isa::Scalar, format, 1, ROWS / 16);
+}
+
+/// What one layer of a vision tower does of a picture of 1024 x 1024, on each instruction set that has BF16.
+#[divan::bench(args = [Isa::Avx512, Isa::Amx], sample_count = 5)]
+fn full_attention_of_a_picture(bencher: Bencher<'_, '_>, isa: Isa) {
+    if !isa.is_available() {
+        return;
+    }
+    let (cpu, rows) = (cpu(isa), 4096);
+    let shape = FullAttention { heads: 16, head_dim: 64, precision: Precision::Fast };
+    let numbers = |step: usize| -> Vec<f32> { (0..rows * 1024).map(|i| (i * step % 29) as f32 / 29.0 - 0.5).collect() };
+    let [q, k, v] = [numbers(7), numbers(11), numbers(13)];
+    let mut out = vec![0.0; q.len()];
+    let mut scratch = Scratch::new();
+    bencher.counter(ItemsCount::new(4 * rows * rows * 1024)).bench_local(|| {
+        let segment = 0..rows;
+        let segments = std::slice::from_ref(&segment);
+        full_attention(&cpu, &shape, [black_box(&q), &k, &v], segments, &mut out, &mut scratch)
+            .expect("there is memory");
+    });
 }

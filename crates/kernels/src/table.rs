@@ -1,8 +1,11 @@
 //! One function pointer for each kernel, chosen once when a [`crate::Cpu`] is made.
 
+use std::ops::Range;
+
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::attention::Block;
+use crate::encoder::{Blocks, HeadRows, Work};
 use crate::kv::Sixteen;
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
@@ -40,6 +43,14 @@ pub(crate) struct Wide {
     pub(crate) place: PlaceFn,
 }
 
+/// Kernels for an encoder's attention in BF16, where the processor has a unit for it.
+pub(crate) struct Encode {
+    /// Rounds the keys and values of a head's rows `rows`, at most a block, into one block.
+    pub(crate) pack: fn(keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>, block: &mut [u32]),
+    /// Attention of a head's queries from row `first` on, as many as are computed together.
+    pub(crate) attend: fn(queries: HeadRows<'_>, first: usize, blocks: Blocks<'_>, work: &mut Work<'_>),
+}
+
 pub(crate) struct Table {
     pub(crate) isa: Isa,
     /// What `Precision::Fast` makes of activations for BF16 weights.
@@ -67,6 +78,8 @@ pub(crate) struct Table {
     pub(crate) stream: fn(from: &[f32; LANES], to: &mut [f32; LANES]),
     /// Ends the streaming of this thread.
     pub(crate) fence: fn(),
+    /// If it is there, encoders multiply queries and keys, weights and values in BF16 block by block.
+    pub(crate) encode: Option<Encode>,
     pub(crate) pack_f32: PackFn,
     pub(crate) pack_bf16: PackFn,
     pub(crate) pack_i8: PackFn,
@@ -142,6 +155,7 @@ static SCALAR: Table = Table {
     kv_sixteen: None,
     stream: |from, to| *to = *from,
     fence: || (),
+    encode: None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,

@@ -15,7 +15,7 @@ mod positions;
 use kernels::{Cpu, FullAttention, Gelu, Precision, Rope, Scratch};
 
 use crate::config::Vision as Shape;
-use crate::encoder::{Linear, Norm};
+use crate::encoder::{Linear, Norm, apply_group};
 use crate::picture::{MERGE, Patches, in_blocks};
 use crate::{Error, Result};
 
@@ -51,6 +51,16 @@ struct Merger {
     down: Linear,
 }
 
+/// What lies between the products of a block, from block to block.
+#[derive(Default)]
+struct Buffers {
+    normed: Vec<f32>,   // [n, D]
+    qkv: [Vec<f32>; 3], // [n, D] each
+    attended: Vec<f32>, // [n, D]
+    inner: Vec<f32>,    // [n, intermediate]
+    scratch: Scratch,
+}
+
 /// What a picture becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
@@ -73,8 +83,8 @@ impl Vision {
     pub fn encode(&self, cpu: &Cpu, patches: &Patches) -> Result<Features> {
         let [frames, rows, columns] = patches.grid;
         let count = rows * columns;
-        let mut scratch = Scratch::new();
-        let mut x = self.patch.apply(cpu, &patches.values, &mut scratch); // [n, D]
+        let mut buffers = Buffers::default();
+        let mut x = self.patch.apply(cpu, &patches.values, &mut buffers.scratch); // [n, D]
         assert_eq!(x.len(), frames * count * self.shape.hidden, "the patches fill the grid {:?}", patches.grid);
         let places = self.places(rows, columns);
         x.chunks_exact_mut(places.len()).for_each(|frame| kernels::add(frame, &places));
@@ -83,12 +93,12 @@ impl Vision {
         let rope = Rope { cos: &cos, sin: &sin, half: self.shape.hidden / self.shape.heads / 2 };
         let mut deep = vec![Vec::new(); self.deep_mergers.len()];
         for (index, block) in self.blocks.iter().enumerate() {
-            self.block(cpu, block, rope, &segments, &mut x, &mut scratch)?;
+            self.block(cpu, block, rope, &segments, &mut x, &mut buffers)?;
             if let Some(place) = self.shape.deepstack.iter().position(|&layer| layer == index) {
-                deep[place] = self.deep_mergers[place].apply(cpu, &x, &mut scratch);
+                deep[place] = self.deep_mergers[place].apply(cpu, &x, &mut buffers.scratch);
             }
         }
-        Ok(Features { grid: patches.grid, merged: self.merger.apply(cpu, &x, &mut scratch), deep })
+        Ok(Features { grid: patches.grid, merged: self.merger.apply(cpu, &x, &mut buffers.scratch), deep })
     }
 
     fn block(
@@ -98,24 +108,27 @@ impl Vision {
         rope: Rope<'_>,
         segments: &[std::ops::Range<usize>],
         x: &mut [f32],
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Result<()> {
         let shape = FullAttention {
             heads: self.shape.heads,
             head_dim: self.shape.hidden / self.shape.heads,
             precision: self.precision,
         };
-        let normed = block.attention_norm.apply(cpu, x);
-        let [mut q, mut k, v] = block.qkv.each_ref().map(|linear| linear.apply(cpu, &normed, scratch));
-        kernels::head_norm_rope(cpu, &mut q, shape.heads, shape.head_dim, None, rope);
-        kernels::head_norm_rope(cpu, &mut k, shape.heads, shape.head_dim, None, rope);
-        let mut attended = vec![0.0; x.len()];
-        kernels::full_attention(cpu, &shape, [&q, &k, &v], segments, &mut attended, scratch)
+        let Buffers { normed, qkv, attended, inner, scratch } = buffers;
+        block.attention_norm.apply_to(cpu, x, normed);
+        apply_group(cpu, &block.qkv, normed, qkv, scratch);
+        let [q, k, v] = qkv;
+        kernels::head_norm_rope(cpu, q, shape.heads, shape.head_dim, None, rope);
+        kernels::head_norm_rope(cpu, k, shape.heads, shape.head_dim, None, rope);
+        attended.resize(x.len(), 0.0);
+        kernels::full_attention(cpu, &shape, [q, k, v], segments, attended, scratch)
             .map_err(|source| Error::Pack { name: "the keys of a picture".to_owned(), source })?;
-        kernels::add(x, &block.out.apply(cpu, &attended, scratch));
-        let mut inner = block.up.apply(cpu, &block.norm.apply(cpu, x), scratch);
-        kernels::gelu(cpu, &mut inner, Gelu::Tanh);
-        kernels::add(x, &block.down.apply(cpu, &inner, scratch));
+        block.out.join(cpu, attended, x, scratch);
+        block.norm.apply_to(cpu, x, normed);
+        block.up.apply_to(cpu, normed, inner, scratch);
+        kernels::gelu(cpu, inner, Gelu::Tanh);
+        block.down.join(cpu, inner, x, scratch);
         Ok(())
     }
 

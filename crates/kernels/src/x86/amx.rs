@@ -12,6 +12,7 @@
 //! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as
 //! many sums leaving the tiles cost more than the products save.
 
+mod attention;
 mod causal;
 mod int8;
 mod products;
@@ -20,13 +21,16 @@ mod unpack;
 
 pub(crate) use tiles::is_permitted;
 
+use std::ops::Range;
+
 use super::avx512;
 use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::attention::Block;
+use crate::encoder::{Blocks, HeadRows, Work};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
-use crate::table::{Table, Wide};
+use crate::table::{Encode, Table, Wide};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX.
 const COLUMNS_MIN: usize = 4;
@@ -57,6 +61,8 @@ entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out:
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
 entry!(causal, causal::block, (block: Block<'_>));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(pack_block, attention::pack, (keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>, out: &mut [u32]));
+entry!(attend, attention::attend, (queries: HeadRows<'_>, first: usize, blocks: Blocks<'_>, work: &mut Work<'_>));
 
 /// # Safety
 /// As for [`products::place`].
@@ -83,6 +89,7 @@ pub(crate) static TABLE: Table = Table {
     },
     causal: Some(causal),
     wide: Some(Wide { unpack, multiply, place }),
+    encode: Some(Encode { pack: pack_block, attend }),
     pack_bf16,
     pack_i8_tiles,
     ..avx512::TABLE

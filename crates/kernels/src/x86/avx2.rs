@@ -66,6 +66,7 @@ pub(crate) static TABLE: Table = Table {
     kv_sixteen: None,
     stream: |from, to| *to = *from,
     fence: || (),
+    encode: None,
     pack_f32: scalar::pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8,

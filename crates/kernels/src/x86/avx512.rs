@@ -83,6 +83,7 @@ pub(crate) static TABLE: Table = Table {
     kv_sixteen: Some(kv_sixteen),
     stream,
     fence,
+    encode: None,
     pack_f32: scalar::pack_f32,
     pack_bf16,
     pack_i8,
