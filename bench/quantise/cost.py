@@ -2,7 +2,9 @@
 """What quantising costs: time and the most memory, on a model of Qwen3-0.6B's shape with random weights in BF16 (1.2 GB).
 
   python bench/quantise/cost.py --sampan target/release/sampan [--work bench/.work/quantise] [--text README.md]
+                                [--llama-quantize bench/.work/build/native/bin/llama-quantize]
 
+With llama-quantize each mix is also written by it, in turn, with as many threads, from the same numbers as a GGUF file in BF16.
 Without a text a tensor at a time is in memory; with one the model is loaded to read it, and afterwards the quantised one, which is
 compared with what the first one predicted. The memory is that of the process, with pages of the file that it reads.
 """
@@ -12,10 +14,11 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 HIDDEN, WIDTH, LAYERS, HEADS, KV_HEADS, HEAD_DIM, VOCABULARY = 1024, 3072, 28, 16, 8, 128, 151_936
-MIXES = ("q8-0", "q6-k", "q4-k-m", "q4-0")
+MIXES = {"q8-0": "Q8_0", "q6-k": "Q6_K", "q4-k-m": "Q4_K_M", "q4-0": "Q4_0"}  # ours and llama.cpp's names
 
 
 def shapes():
@@ -68,31 +71,57 @@ def make(folder):
             out.write(b"\x80\x3f" * ((end - begin) // 2) if len(shape) == 1 else noise(end - begin))
 
 
+def theirs(program, source, out, mix, threads):
+    """Seconds of llama-quantize."""
+    began = time.perf_counter()
+    subprocess.run([program, source, out, mix, str(threads)], check=True, capture_output=True)
+    took = time.perf_counter() - began
+    out.unlink()
+    return took
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sampan", required=True)
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "bench/.work/quantise")
     parser.add_argument("--text", type=pathlib.Path, default=ROOT / "README.md")
     parser.add_argument("--windows", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--llama-quantize", type=pathlib.Path)
+    parser.add_argument("--plain", action="store_true", help="without the rows that read a text")
     arguments = parser.parse_args()
     model = arguments.work / "shape-0.6b"
     if not (model / "model.safetensors").exists():
         make(model)
     size = (model / "model.safetensors").stat().st_size
-    print("| mix | text | size | time | most memory |\n|---|---|---|---|---|")
-    for mix in MIXES:
-        for has_text in (False, True):
+    other = arguments.llama_quantize
+    if other:
+        source = arguments.work / "shape-0.6b.gguf"
+        if not source.exists():
+            subprocess.run([arguments.sampan, "model", "convert", model, source, "--type", "bf16"], check=True,
+                           capture_output=True)
+    print(f"| mix | text | size | time | most memory |{' llama-quantize | times as fast |' if other else ''}\n"
+          f"|---|---|---|---|---|{'---|---|' if other else ''}")
+    for mix, their_name in MIXES.items():
+        for has_text in (False,) if arguments.plain else (False, True):
             out = arguments.work / f"out.{mix}.gguf"
             out.unlink(missing_ok=True)
-            command = [arguments.sampan, "model", "quantize", model, out, "--to", mix, "--json"]
+            command = [arguments.sampan, "model", "quantize", model, out, "--to", mix, "--json",
+                       "--threads", arguments.threads]
             if has_text:
                 command += ["--calibrate", arguments.text, "--windows", arguments.windows, "--precision", "fast"]
             told = subprocess.run([str(part) for part in command], check=True, capture_output=True).stdout
             told = json.loads(told)
             share = f"{told['size_bytes'] / size * 100:.0f} %"
             print(f"| {mix} | {'read' if has_text else '-'} | {told['size_bytes'] / 1e6:.0f} MB ({share}) "
-                  f"| {told['elapsed_ms'] / 1000:.1f} s | {told['peak_rss_bytes'] / 1e9:.2f} GB |", flush=True)
+                  f"| {told['elapsed_ms'] / 1000:.1f} s | {told['peak_rss_bytes'] / 1e9:.2f} GB |", end="")
             out.unlink()
+            if other and not has_text:
+                took = theirs(other, source, out, their_name, arguments.threads)
+                print(f" {took:.1f} s | {took / told['elapsed_ms'] * 1000:.2f} |", end="")
+            elif other:
+                print(" | |", end="")
+            print(flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 
 use half::{bf16, f16};
 
-use super::fit::{Pair, fit_scale, fit_with_minimum, nearest};
+use super::fit::{LANES, Pair, errors, errors_with_minimum, fit_scale, fit_with_minimum, nearest};
 use crate::{Error, Format, Result};
 
 /// Columns of a super-block.
@@ -37,23 +37,54 @@ pub fn quantize(format: Format, numbers: &[f32], importance: &[f32], out: &mut [
     if !importance.is_empty() && importance.len() != numbers.len() {
         return length("the importance", numbers.len(), importance.len());
     }
-    let body: fn(&[f32], &[f32], &mut [u8]) = match format {
-        Format::F32 => |numbers, _, out| out.copy_from_slice(&numbers[0].to_le_bytes()),
-        Format::F16 => |numbers, _, out| out.copy_from_slice(&f16::from_f32(numbers[0]).to_le_bytes()),
-        Format::Bf16 => |numbers, _, out| out.copy_from_slice(&bf16::from_f32(numbers[0]).to_le_bytes()),
+    let body: fn(&[f32], &mut [u8]) = match format {
+        Format::F32 => |numbers, out| out.copy_from_slice(&numbers[0].to_le_bytes()),
+        Format::F16 => |numbers, out| out.copy_from_slice(&f16::from_f32(numbers[0]).to_le_bytes()),
+        Format::Bf16 => |numbers, out| out.copy_from_slice(&bf16::from_f32(numbers[0]).to_le_bytes()),
         Format::Q8_0 => q8_0,
-        Format::Q4_0 => q4_0,
-        Format::Q4K => q4_k,
-        Format::Q6K => q6_k,
+        Format::Q4_0 | Format::Q4K | Format::Q6K => {
+            search(format, numbers, importance, out);
+            return Ok(());
+        }
         _ => return Err(Error::NoEncoder { format }),
     };
-    let alike = [1.0; SUPER];
-    let blocks = numbers.chunks_exact(block).zip(out.chunks_exact_mut(format.block_bytes()));
-    for (index, (numbers, out)) in blocks.enumerate() {
-        let importance = if importance.is_empty() { &alike[..block] } else { &importance[index * block..][..block] };
-        body(numbers, importance, out);
+    for (numbers, out) in numbers.chunks_exact(block).zip(out.chunks_exact_mut(format.block_bytes())) {
+        body(numbers, out);
     }
     Ok(())
+}
+
+/// The formats whose scales are searched for.
+fn search(format: Format, numbers: &[f32], importance: &[f32], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the instructions.
+        unsafe { search_avx2(format, numbers, importance, out) };
+        return;
+    }
+    search_blocks(format, numbers, importance, out);
+}
+
+/// The same operations, eight at a time.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn search_avx2(format: Format, numbers: &[f32], importance: &[f32], out: &mut [u8]) {
+    search_blocks(format, numbers, importance, out);
+}
+
+/// No function is handed over here: it would not be compiled for the instructions of its caller.
+#[inline(always)]
+fn search_blocks(format: Format, numbers: &[f32], importance: &[f32], out: &mut [u8]) {
+    let (block, alike) = (format.block_elements(), [1.0; SUPER]);
+    let blocks = numbers.chunks_exact(block).zip(out.chunks_exact_mut(format.block_bytes()));
+    for (index, (numbers, out)) in blocks.enumerate() {
+        let importance = importance.get(index * block..(index + 1) * block).unwrap_or(&alike[..block]);
+        match format {
+            Format::Q4_0 => q4_0(numbers, importance, out),
+            Format::Q4K => q4_k(numbers, importance, out),
+            _ => q6_k(numbers, importance, out),
+        }
+    }
 }
 
 /// The f16 that is written for a scale, as f32.
@@ -65,7 +96,7 @@ fn put_half(out: &mut [u8], at: usize, value: f32) {
     out[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
 }
 
-fn q8_0(numbers: &[f32], _importance: &[f32], out: &mut [u8]) {
+fn q8_0(numbers: &[f32], out: &mut [u8]) {
     let largest = numbers.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
     let d = stored(largest / 127.0);
     put_half(out, 0, d);
@@ -74,6 +105,7 @@ fn q8_0(numbers: &[f32], _importance: &[f32], out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn q4_0(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
     let d = stored(fit_scale(numbers, importance, 8, stored));
     put_half(out, 0, d);
@@ -84,6 +116,7 @@ fn q4_0(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
 }
 
 /// Sum of `importance · error²` of numbers that become `scale · q − minimum`, `q` from 0 to 15.
+#[inline(always)]
 fn error_with_minimum(numbers: &[f32], importance: &[f32], scale: f32, minimum: f32) -> f32 {
     let mut sum = 0.0;
     for (&number, &weight) in numbers.iter().zip(importance) {
@@ -93,6 +126,7 @@ fn error_with_minimum(numbers: &[f32], importance: &[f32], scale: f32, minimum: 
     sum
 }
 
+#[inline(always)]
 fn q4_k(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
     let groups = || numbers.chunks_exact(32).zip(importance.chunks_exact(32));
     let mut wanted = [Pair::default(); 8];
@@ -142,13 +176,22 @@ fn q4_k(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
 }
 
 /// The pair of whole numbers at most one away from the given that makes the least error.
+#[inline(always)]
 fn best_neighbour(numbers: &[f32], importance: &[f32], d: f32, dmin: f32, (scale, minimum): (i32, i32)) -> (i32, i32) {
+    // Every scale with every minimum, in whole lanes: the last one is there more than once.
+    let near = |number: i32| [number - 1, number, number + 1].into_iter().filter(|number| (0..=63).contains(number));
+    let mut pairs = near(scale).flat_map(|scale| near(minimum).map(move |minimum| (scale, minimum)));
     let mut best = (f32::INFINITY, (scale, minimum));
-    for scale in (scale - 1).max(0)..=(scale + 1).min(63) {
-        for minimum in (minimum - 1).max(0)..=(minimum + 1).min(63) {
-            let error = error_with_minimum(numbers, importance, d * scale as f32, dmin * minimum as f32);
+    while let Some(first) = pairs.next() {
+        let mut last = first;
+        let some: [(i32, i32); LANES] = std::array::from_fn(|lane| {
+            last = if lane == 0 { first } else { pairs.next().unwrap_or(last) };
+            last
+        });
+        let (scales, minima) = (some.map(|pair| d * pair.0 as f32), some.map(|pair| dmin * pair.1 as f32));
+        for (error, pair) in errors_with_minimum(numbers, importance, scales, minima).into_iter().zip(some) {
             if error < best.0 {
-                best = (error, (scale, minimum));
+                best = (error, pair);
             }
         }
     }
@@ -156,6 +199,7 @@ fn best_neighbour(numbers: &[f32], importance: &[f32], d: f32, dmin: f32, (scale
 }
 
 /// The `d` and `dmin` that fit best (least squares) for these integers; `None` where they are not determined.
+#[inline(always)]
 fn refine_with_minima(
     numbers: &[f32],
     importance: &[f32],
@@ -208,6 +252,7 @@ fn error_of_six_bits(numbers: &[f32], importance: &[f32], scale: f32) -> f32 {
     sum
 }
 
+#[inline(always)]
 fn q6_k(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
     let groups = || numbers.chunks_exact(16).zip(importance.chunks_exact(16));
     let mut wanted = [0.0_f32; 16];
@@ -227,8 +272,9 @@ fn q6_k(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
     };
     for _ in 0..PASSES {
         for (scale, (numbers, importance)) in scales.iter_mut().zip(groups()) {
-            let near = (*scale - 1).max(-128)..=(*scale + 1).min(127);
-            let errors = near.map(|scale| (error_of_six_bits(numbers, importance, d * scale as f32), scale));
+            let near: [i32; LANES] = std::array::from_fn(|lane| (*scale - 1 + lane.min(2) as i32).clamp(-128, 127));
+            let sums = errors(numbers, importance, near.map(|scale| d * scale as f32), [-32, 31]);
+            let errors = sums.into_iter().zip(near);
             *scale = errors.fold((f32::INFINITY, *scale), |best, next| if next.0 < best.0 { next } else { best }).1;
         }
         let (mut squares, mut products) = (0.0_f64, 0.0);
@@ -246,6 +292,7 @@ fn q6_k(numbers: &[f32], importance: &[f32], out: &mut [u8]) {
     put_six_bits(out, numbers, d, &scales);
 }
 
+#[inline(always)]
 fn put_six_bits(out: &mut [u8], numbers: &[f32], d: f32, scales: &[i32; 16]) {
     out[..192].fill(0);
     for (i, &number) in numbers.iter().enumerate() {

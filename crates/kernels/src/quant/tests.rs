@@ -178,3 +178,93 @@ fn what_cannot_be_written_is_refused() {
     assert!(refused(Format::Q8_0, &[0.0; 32], &[], 33).contains("the output"));
     assert!(refused(Format::Q8_0, &[0.0; 32], &[1.0; 31], 34).contains("the importance"));
 }
+
+/// Candidates one after the other, each summed over the numbers in order: what the lanes must find, to the bit.
+mod one_by_one {
+    use super::super::fit::{Pair, nearest};
+
+    pub(super) fn fit_scale(numbers: &[f32], importance: &[f32], half: i32) -> f32 {
+        let largest = numbers.iter().copied().fold(0.0_f32, |most, n| if n.abs() > most.abs() { n } else { most });
+        let (low, high) = (-half, half - 1);
+        let pairs = || numbers.iter().zip(importance);
+        let error = |scale: f32| {
+            pairs().fold(0.0, |sum, (&number, &weight)| {
+                let off = number - scale * nearest(number, scale, low, high);
+                sum + weight * off * off
+            })
+        };
+        let plain = -largest / half as f32;
+        let mut best = (error(plain), plain);
+        for step in -9..=9 {
+            for sign in [1.0, -1.0] {
+                let scale = sign * (-largest / (half as f32 + 0.1 * step as f32));
+                let (products, squares) = pairs().fold((0.0, 0.0), |(products, squares), (&number, &weight)| {
+                    let q = nearest(number, scale, low, high);
+                    (products + weight * number * q, squares + weight * q * q)
+                });
+                let refined = if squares > 0.0 { products / squares } else { scale };
+                if error(refined) < best.0 {
+                    best = (error(refined), refined);
+                }
+            }
+        }
+        best.1
+    }
+
+    pub(super) fn fit_with_minimum(numbers: &[f32], importance: &[f32]) -> Pair {
+        let lowest = numbers.iter().copied().fold(0.0_f32, f32::min);
+        let range = numbers.iter().copied().fold(lowest, f32::max) - lowest;
+        let pairs = || numbers.iter().zip(importance);
+        let mut best = (f32::INFINITY, Pair { scale: range / 15.0, minimum: -lowest });
+        for step in 0..=20 {
+            let scale = range / (14.0 + 0.1 * step as f32);
+            let [mut w, mut wq, mut wqq, mut wn, mut wnq] = [0.0_f32; 5];
+            for (&number, &weight) in pairs() {
+                let q = nearest(number - lowest, scale, 0, 15);
+                w += weight;
+                wq += weight * q;
+                wqq += weight * q * q;
+                wn += weight * number;
+                wnq += weight * number * q;
+            }
+            let determinant = w * wqq - wq * wq;
+            let (scale, minimum) = ((w * wnq - wn * wq) / determinant, (wq * wnq - wn * wqq) / determinant);
+            let pair = match minimum >= 0.0 {
+                _ if determinant <= 0.0 => continue,
+                true => Pair { scale, minimum },
+                false => Pair { scale: wnq / wqq, minimum: 0.0 },
+            };
+            if pair.scale <= 0.0 || !pair.scale.is_finite() {
+                continue;
+            }
+            let error = pairs().fold(0.0, |sum, (&number, &weight)| {
+                let off = number - (pair.scale * nearest(number + pair.minimum, pair.scale, 0, 15) - pair.minimum);
+                sum + weight * off * off
+            });
+            if error < best.0 {
+                best = (error, pair);
+            }
+        }
+        best.1
+    }
+}
+
+#[test]
+fn candidates_side_by_side_are_those_one_by_one() {
+    let numbers = bell(256 * 64, 5);
+    let weighed: Vec<f32> = (0..numbers.len()).map(|i| 0.25 + (i % 11) as f32).collect();
+    let alike = vec![1.0; numbers.len()];
+    for importance in [&alike, &weighed] {
+        for (numbers, importance) in numbers.chunks(32).zip(importance.chunks(32)) {
+            for half in [8, 32] {
+                let found = fit::fit_scale(numbers, importance, half, |scale| scale);
+                let expected = one_by_one::fit_scale(numbers, importance, half);
+                assert_eq!(found.to_bits(), expected.to_bits(), "{found} for {expected}");
+            }
+            let found = fit::fit_with_minimum(numbers, importance);
+            let expected = one_by_one::fit_with_minimum(numbers, importance);
+            assert_eq!(found.scale.to_bits(), expected.scale.to_bits(), "{} for {}", found.scale, expected.scale);
+            assert_eq!(found.minimum.to_bits(), expected.minimum.to_bits());
+        }
+    }
+}
