@@ -169,17 +169,16 @@ impl Checkpoint {
     #[must_use]
     pub fn packed_bytes(&self, precision: Precision) -> u64 {
         let of_matrices: u64 = self.weights.iter().map(|tensor| self.packed_tensor_bytes(tensor, precision)).sum();
-        of_matrices + self.weights.packed_later_bytes()
+        of_matrices + self.weights.packed_later_bytes(|_| true)
     }
 
-    /// The part of [`Self::packed_bytes`] that can be streamed: experts that are stored as they are computed with.
+    /// The part of [`Self::packed_bytes`] that can be streamed: experts.
     #[must_use]
     pub fn expert_bytes(&self, precision: Precision) -> u64 {
-        let experts = self.weights.iter().filter(|tensor| tensor.name().contains(".mlp.experts."));
-        match self.config.quantisation {
-            Some(_) => 0,
-            None => experts.map(|tensor| self.packed_tensor_bytes(tensor, precision)).sum(),
-        }
+        let is_expert = |name: &str| name.contains(".mlp.experts.");
+        let experts = self.weights.iter().filter(|tensor| is_expert(tensor.name()));
+        let of_experts: u64 = experts.map(|tensor| self.packed_tensor_bytes(tensor, precision)).sum();
+        of_experts + self.weights.packed_later_bytes(is_expert)
     }
 
     fn packed_tensor_bytes(&self, tensor: &Tensor, precision: Precision) -> u64 {

@@ -98,6 +98,12 @@ pub fn convert(checkpoint: &Checkpoint, order: &Order<'_>, progress: &mut dyn Fn
     Ok(written)
 }
 
+/// The `config.json` of a folder that holds the model in BF16, whatever it is stored as now.
+#[must_use]
+pub fn config_json(checkpoint: &Checkpoint) -> serde_json::Value {
+    texts::config_json(checkpoint, "bfloat16")
+}
+
 /// A name beside the final one; what is there goes away unless it is kept.
 struct Temporary {
     path: PathBuf,

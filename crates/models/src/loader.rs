@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kernels::{Cpu, Matrix, Precision};
 
 use crate::config::Quantisation;
+use crate::quantised::Quantised;
 use crate::weights::{Tensor, Weights};
 use crate::{Checkpoint, Error, FileBytes, Result, finite, quantised};
 
@@ -39,6 +40,11 @@ impl<'a> Loader<'a> {
     /// The matrix `stem.weight`, as [`stored`].
     pub(crate) fn tensor(&self, stem: &str, rows: usize, cols: usize) -> Result<Tensor> {
         stored_in(self.weights, self.quantisation.as_ref(), stem, rows, cols)
+    }
+
+    /// The matrix `stem.weight`, if it is stored with its scales in other tensors.
+    pub(crate) fn quantised(&self, stem: &str, rows: usize, cols: usize) -> Result<Option<Quantised>> {
+        quantised::find(self.weights, self.quantisation.as_ref(), stem, rows, cols)
     }
 
     pub(crate) fn matrix(&self, stem: &str, rows: usize, cols: usize) -> Result<Matrix> {
@@ -78,7 +84,7 @@ fn stored_in(
     cols: usize,
 ) -> Result<Tensor> {
     match quantised::find(weights, quantisation, stem, rows, cols)? {
-        Some(tensor) => Ok(tensor),
+        Some(matrix) => matrix.tensor(),
         None => finite(weights.get(&format!("{stem}.weight"))?.expect_shape(&[rows, cols])?),
     }
 }

@@ -15,10 +15,13 @@
 //! (`desc_act`) and FP8 numbers are computed to F32. Activations are not quantised in FP8, as the
 //! format's makers define its truth.
 
+use std::sync::Arc;
+
 use half::f16;
 use kernels::Format;
 
 use crate::config::Quantisation;
+use crate::mmap::MappedFile;
 use crate::weights::{Packed, PackedKind, Tensor, Weights};
 use crate::{Error, FileBytes, Result};
 
@@ -29,33 +32,47 @@ const PER_WORD: usize = 8;
 /// Where AWQ keeps output `8 c + i` of a word: nibble `AWQ_NIBBLE[i]`.
 const AWQ_NIBBLE: [u32; PER_WORD] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-/// The matrix `stem` `[rows, cols]`, if the checkpoint stores it quantised.
+/// A matrix and the tensors that it is stored as.
+#[derive(Debug)]
+pub(crate) struct Quantised {
+    stem: String,
+    rows: usize,
+    cols: usize,
+    method: Quantisation,
+    numbers: Packed,
+    scales: Tensor,
+    zeros: Option<Packed>,
+    /// `g_idx`.
+    groups: Option<Packed>,
+}
+
+/// The matrix `stem` `[rows, cols]`, if the checkpoint stores it quantised. Nothing is read yet.
 ///
 /// # Errors
-/// [`Error::MissingTensor`], [`Error::WrongShape`], or [`Error::NotFinite`] for a scale or number that is not finite.
+/// [`Error::MissingTensor`].
 pub(crate) fn find(
     weights: &Weights,
     quantisation: Option<&Quantisation>,
     stem: &str,
     rows: usize,
     cols: usize,
-) -> Result<Option<Tensor>> {
-    let matrix = Quantised { weights, stem, rows, cols };
-    match quantisation {
-        Some(&Quantisation::Fp8 { block }) => match weights.packed(&format!("{stem}.weight")) {
-            Some(numbers) => matrix.fp8(&numbers, block).map(Some),
-            None => Ok(None),
-        },
-        Some(&Quantisation::Gptq { group, zeros_less_one }) => match weights.packed(&format!("{stem}.qweight")) {
-            Some(numbers) => matrix.gptq(&numbers, group, zeros_less_one).map(Some),
-            None => Ok(None),
-        },
-        Some(&Quantisation::Awq { group }) => match weights.packed(&format!("{stem}.qweight")) {
-            Some(numbers) => matrix.awq(&numbers, group).map(Some),
-            None => Ok(None),
-        },
-        None => Ok(None),
-    }
+) -> Result<Option<Quantised>> {
+    let Some(&method) = quantisation else { return Ok(None) };
+    let packed = |part: &str| weights.packed(&format!("{stem}.{part}"));
+    let (numbers, scales) = match method {
+        Quantisation::Fp8 { .. } => ("weight", "weight_scale_inv"),
+        Quantisation::Gptq { .. } | Quantisation::Awq { .. } => ("qweight", "scales"),
+    };
+    let Some(numbers) = packed(numbers) else { return Ok(None) };
+    let zeros = match method {
+        Quantisation::Fp8 { .. } => None,
+        Quantisation::Gptq { .. } | Quantisation::Awq { .. } => {
+            Some(packed("qzeros").ok_or_else(|| Error::MissingTensor { name: format!("{stem}.qzeros") })?)
+        }
+    };
+    let groups = if matches!(method, Quantisation::Gptq { .. }) { packed("g_idx") } else { None };
+    let scales = weights.get(&format!("{stem}.{scales}"))?;
+    Ok(Some(Quantised { stem: stem.to_owned(), rows, cols, method, numbers, scales, zeros, groups }))
 }
 
 /// The value of an FP8 number of the kind E4M3FN: no infinities, NaN is `S.1111.111`.
@@ -69,31 +86,106 @@ fn e4m3(byte: u8) -> f32 {
     if byte >> 7 == 1 { -size } else { size }
 }
 
-/// Four-bit numbers with everything that makes them values.
-struct FourBits<'a> {
-    /// Number `(row, column)`, 0 to 15.
-    q: &'a dyn Fn(usize, usize) -> u8,
-    /// Zero point of `(group, row)`, 0 to 15.
-    zero: &'a dyn Fn(usize, usize) -> u8,
+/// What makes four-bit numbers values.
+struct Scaling {
+    zeros: Vec<u8>,     // [groups, rows]
     scales: Vec<f32>,   // [groups, rows]
     group_of: Vec<u32>, // [cols]
 }
 
-struct Quantised<'a> {
-    weights: &'a Weights,
-    stem: &'a str,
-    rows: usize,
-    cols: usize,
-}
+impl Quantised {
+    /// The whole matrix.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::WrongShape`], or [`Error::NotFinite`] for a scale or number that is not
+    /// finite.
+    pub(crate) fn tensor(&self) -> Result<Tensor> {
+        self.rows_of(self.stored()?, 0)
+    }
 
-impl Quantised<'_> {
-    fn fp8(&self, numbers: &Packed, block: [usize; 2]) -> Result<Tensor> {
-        let bytes = numbers.expect(PackedKind::F8E4m3, &[self.rows, self.cols])?;
+    /// The numbers as they are stored.
+    fn stored(&self) -> Result<&[u8]> {
+        let (rows, cols) = (self.rows, self.cols);
+        match self.method {
+            Quantisation::Fp8 { .. } => self.numbers.expect(PackedKind::F8E4m3, &[rows, cols]),
+            Quantisation::Gptq { .. } => {
+                self.expect_whole_words("columns", cols)?;
+                self.expect_whole_words("rows", rows)?;
+                self.numbers.expect(PackedKind::I32, &[cols / PER_WORD, rows])
+            }
+            Quantisation::Awq { .. } => {
+                self.expect_whole_words("rows", rows)?;
+                self.numbers.expect(PackedKind::I32, &[cols, rows / PER_WORD])
+            }
+        }
+    }
+
+    /// Where the numbers lie, in which file; `None` if in none.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(crate) fn in_file(&self) -> Result<Option<(&Arc<MappedFile>, u64)>> {
+        self.stored()?;
+        Ok(self.numbers.in_file())
+    }
+
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    /// Bytes of a row, where rows lie one after the other; otherwise only the whole matrix means something.
+    pub(crate) fn row_bytes(&self) -> Option<usize> {
+        matches!(self.method, Quantisation::Fp8 { .. }).then_some(self.cols)
+    }
+
+    /// Bytes of all numbers.
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self.method {
+            Quantisation::Fp8 { .. } => self.rows * self.cols,
+            Quantisation::Gptq { .. } | Quantisation::Awq { .. } => self.rows * self.cols / 2,
+        }
+    }
+
+    /// The format that the matrix will have. Only scales, zero points and groups are read.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(crate) fn format(&self) -> Result<Format> {
+        match self.method {
+            Quantisation::Fp8 { .. } => Ok(Format::F32),
+            Quantisation::Gptq { .. } | Quantisation::Awq { .. } => Ok(self.format_of(&self.scaling()?)),
+        }
+    }
+
+    /// Rows from `first_row` on, of which these are the stored numbers: any where rows lie one after the other,
+    /// otherwise all.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(crate) fn rows_of(&self, bytes: &[u8], first_row: usize) -> Result<Tensor> {
+        let (rows, cols) = (self.rows, self.cols);
+        match self.method {
+            Quantisation::Fp8 { block } => self.fp8(bytes, block, first_row),
+            Quantisation::Gptq { .. } => {
+                let words = words(bytes);
+                let q = |row: usize, column: usize| nibble(words[column / PER_WORD * rows + row], column % PER_WORD);
+                self.four_bits(q)
+            }
+            Quantisation::Awq { .. } => {
+                let (words, across) = (words(bytes), rows / PER_WORD);
+                debug_assert_eq!(words.len(), cols * across, "all numbers");
+                self.four_bits(|row, column| awq_nibble(words[column * across + row / PER_WORD], row))
+            }
+        }
+    }
+
+    fn fp8(&self, bytes: &[u8], block: [usize; 2], first_row: usize) -> Result<Tensor> {
         let across = self.cols.div_ceil(block[1]);
         let scales = self.scales("weight_scale_inv", &[self.rows.div_ceil(block[0]), across])?;
         let table: [f32; 256] = std::array::from_fn(|byte| e4m3(byte as u8));
         let mut values = Vec::with_capacity(4 * bytes.len());
-        for (row, bytes) in bytes.chunks_exact(self.cols).enumerate() {
+        for (row, bytes) in (first_row..).zip(bytes.chunks_exact(self.cols)) {
             let scales = &scales[row / block[0] * across..][..across];
             for (bytes, scale) in bytes.chunks(block[1]).zip(scales) {
                 for &byte in bytes {
@@ -105,50 +197,34 @@ impl Quantised<'_> {
                 }
             }
         }
-        self.tensor(Format::F32, values)
+        self.made(Format::F32, values)
     }
 
-    fn gptq(&self, numbers: &Packed, group: usize, zeros_less_one: bool) -> Result<Tensor> {
+    fn scaling(&self) -> Result<Scaling> {
         let (rows, cols) = (self.rows, self.cols);
-        self.expect_whole_words("columns", cols)?;
         self.expect_whole_words("rows", rows)?;
-        let words = words(numbers.expect(PackedKind::I32, &[cols / PER_WORD, rows])?);
+        let zeros = self.zeros.as_ref().ok_or_else(|| Error::MissingTensor { name: self.name("qzeros") })?;
+        let (group, added) = match self.method {
+            Quantisation::Gptq { group, zeros_less_one } => (group, u8::from(zeros_less_one)),
+            Quantisation::Awq { group } => (group, 0),
+            Quantisation::Fp8 { block } => (block[1], 0),
+        };
         let group_of = self.groups_of_columns(group)?;
         let groups = group_of.iter().max().map_or(1, |&last| last as usize + 1).max(cols.div_ceil(group));
-        let zeros = self.packed("qzeros")?;
-        let zeros = self::words(zeros.expect(PackedKind::I32, &[groups, rows / PER_WORD])?);
-        let added = u8::from(zeros_less_one);
-        self.four_bits(&FourBits {
-            q: &|row, column| nibble(words[column / PER_WORD * rows + row], column % PER_WORD),
-            zero: &|group, row| {
-                let stored = nibble(zeros[group * (rows / PER_WORD) + row / PER_WORD], row % PER_WORD);
-                (stored + added) & 15
-            },
-            scales: self.scales("scales", &[groups, rows])?,
-            group_of,
-        })
-    }
-
-    fn awq(&self, numbers: &Packed, group: usize) -> Result<Tensor> {
-        let (rows, cols) = (self.rows, self.cols);
-        self.expect_whole_words("rows", rows)?;
         let across = rows / PER_WORD;
-        let groups = cols.div_ceil(group);
-        let words = words(numbers.expect(PackedKind::I32, &[cols, across])?);
-        let zeros = self.packed("qzeros")?;
-        let zeros = self::words(zeros.expect(PackedKind::I32, &[groups, across])?);
-        let of_row = |word: u32, row: usize| nibble(word, AWQ_NIBBLE[row % PER_WORD] as usize);
-        self.four_bits(&FourBits {
-            q: &|row, column| of_row(words[column * across + row / PER_WORD], row),
-            zero: &|group, row| of_row(zeros[group * across + row / PER_WORD], row),
-            scales: self.scales("scales", &[groups, rows])?,
-            group_of: (0..cols).map(|column| (column / group) as u32).collect(),
-        })
+        let words = words(zeros.expect(PackedKind::I32, &[groups, across])?);
+        let is_awq = matches!(self.method, Quantisation::Awq { .. });
+        let zero = |index: usize| {
+            let (word, row) = (words[index / rows * across + index % rows / PER_WORD], index % rows);
+            if is_awq { awq_nibble(word, row) } else { (nibble(word, row % PER_WORD) + added) & 15 }
+        };
+        let zeros = (0..groups * rows).map(zero).collect();
+        Ok(Scaling { zeros, scales: self.scales("scales", &[groups, rows])?, group_of })
     }
 
     /// The group of each column: `g_idx`, or in order where a file leaves it out.
     fn groups_of_columns(&self, group: usize) -> Result<Vec<u32>> {
-        let Some(indexes) = self.weights.packed(&self.name("g_idx")) else {
+        let Some(indexes) = &self.groups else {
             return Ok((0..self.cols).map(|column| (column / group) as u32).collect());
         };
         let groups = words(indexes.expect(PackedKind::I32, &[self.cols])?);
@@ -161,59 +237,56 @@ impl Quantised<'_> {
         }
     }
 
-    fn four_bits(&self, numbers: &FourBits<'_>) -> Result<Tensor> {
-        let is_aligned = self.cols.is_multiple_of(BLOCK)
-            && numbers.group_of.chunks_exact(BLOCK).all(|block| block.iter().all(|group| *group == block[0]));
-        if !is_aligned {
-            return self.tensor(Format::F32, self.floats(numbers));
+    /// Blocks where a block has one group and its scale is an F16, which it is in such files or came from it.
+    fn format_of(&self, scaling: &Scaling) -> Format {
+        let blocks = scaling.group_of.chunks_exact(BLOCK);
+        let is_aligned =
+            self.cols.is_multiple_of(BLOCK) && blocks.clone().all(|block| block.iter().all(|group| *group == block[0]));
+        let is_exact = |scale: &f32| f16::from_f32(*scale).to_f32().to_bits() == scale.to_bits();
+        let of_group = |group: usize| scaling.scales[group * self.rows..][..self.rows].iter().all(is_exact);
+        if !is_aligned || !blocks.map(|block| block[0] as usize).all(of_group) {
+            Format::F32
+        } else if scaling.zeros.iter().all(|&zero| zero == 8) {
+            Format::Q4_0
+        } else {
+            Format::Q8_0
         }
-        let groups = numbers.scales.len() / self.rows;
-        let is_centred = (0..groups).all(|group| (0..self.rows).all(|row| (numbers.zero)(group, row) == 8));
-        let mut bytes = Vec::new();
+    }
+
+    /// `q` is the number of `(row, column)`, 0 to 15.
+    fn four_bits(&self, q: impl Fn(usize, usize) -> u8) -> Result<Tensor> {
+        let scaling = self.scaling()?;
+        let format = self.format_of(&scaling);
+        let mut bytes = Vec::with_capacity(self.rows * format.row_bytes(self.cols).unwrap_or(0));
         for row in 0..self.rows {
-            for first in (0..self.cols).step_by(BLOCK) {
-                let group = numbers.group_of[first] as usize;
-                // The scales of such files are F16, or came from it: this is exact.
-                let scale = numbers.scales[group * self.rows + row];
-                if f16::from_f32(scale).to_f32().to_bits() != scale.to_bits() {
-                    return self.tensor(Format::F32, self.floats(numbers));
+            if format == Format::F32 {
+                for (column, &group) in scaling.group_of.iter().enumerate() {
+                    let at = group as usize * self.rows + row;
+                    let q = i16::from(q(row, column)) - i16::from(scaling.zeros[at]);
+                    bytes.extend((scaling.scales[at] * f32::from(q)).to_le_bytes());
                 }
-                bytes.extend(f16::from_f32(scale).to_le_bytes());
-                let q = |i: usize| (numbers.q)(row, first + i);
-                if is_centred {
+                continue;
+            }
+            for first in (0..self.cols).step_by(BLOCK) {
+                let at = scaling.group_of[first] as usize * self.rows + row;
+                bytes.extend(f16::from_f32(scaling.scales[at]).to_le_bytes());
+                let q = |i: usize| q(row, first + i);
+                if format == Format::Q4_0 {
                     bytes.extend((0..BLOCK / 2).map(|i| q(i) | q(i + BLOCK / 2) << 4));
                 } else {
-                    let zero = (numbers.zero)(group, row);
-                    bytes.extend((0..BLOCK).map(|i| q(i).wrapping_sub(zero)));
+                    bytes.extend((0..BLOCK).map(|i| q(i).wrapping_sub(scaling.zeros[at])));
                 }
             }
         }
-        self.tensor(if is_centred { Format::Q4_0 } else { Format::Q8_0 }, bytes)
+        self.made(format, bytes)
     }
 
-    fn floats(&self, numbers: &FourBits<'_>) -> Vec<u8> {
-        let mut values = Vec::with_capacity(4 * self.rows * self.cols);
-        for row in 0..self.rows {
-            for (column, &group) in numbers.group_of.iter().enumerate() {
-                let group = group as usize;
-                let q = i16::from((numbers.q)(row, column)) - i16::from((numbers.zero)(group, row));
-                values.extend((numbers.scales[group * self.rows + row] * f32::from(q)).to_le_bytes());
-            }
-        }
-        values
-    }
-
-    fn name(&self, part: &str) -> String {
+    pub(crate) fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.stem)
     }
 
-    fn packed(&self, part: &str) -> Result<Packed> {
-        let name = self.name(part);
-        self.weights.packed(&name).ok_or(Error::MissingTensor { name })
-    }
-
     fn scales(&self, part: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let scales = self.weights.get(&self.name(part))?.expect_shape(shape)?.to_f32()?;
+        let scales = self.scales.clone().expect_shape(shape)?.to_f32()?;
         match scales.iter().position(|scale| !scale.is_finite()) {
             None => Ok(scales),
             Some(at) => Err(Error::NotFinite { name: self.name(part), row: at / shape[1].max(1) }),
@@ -227,11 +300,18 @@ impl Quantised<'_> {
         Err(Error::corrupt(&self.name("qweight"), format!("{count} {what} are no multiple of {PER_WORD}")))
     }
 
-    fn tensor(&self, format: Format, bytes: Vec<u8>) -> Result<Tensor> {
-        let range = 0..bytes.len();
-        let shape = vec![self.rows as u64, self.cols as u64];
+    /// So many whole rows in a format.
+    fn made(&self, format: Format, bytes: Vec<u8>) -> Result<Tensor> {
+        let row_bytes =
+            format.row_bytes(self.cols).map_err(|source| Error::Pack { name: self.name("weight"), source })?;
+        let (range, shape) = (0..bytes.len(), vec![(bytes.len() / row_bytes.max(1)) as u64, self.cols as u64]);
         Tensor::new(&self.name("weight"), format, shape, FileBytes::Owned(bytes.into()), range)
     }
+}
+
+/// The number of a row in a word of AWQ.
+fn awq_nibble(word: u32, row: usize) -> u8 {
+    nibble(word, AWQ_NIBBLE[row % PER_WORD] as usize)
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {

@@ -5,7 +5,8 @@
 //! from the disk, so a token takes as long as its missing bytes; everything else should hide behind that.
 //!
 //! * [`disk`]: a mebibyte a read, several in flight, around the page cache.
-//! * Rows are packed as they come, on all threads, while others are still on their way.
+//! * Rows are packed as they come, on all threads, while others are still on their way. What is quantised with its
+//!   scales in other tensors is made rows by whoever read it; the scales come by way of the page cache.
 //! * While a layer waits for its experts, those that the next one is likely to choose are ordered behind them
 //!   ([`Next::Likely`]), so that the disk has work while the layer is computed. As many as turn out right.
 //! * [`kept`]: what stays in memory follows use.
@@ -19,11 +20,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base::Rng;
 use kernels::{Cpu, Format, Matrix, PANEL_ROWS, Precision};
 
+use crate::quantised::Quantised;
 use crate::qwen3::Network;
 use crate::weights::Tensor;
 use crate::{Error, Result};
 pub use disk::ReadWay;
-use disk::{Disk, Order, Place, Refusal};
+use disk::{Disk, Numbers, Order, Place, Refusal, Rows};
 use kept::{Kept, Key};
 
 /// Bytes of a read, unless sixteen rows have more.
@@ -92,9 +94,17 @@ struct Part {
     name: Arc<str>,
     place: Arc<Place>,
     offset: u64,
+    /// As it is computed with.
     format: Format,
     rows: usize,
     columns: usize,
+    quantised: Option<Arc<Quantised>>,
+}
+
+/// A matrix of an expert in the files.
+pub(crate) enum Source {
+    Stored(Tensor),
+    Quantised(Box<Quantised>),
 }
 
 /// What is likely to be chosen next.
@@ -123,21 +133,24 @@ impl Finder {
     ///
     /// # Errors
     /// [`Error::UnsupportedType`] if they do not lie in a file as they are, or are no matrices, and [`Error::Read`].
-    pub(crate) fn add(&mut self, experts: impl Iterator<Item = Result<[Tensor; 3]>>) -> Result<usize> {
+    pub(crate) fn add(&mut self, experts: impl Iterator<Item = Result<[Source; 3]>>) -> Result<usize> {
         let mut stored = Vec::new();
-        for tensors in experts {
-            let [gate, up, down] = tensors?;
-            stored.push(Stored { parts: [self.part(&gate)?, self.part(&up)?, self.part(&down)?] });
+        for sources in experts {
+            let [gate, up, down] = sources?;
+            stored.push(Stored { parts: [self.part(gate)?, self.part(up)?, self.part(down)?] });
         }
         self.mixtures.push(stored);
         Ok(self.mixtures.len() - 1)
     }
 
-    fn part(&mut self, tensor: &Tensor) -> Result<Part> {
-        let name = tensor.name();
-        let Some((file, offset)) = tensor.in_file() else {
-            let found = "an expert that is not stored as it is computed with, so it cannot be streamed".to_owned();
-            return Err(Error::UnsupportedType { name: name.to_owned(), found });
+    fn part(&mut self, source: Source) -> Result<Part> {
+        let (name, found) = match &source {
+            Source::Stored(tensor) => (tensor.name().to_owned(), tensor.in_file()),
+            Source::Quantised(matrix) => (matrix.name("weight"), matrix.in_file()?),
+        };
+        let Some((file, offset)) = found else {
+            let found = "an expert that lies in no file, so it cannot be streamed".to_owned();
+            return Err(Error::UnsupportedType { name, found });
         };
         let path = file.place().0;
         let place = match self.places.iter().find(|(known, _)| known == path) {
@@ -148,8 +161,11 @@ impl Finder {
                 place
             }
         };
-        let [rows, columns] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
-        Ok(Part { name: name.into(), place, offset, format: tensor.format(), rows, columns })
+        let (format, [rows, columns], quantised) = match source {
+            Source::Stored(tensor) => (tensor.format(), [0, 1].map(|axis| tensor.shape()[axis] as usize), None),
+            Source::Quantised(matrix) => (matrix.format()?, matrix.shape(), Some(Arc::from(matrix))),
+        };
+        Ok(Part { name: name.into(), place, offset, format, rows, columns, quantised })
     }
 
     /// Starts reading.
@@ -162,8 +178,7 @@ impl Finder {
         let mut order_bytes = 0;
         for part in self.mixtures.iter().flatten().map(|stored| &stored.parts) {
             largest = largest.max(part.iter().map(|part| part.packed_bytes(precision)).sum::<Result<usize>>()?);
-            order_bytes =
-                order_bytes.max(part.iter().map(|part| part.order_rows() * part.row_bytes()).max().unwrap_or(0));
+            order_bytes = order_bytes.max(part.iter().map(Part::order_bytes).max().unwrap_or(0));
         }
         let capacity = limit_bytes / largest.max(1);
         let needed = per_token + AHEAD_MAX;
@@ -190,8 +205,25 @@ impl Finder {
 }
 
 impl Part {
-    fn row_bytes(&self) -> usize {
-        self.format.row_bytes(self.columns).unwrap_or(0)
+    /// Bytes of a row in the file; `None` if a part of the matrix means nothing by itself.
+    fn row_bytes(&self) -> Option<usize> {
+        match &self.quantised {
+            Some(matrix) => matrix.row_bytes(),
+            None => Some(self.format.row_bytes(self.columns).unwrap_or(0)),
+        }
+    }
+
+    /// Bytes of the matrix in the file.
+    fn stored_bytes(&self) -> usize {
+        match &self.quantised {
+            Some(matrix) => matrix.size_bytes(),
+            None => self.rows * self.row_bytes().unwrap_or(0),
+        }
+    }
+
+    /// Bytes of an order at most.
+    fn order_bytes(&self) -> usize {
+        self.row_bytes().map_or(self.stored_bytes(), |row| row * self.order_rows())
     }
 
     /// Bytes of memory, with the rest of the last page.
@@ -201,21 +233,25 @@ impl Part {
         Ok(if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) })
     }
 
-    /// Rows of one order: whole panels.
+    /// Rows of one order: whole panels, or all.
     fn order_rows(&self) -> usize {
-        let rows = READ_BYTES / self.row_bytes().max(1) / PANEL_ROWS * PANEL_ROWS;
-        rows.clamp(PANEL_ROWS, self.rows.max(PANEL_ROWS))
+        let all = self.rows.max(PANEL_ROWS);
+        let of_read = |row: usize| (READ_BYTES / row.max(1) / PANEL_ROWS * PANEL_ROWS).clamp(PANEL_ROWS, all);
+        self.row_bytes().map_or(all, of_read)
     }
 
     fn orders(&self, slot: usize, matrix: usize) -> impl Iterator<Item = Order> {
-        let row_bytes = self.row_bytes();
+        let numbers = match &self.quantised {
+            Some(matrix) => Numbers::Quantised(Arc::clone(matrix)),
+            None => Numbers::Stored(self.format),
+        };
         (0..self.rows).step_by(self.order_rows()).map(move |first_row| {
             let rows = self.order_rows().min(self.rows - first_row);
             Order {
                 place: Arc::clone(&self.place),
-                offset: self.offset + (first_row * row_bytes) as u64,
-                length: rows * row_bytes,
-                format: Some(self.format),
+                offset: self.offset + (first_row * self.row_bytes().unwrap_or(0)) as u64,
+                length: self.row_bytes().map_or(self.stored_bytes(), |row| row * rows),
+                numbers: numbers.clone(),
                 way: ReadWay::Direct,
                 slot,
                 matrix,
@@ -236,7 +272,7 @@ impl Stored {
     }
 
     fn stored_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| (part.rows * part.row_bytes()) as u64).sum()
+        self.parts.iter().map(|part| part.stored_bytes() as u64).sum()
     }
 
     fn fits(&self, network: &Network, precision: Precision) -> bool {
@@ -273,12 +309,11 @@ impl Streamer {
                     part.place.forget_cached().map_err(failed)?;
                 }
             }
-            self.disk.order(stored.orders(0).map(|order| Order { format: None, way, ..order }));
+            self.disk.order(stored.orders(0).map(|order| Order { numbers: Numbers::Ignored, way, ..order }));
             read += stored.stored_bytes();
             while self.disk.open() > PROBE_ORDERS || (read >= bytes && self.disk.open() > 0) {
-                let Some(delivery) = self.disk.take() else { break };
-                if let Err(Refusal::Unread(error)) = delivery.rows() {
-                    let source = std::io::Error::new(error.kind(), error.to_string());
+                let Some(mut delivery) = self.disk.take() else { break };
+                if let Err(Refusal::Unread(source)) = delivery.rows() {
                     fault = Some(Error::Read { path: delivery.order.place.path().to_owned(), source });
                 }
                 self.disk.done_with(delivery);
@@ -430,26 +465,28 @@ impl Streamer {
 
     /// Packs the rows that come next. False if none are on their way.
     fn receive(&self, cpu: &Cpu, state: &mut State) -> bool {
-        let Some(delivery) = self.disk.take() else { return false };
-        let order = &delivery.order;
-        let slot = state.kept.slot_mut(order.slot);
+        let Some(mut delivery) = self.disk.take() else { return false };
+        let (slot, matrix, first_row) = (delivery.order.slot, delivery.order.matrix, delivery.order.first_row);
+        let slot = state.kept.slot_mut(slot);
         let key = slot.key();
         slot.missing -= 1;
         let what = slot.what.as_mut().expect("a slot that something was ordered for holds an expert");
-        let part = &self.stored(key).parts[order.matrix];
+        let part = &self.stored(key).parts[matrix];
+        let Network { gate, up, down } = &mut what.network;
+        let packed = [gate, up, down].into_iter().nth(matrix).expect("an expert has three matrices");
         match delivery.rows() {
-            Ok(rows) => {
-                let Network { gate, up, down } = &mut what.network;
-                [gate, up, down][order.matrix].fill(cpu, part.format, order.first_row, rows);
-            }
+            Ok(Rows::Stored(format, rows)) => packed.fill(cpu, format, first_row, rows),
+            Ok(Rows::Converted(rows)) => packed.fill(cpu, rows.format(), first_row, rows.bytes()),
+            Ok(Rows::Ignored) => {}
             Err(Refusal::Unread(error)) => {
                 let source = std::io::Error::new(error.kind(), format!("expert {} of {}: {error}", key.1, part.name));
                 what.failure = Some(Error::Read { path: part.place.path().to_owned(), source });
             }
             Err(Refusal::NotFinite(element)) => {
-                let row = order.first_row + element / part.columns;
+                let row = first_row + element / part.columns;
                 what.failure = Some(Error::NotFinite { name: format!("{}, expert {}", part.name, key.1), row });
             }
+            Err(Refusal::Wrong(error)) => what.failure = Some(error),
         }
         self.disk.done_with(delivery);
         true

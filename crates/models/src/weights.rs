@@ -236,6 +236,14 @@ impl Packed {
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
+
+    /// As [`Tensor::in_file`].
+    pub(crate) fn in_file(&self) -> Option<(&Arc<MappedFile>, u64)> {
+        match &self.file {
+            FileBytes::Mapped(file) => Some((file, self.range.start as u64)),
+            FileBytes::Static(_) | FileBytes::Owned(_) => None,
+        }
+    }
 }
 
 /// Every tensor of a checkpoint by canonical name.
@@ -315,14 +323,13 @@ impl Weights {
     }
 
     /// Bytes in memory of matrices that are quantised with their scales beside them: FP8 becomes BF16, words of four
-    /// bits blocks with a scale for 32.
-    #[must_use]
-    pub(crate) fn packed_later_bytes(&self) -> u64 {
+    /// bits blocks with a scale for 32. Counted are those whose names are wanted.
+    pub(crate) fn packed_later_bytes(&self, of: impl Fn(&str) -> bool) -> u64 {
         let of_kind = |packed: &Packed| match packed.kind {
             PackedKind::F8E4m3 => 2 * packed.range.len() as u64,
             PackedKind::I32 => packed.range.len() as u64 / 8 * 9,
         };
-        self.packed.values().map(of_kind).sum()
+        self.packed.values().filter(|packed| of(&packed.name)).map(of_kind).sum()
     }
 
     /// Remembers a tensor whose type cannot be read, so that asking for it names the type.

@@ -8,6 +8,11 @@ use crate::model::Model;
 /// What the program, the tokenizer and the buffers of a step take.
 pub const RESERVE_BYTES: f64 = 1e9;
 
+/// Experts that are ordered ahead while others are read, and need memory too.
+const EXPERTS_AHEAD: u64 = 8;
+/// What memory for experts is told in: MiB.
+const MIB: f64 = 1_048_576.0;
+
 /// How numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Format {
@@ -70,6 +75,19 @@ pub struct Row {
     pub sequences_max: u64,
     /// Tokens a second of one sequence at the wanted context, at most: every number that a token meets is read once.
     pub tokens_s_max: Option<f64>,
+    /// How it runs although it does not fit, if it is a mixture of experts that does.
+    pub streamed: Option<Streamed>,
+}
+
+/// A mixture whose experts are read from the disk when they are chosen; some stay in memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Streamed {
+    /// Memory that is left for experts, in whole MiB.
+    pub experts_mib: u64,
+    /// Their share of all experts.
+    pub kept: f64,
+    /// Bytes that a token reads if all experts are chosen alike; where some are chosen more often it is less.
+    pub read_bytes: f64,
 }
 
 /// Every format of weights with every format of keys and values, the finest first.
@@ -98,16 +116,32 @@ fn row(model: &Model, wanted: &Wanted, weights: Format, weights_bytes: f64, keys
     let sequences_max = (left / per_sequence).max(0.0) as u64;
     // The embedding is looked up, not read: its share is small and stays in.
     let read = weights_bytes * active + per_sequence;
+    let short_bytes = (cache_bytes - left).max(0.0);
     Row {
         weights,
         keys,
         weights_bytes,
         cache_bytes,
-        short_bytes: (cache_bytes - left).max(0.0),
+        short_bytes,
         context_max,
         sequences_max,
         tokens_s_max: wanted.bandwidth.map(|bandwidth| bandwidth / read),
+        streamed: if short_bytes > 0.0 { streamed(model, weights_bytes, left - cache_bytes) } else { None },
     }
+}
+
+/// `left_bytes` is what everything else leaves of the memory when all experts are in it: below zero.
+fn streamed(model: &Model, weights_bytes: f64, left_bytes: f64) -> Option<Streamed> {
+    let (experts, parameters) = (model.experts?, model.parameters());
+    let all = weights_bytes * parameters.routed as f64 / parameters.total as f64;
+    let one = all / (experts.layers * experts.count).max(1) as f64;
+    let memory = left_bytes + all;
+    if memory < (experts.per_token + EXPERTS_AHEAD) as f64 * one {
+        return None;
+    }
+    let kept = memory / all;
+    let read_bytes = (experts.layers * experts.per_token) as f64 * one * (1.0 - kept);
+    Some(Streamed { experts_mib: (memory / MIB) as u64, kept, read_bytes })
 }
 
 /// The first row that fits: the finest weights, then the finest keys and values.
@@ -166,6 +200,23 @@ mod tests {
         // 100 GB a second over 3.35 and over 32.8 billion numbers of two bytes.
         assert!((speed("qwen3-30b-a3b") - 14.9).abs() < 0.3, "{}", speed("qwen3-30b-a3b"));
         assert!((speed("qwen3-32b") - 1.53).abs() < 0.03, "{}", speed("qwen3-32b"));
+    }
+
+    #[test]
+    fn what_does_not_fit_may_stream_its_experts() {
+        let model = preset("qwen3-30b-a3b").unwrap();
+        let at = |gigabytes: f64| rows(&model, &wanted(gigabytes, 8192, 1), None)[0];
+        // 30.5 billion numbers of two bytes, of which 29 billion are experts: 48 layers of 128 of 4.7 million.
+        assert_eq!(at(70.0).streamed, None, "it fits");
+        let half = at(34.0).streamed.unwrap();
+        assert!((half.kept - 0.5).abs() < 0.03, "{half:?}");
+        // 48 layers of eight experts of 9.4 MB, half of them from the disk.
+        assert!((half.read_bytes / (48.0 * 8.0 * 9.437e6 * (1.0 - half.kept)) - 1.0).abs() < 1e-3, "{half:?}");
+        assert!((half.experts_mib as f64 * 1_048_576.0 / (half.kept * 57.98e9) - 1.0).abs() < 1e-3, "{half:?}");
+        assert_eq!(at(4.5).streamed, None, "what every token meets does not fit");
+        assert!(at(6.5).streamed.is_some_and(|row| row.kept < 0.03));
+        let dense = rows(&preset("qwen3-32b").unwrap(), &wanted(34.0, 8192, 1), None)[0];
+        assert!(dense.short_bytes > 0.0 && dense.streamed.is_none(), "no experts");
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let bar = shelf::loading_bar(&entry.name);
     let began_us = clock.monotonic_us();
     let checkpoint = shelf::open(&entry)?;
+    shelf::expect_experts(&entry, &checkpoint, bench.expert_mib)?;
     let progress = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);

@@ -19,6 +19,7 @@ const POSITIONS_MAX: usize = 8192;
 pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
     let entry = shelf::find(&machine::data_folder(&logits.data), &logits.model)?;
     let checkpoint = shelf::open(&entry)?;
+    shelf::expect_experts(&entry, &checkpoint, logits.expert_mib)?;
     let vocabulary = checkpoint.config.vocabulary;
     if let Some(token) = logits.tokens.iter().find(|&&token| token as usize >= vocabulary) {
         anyhow::bail!("token {token} is not below the vocabulary size {vocabulary}");

@@ -133,6 +133,16 @@ pub(crate) fn open(entry: &Entry) -> anyhow::Result<Checkpoint> {
     opened.with_context(|| format!("open the model {}", entry.name))
 }
 
+/// Refuses memory for the experts of a model that has none.
+pub(crate) fn expect_experts(entry: &Entry, checkpoint: &Checkpoint, expert_mib: Option<usize>) -> anyhow::Result<()> {
+    match expert_mib {
+        Some(mib) if checkpoint.config.experts.is_none() => {
+            bail!("--expert-memory {mib}: {} has no experts, all of its weights are needed for every token", entry.name)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// A progress bar for loading; silent where stderr is no terminal.
 pub(crate) fn loading_bar(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} layers").expect("the template is ours");

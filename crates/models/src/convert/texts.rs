@@ -57,7 +57,7 @@ pub(super) fn write(checkpoint: &Checkpoint, written: &Written, folder: &Path) -
 }
 
 /// `config.json` in the layout of the published files.
-fn config_json(checkpoint: &Checkpoint, dtype: &str) -> Value {
+pub(super) fn config_json(checkpoint: &Checkpoint, dtype: &str) -> Value {
     let config = &checkpoint.config;
     let mut text = text_json(config, &checkpoint.text, dtype);
     if let Some(experts) = &config.experts {

@@ -12,7 +12,7 @@ use super::{Layer, Mixer, Qwen3};
 use crate::config::{Architecture, Config, Experts};
 use crate::loader::{Loader, finite, numbers, transposed};
 use crate::rope::Frequencies;
-use crate::streaming::Finder;
+use crate::streaming::{Finder, Source};
 use crate::weights::Tensor;
 use crate::{Checkpoint, Error, Result};
 
@@ -41,7 +41,7 @@ impl Qwen3 {
     ///
     /// # Errors
     /// As [`Self::load`]; [`Error::ExpertMemory`] if that is too little for a token; [`Error::UnsupportedConfig`] for a
-    /// model without experts, and for one whose experts are not stored as they are computed with.
+    /// model without experts, and [`Error::UnsupportedType`] for one that keeps their input outermost.
     pub fn load_streaming(
         cpu: &Cpu,
         checkpoint: &Checkpoint,
@@ -53,10 +53,6 @@ impl Qwen3 {
         if config.experts.is_none() {
             let why = "only experts are read while a model runs, and it has none";
             return Err(Error::unsupported("the model", config.architecture.model_type(), why));
-        }
-        if let Some(quantisation) = &config.quantisation {
-            let why = "experts are read as they are stored; write it as GGUF first (sampan model convert)";
-            return Err(Error::unsupported("quantization_config", format!("{quantisation:?}"), why));
         }
         Self::load_all(cpu, checkpoint, precision, Some(expert_bytes), progress)
     }
@@ -331,12 +327,12 @@ impl Layers<'_> {
     }
 
     /// The matrices of one expert where they lie in the files, without looking at their numbers.
-    fn expert_in_file(&self, stem: &str, index: usize, experts: &Experts) -> Result<[Tensor; 3]> {
+    fn expert_in_file(&self, stem: &str, index: usize, experts: &Experts) -> Result<[Source; 3]> {
         let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
         let entry = |name: &str, all: usize, rows: Range<usize>, cols: usize| {
             let name = format!("{stem}.{name}_proj");
             let tensor = self.fused(&name).ok_or(Error::MissingTensor { name })?;
-            tensor.expect_shape(&[count, all, cols])?.slice(index, rows)
+            tensor.expect_shape(&[count, all, cols])?.slice(index, rows).map(Source::Stored)
         };
         if self.fused(&format!("{stem}.gate_up_proj")).is_some() {
             if self.is_input_major(stem, experts) {
@@ -354,8 +350,14 @@ impl Layers<'_> {
             return Ok([entry("gate", i, 0..i, h)?, entry("up", i, 0..i, h)?, entry("down", h, 0..h, i)?]);
         }
         let own = |part: &str, rows, cols| {
-            let name = format!("{stem}.{index}.{part}_proj.weight");
-            self.loader.weights.get(&name)?.expect_shape(&[rows, cols])
+            let name = format!("{stem}.{index}.{part}_proj");
+            match self.loader.quantised(&name, rows, cols)? {
+                Some(matrix) => Ok(Source::Quantised(Box::new(matrix))),
+                None => {
+                    let tensor = self.loader.weights.get(&format!("{name}.weight"))?;
+                    tensor.expect_shape(&[rows, cols]).map(Source::Stored)
+                }
+            }
         };
         Ok([own("gate", i, h)?, own("up", i, h)?, own("down", h, i)?])
     }

@@ -13,12 +13,16 @@ use kernels::Format;
 use rustix::fs::OFlags;
 
 use crate::mmap::MappedFile;
+use crate::quantised::Quantised;
+use crate::weights::Tensor;
 use crate::{Error, Result, finite};
 
 /// Reads in flight. A disk of many gigabytes a second wants several; one of a few has enough of two.
 const READERS: usize = 8;
 /// Buffers: so many reads may be done before anybody takes them. They bridge what is computed between two layers.
 const BUFFERS: usize = 64;
+/// Bytes of all buffers, unless there would be less than one for each reader.
+const BUFFERS_BYTES: usize = 64 << 20;
 /// What addresses, offsets and lengths of direct reads are multiples of: a page, and no disk asks for more.
 const ALIGN: usize = 4096;
 
@@ -124,13 +128,23 @@ pub(super) struct Order {
     pub(super) place: Arc<Place>,
     pub(super) offset: u64,
     pub(super) length: usize,
-    /// The numbers, of which all are to be finite; `None`: nobody looks at them.
-    pub(super) format: Option<Format>,
+    pub(super) numbers: Numbers,
     pub(super) way: ReadWay,
     /// For whom they are: where the expert will lie, which of its matrices it is, and which row is the first.
     pub(super) slot: usize,
     pub(super) matrix: usize,
     pub(super) first_row: usize,
+}
+
+/// What is read.
+#[derive(Clone)]
+pub(super) enum Numbers {
+    /// Nobody looks at them.
+    Ignored,
+    /// In this format, all to be finite.
+    Stored(Format),
+    /// A matrix whose scales lie elsewhere, or rows of it.
+    Quantised(Arc<Quantised>),
 }
 
 /// An order that was carried out.
@@ -140,23 +154,41 @@ pub(super) struct Delivery {
     outcome: io::Result<usize>,
     /// A number that is not finite.
     fault: Option<usize>,
+    /// What was quantised, as it is computed with.
+    converted: Option<Result<Tensor>>,
 }
 
 impl Delivery {
-    /// The rows, or why there are none: what the disk says, or the first element that is no finite number.
-    pub(super) fn rows(&self) -> std::result::Result<&[u8], Refusal<'_>> {
-        match (&self.outcome, self.fault) {
-            (Err(error), _) => Err(Refusal::Unread(error)),
-            (_, Some(element)) => Err(Refusal::NotFinite(element)),
-            (&Ok(start), None) => Ok(&self.buffer.bytes[start..start + self.order.length]),
+    /// The rows, or why there are none: what the disk says, or what is wrong with the numbers.
+    pub(super) fn rows(&mut self) -> std::result::Result<Rows<'_>, Refusal> {
+        let start = match std::mem::replace(&mut self.outcome, Ok(0)) {
+            Err(error) => return Err(Refusal::Unread(error)),
+            Ok(start) => start,
+        };
+        match (self.fault, self.converted.take(), &self.order.numbers) {
+            (Some(element), _, _) => Err(Refusal::NotFinite(element)),
+            (None, Some(Err(error)), _) => Err(Refusal::Wrong(error)),
+            (None, Some(Ok(tensor)), _) => Ok(Rows::Converted(tensor)),
+            (None, None, &Numbers::Stored(format)) => {
+                Ok(Rows::Stored(format, &self.buffer.bytes[start..start + self.order.length]))
+            }
+            (None, None, Numbers::Ignored | Numbers::Quantised(_)) => Ok(Rows::Ignored),
         }
     }
 }
 
+/// Rows as they are packed.
+pub(super) enum Rows<'a> {
+    Stored(Format, &'a [u8]),
+    Converted(Tensor),
+    Ignored,
+}
+
 /// Why rows cannot be used.
-pub(super) enum Refusal<'a> {
-    Unread(&'a io::Error),
+pub(super) enum Refusal {
+    Unread(io::Error),
     NotFinite(usize),
+    Wrong(Error),
 }
 
 /// Threads that read.
@@ -203,7 +235,8 @@ impl Disk {
     /// [`Error::Reader`] if the system gives no thread.
     pub(super) fn new(order_bytes_max: usize) -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        lock(&shared).buffers = (0..BUFFERS).map(|_| Buffer::new(order_bytes_max)).collect();
+        let count = (BUFFERS_BYTES / order_bytes_max.max(1)).clamp(READERS, BUFFERS);
+        lock(&shared).buffers = (0..count).map(|_| Buffer::new(order_bytes_max)).collect();
         let mut disk = Self { shared, readers: Vec::new() };
         for index in 0..READERS {
             let shared = Arc::clone(&disk.shared);
@@ -308,10 +341,15 @@ fn serve(shared: &Shared) {
         };
         drop(queue);
         let outcome = order.place.read(order.offset, order.length, order.way, &mut buffer);
-        let rows = outcome.as_ref().map(|&start| &buffer.bytes[start..start + order.length]);
-        let fault = rows.ok().zip(order.format).and_then(|(rows, format)| finite::first_fault(format, rows));
+        let rows = outcome.as_ref().ok().map(|&start| &buffer.bytes[start..start + order.length]);
+        let (mut fault, mut converted) = (None, None);
+        match (rows, &order.numbers) {
+            (Some(rows), &Numbers::Stored(format)) => fault = finite::first_fault(format, rows),
+            (Some(rows), Numbers::Quantised(matrix)) => converted = Some(matrix.rows_of(rows, order.first_row)),
+            (Some(_), Numbers::Ignored) | (None, _) => {}
+        }
         queue = lock(shared);
-        queue.done.push_back(Delivery { order, buffer, outcome, fault });
+        queue.done.push_back(Delivery { order, buffer, outcome, fault, converted });
         shared.done.notify_one();
     }
 }

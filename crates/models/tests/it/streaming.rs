@@ -8,6 +8,8 @@ use std::path::Path;
 use base::Rng;
 use kernels::{Cpu, CpuOptions, KV_BLOCK_TOKENS, KvFormat, Precision};
 use models::{Checkpoint, Error, KvPool, LogitRows, Qwen3, ReadWay, Recurrence, Sequence, Workspace};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::truth::fixtures;
 
@@ -84,13 +86,16 @@ fn least(checkpoint: &Checkpoint, precision: Precision) -> usize {
 }
 
 fn check(path: &str) {
-    let checkpoint = open(path);
+    check_all(path, &open(path));
+}
+
+fn check_all(path: &str, checkpoint: &Checkpoint) {
     for precision in [Precision::Exact, Precision::Fast] {
-        let expected = Reader::resident(&checkpoint, precision).logits().unwrap();
+        let expected = Reader::resident(checkpoint, precision).logits().unwrap();
         let all = checkpoint.expert_bytes(precision) as usize;
-        let least = least(&checkpoint, precision);
+        let least = least(checkpoint, precision);
         for bytes in [least, least + (all.saturating_sub(least)) / 2, 2 * all + least] {
-            let reader = Reader::streaming(&checkpoint, precision, bytes).unwrap();
+            let reader = Reader::streaming(checkpoint, precision, bytes).unwrap();
             let found = reader.logits().unwrap();
             assert!(found == expected, "{path}, {precision:?}, {bytes} of {all} bytes");
             let figures = reader.model.stream_figures().unwrap();
@@ -124,6 +129,89 @@ fn a_gguf_file_and_a_mixture_with_dense_layers_are_the_same() {
     check("gguf/qwen3_moe.Q8_0.gguf");
     check("gguf/qwen3_moe.F32.gguf");
     check("tiny/qwen3_moe_mixed");
+}
+
+#[test]
+fn experts_in_fp8_are_the_same() {
+    check("quant/fp8_moe");
+}
+
+/// Four-bit experts of the method, in place of those of a mixture in BF16. `group_of` is the group of a column, of two.
+fn in_four_bits(folder: &Path, method: &str, has_zeros: bool, group_of: fn(usize) -> i32) -> Checkpoint {
+    const GROUP: usize = 32;
+    let from = fixtures().join("tiny/qwen3_moe");
+    copy(&from, folder);
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(from.join("config.json")).unwrap()).unwrap();
+    config["quantization_config"] = serde_json::json!({
+        "quant_method": method, "bits": 4, "group_size": GROUP, "desc_act": false, "sym": !has_zeros, "version": "gemm",
+        "zero_point": has_zeros,
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let whole = std::fs::read(from.join("model.safetensors")).unwrap();
+    let (stored, mut rng) = (SafeTensors::deserialize(&whole).unwrap(), Rng::seeded(3));
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, tensor) in stored.tensors() {
+        let (&[rows, columns], Some(stem)) = (tensor.shape(), name.strip_suffix(".weight")) else {
+            tensors.push((name, tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec()));
+            continue;
+        };
+        if !name.contains(".experts.") {
+            tensors.push((name, tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec()));
+            continue;
+        }
+        let groups = columns / GROUP;
+        let mut words = |count: usize| -> Vec<u8> { (0..4 * count).map(|_| rng.below(256) as u8).collect() };
+        let numbers = words(rows * columns / 8);
+        // GPTQ keeps zero points less one, and means 8 without any.
+        let zeros = if has_zeros { words(groups * rows / 8) } else { vec![0x77; 4 * (groups * rows / 8)] };
+        let scales: Vec<u8> = (0..groups * rows).flat_map(|i| [0, 0x20 | (i % 4) as u8]).collect();
+        let shape = if method == "awq" { vec![columns, rows / 8] } else { vec![columns / 8, rows] };
+        tensors.push((format!("{stem}.qweight"), Dtype::I32, shape, numbers));
+        tensors.push((format!("{stem}.qzeros"), Dtype::I32, vec![groups, rows / 8], zeros));
+        tensors.push((format!("{stem}.scales"), Dtype::F16, vec![groups, rows], scales));
+        if method == "gptq" {
+            let indexes = (0..columns).flat_map(|column| (group_of(column) % groups as i32).to_le_bytes()).collect();
+            tensors.push((format!("{stem}.g_idx"), Dtype::I32, vec![columns], indexes));
+        }
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    Checkpoint::open(folder).unwrap()
+}
+
+/// The three formats that such matrices become: Q4_0, Q8_0 and, with groups that are scattered, F32.
+#[test]
+fn experts_in_four_bits_are_the_same() {
+    let in_order: fn(usize) -> i32 = |column| (column / 32) as i32;
+    let scattered: fn(usize) -> i32 = |column| (column % 2) as i32;
+    for (method, has_zeros, group_of) in
+        [("gptq", false, in_order), ("gptq", true, in_order), ("gptq", true, scattered), ("awq", true, in_order)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = in_four_bits(folder.path(), method, has_zeros, group_of);
+        check_all(&format!("{method}, zero points: {has_zeros}"), &checkpoint);
+    }
+}
+
+#[test]
+fn a_scale_of_fp8_that_is_not_finite_ends_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("quant/fp8_moe"), folder.path());
+    let path = folder.path().join("model.safetensors");
+    let mut whole = std::fs::read(&path).unwrap();
+    let head = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let listed: serde_json::Value = serde_json::from_slice(&whole[8..head]).unwrap();
+    let name = "layers.1.mlp.experts.2.up_proj.weight_scale_inv";
+    let start = listed[format!("model.{name}")]["data_offsets"][0].as_u64().unwrap() as usize;
+    whole[head + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, whole).unwrap();
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let reader = Reader::streaming(&checkpoint, Precision::Exact, 1 << 30).unwrap();
+    let refused = reader.logits().unwrap_err();
+    assert!(matches!(&refused, Error::NotFinite { name: found, row: 0 } if found == name), "{refused:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use models::convert::config_json;
 use netplan::local::{Format, Row, Wanted, best, rows};
 use netplan::model::{Model, PRESETS, from_config, preset};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use crate::shelf::{self, Place};
 
 #[derive(Args)]
 pub(crate) struct Plan {
-    /// A name from `sampan ls`, a folder, a config.json, or a preset; `list` lists the presets.
+    /// A name from `sampan ls`, a folder, a GGUF file, a config.json, or a preset; `list` lists the presets.
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) data: Data,
@@ -80,9 +81,31 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
         None => {
             let least = rows.iter().map(|row| row.short_bytes).fold(f64::INFINITY, f64::min);
             say(&format!("{what} does not fit: {} are missing even in the smallest form", size(least)));
+            // What is there as it is, otherwise the smallest form, which keeps the most.
+            let of_own =
+                own.and_then(|_| rows.iter().find(|row| row.weights.name == "as it is" && row.streamed.is_some()));
+            if let Some(row) = of_own.or_else(|| rows.iter().rev().find(|row| row.streamed.is_some())) {
+                say(&streams(row));
+            }
         }
     }
     Ok(())
+}
+
+/// How a mixture runs that does not fit.
+fn streams(row: &Row) -> String {
+    let Some(streamed) = row.streamed else { return String::new() };
+    format!(
+        "with --expert-memory {} it runs from its files, in {} with keys in {}: {:.0} % of the experts stay in memory, and a \
+         token reads about {} of others, less where the same ones are chosen again; a disk that gives 1 GB/s allows \
+         {:.2} tokens/s then",
+        streamed.experts_mib,
+        row.weights.name,
+        row.keys.name,
+        streamed.kept * 100.0,
+        size(streamed.read_bytes),
+        1e9 / streamed.read_bytes.max(1.0),
+    )
 }
 
 fn positive(name: &str, number: f64) -> anyhow::Result<f64> {
@@ -121,10 +144,12 @@ fn opened(entry: &shelf::Entry) -> anyhow::Result<(Model, Option<(Format, f64)>)
         bail!("{} is built in; it fits", entry.name);
     };
     let checkpoint = shelf::open(entry)?;
-    if !path.is_dir() {
-        bail!("{} is a GGUF file\nhint: plan its preset or the folder that it was made from", entry.name);
-    }
-    let model = from_config(&entry.name, &text(&path.join("config.json"))?)?;
+    let config = match path.is_dir() {
+        true => text(&path.join("config.json"))?,
+        // A GGUF file says the same in other words.
+        false => config_json(&checkpoint).to_string(),
+    };
+    let model = from_config(&entry.name, &config)?;
     let size = checkpoint.weights.bytes_by_type().values().sum::<u64>() as f64;
     let own = Format { name: "as it is", bits: size * 8.0 / model.parameters().total as f64 };
     Ok((model, Some((own, size))))
@@ -148,6 +173,10 @@ fn show(plan: &Plan, wanted: &Wanted, rows: &[Row]) -> anyhow::Result<()> {
     if plan.bandwidth.is_some() {
         header.push("TOKENS/S MAX");
     }
+    let may_stream = rows.iter().any(|row| row.streamed.is_some());
+    if may_stream {
+        header.extend(["EXPERT MEMORY", "READ A TOKEN"]);
+    }
     let mut table = table(&header);
     for row in rows {
         let fits = match row.short_bytes {
@@ -164,6 +193,10 @@ fn show(plan: &Plan, wanted: &Wanted, rows: &[Row]) -> anyhow::Result<()> {
             row.sequences_max.to_string(),
         ];
         cells.extend(row.tokens_s_max.map(|speed| format!("{speed:.1}")));
+        if may_stream {
+            let told = row.streamed.map(|row| [format!("{} MiB", row.experts_mib), size(row.read_bytes)]);
+            cells.extend(told.unwrap_or_else(|| ["-", "-"].map(str::to_owned)));
+        }
         table.add_row(cells);
     }
     print(&format!("{table}\n"))?;
@@ -177,5 +210,8 @@ fn told(row: &Row) -> Value {
         "weights_bytes": row.weights_bytes as u64, "cache_bytes": row.cache_bytes as u64,
         "short_bytes": row.short_bytes as u64, "context_max": row.context_max, "concurrency_max": row.sequences_max,
         "tokens_per_second_max": row.tokens_s_max,
+        "streamed": row.streamed.map(|row| json!({
+            "expert_memory_mib": row.experts_mib, "kept": row.kept, "read_bytes_per_token": row.read_bytes as u64,
+        })),
     })
 }

@@ -192,6 +192,20 @@ fn a_picture_is_looked_at_and_drawn() {
 }
 
 #[test]
+fn memory_for_experts_of_a_model_without_any_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let model = fixture("tiny/qwen3_dense");
+    let model = model.to_str().unwrap();
+    for arguments in [
+        &["model", "logits", "--model", model, "--tokens", "1", "--expert-memory", "64"][..],
+        &["bench", "--model", model, "--expert-memory", "64"],
+    ] {
+        let refused = refusal(data.path(), arguments);
+        assert!(refused.contains("--expert-memory 64") && refused.contains("qwen3_dense has no experts"), "{refused}");
+    }
+}
+
+#[test]
 fn a_plan_says_what_fits_and_what_is_missing() {
     let data = tempfile::tempdir().unwrap();
     let plan = |arguments: &[&str]| json(data.path(), &[&["model", "plan"][..], arguments, &["--json"]].concat());
@@ -202,6 +216,17 @@ fn a_plan_says_what_fits_and_what_is_missing() {
     assert!(none["fits"].is_null() && !none["notes"].as_array().unwrap().is_empty(), "{none}");
     let own = plan(&[fixture("tiny/qwen3_dense").to_str().unwrap(), "--memory", "2"]);
     assert_eq!(own["fits"]["weights"], "as it is");
+    let file = plan(&[fixture("gguf/qwen3_moe.Q8_0.gguf").to_str().unwrap(), "--memory", "2"]);
+    assert_eq!(file["fits"]["weights"], "as it is", "{file}");
+    // 235 billion numbers in 64 GB: eight of 128 experts of 94 layers, of which a part is there.
+    let larger = plan(&["qwen3-235b-a22b", "--memory", "64"]);
+    let row = larger["rows"].as_array().unwrap().iter().find(|row| row["weights"] == "Q4_K").unwrap();
+    assert!(larger["fits"].is_null() && row["streamed"]["kept"].as_f64().unwrap() > 0.3, "{row}");
+    let memory = row["streamed"]["expert_memory_mib"].as_u64().unwrap() << 20;
+    assert!(memory > 40_000_000_000 && memory < 62_000_000_000, "{row}");
+    let shown = sampan(data.path()).args(["model", "plan", "qwen3-235b-a22b", "--memory", "64"]).output().unwrap();
+    let told = String::from_utf8(shown.stderr).unwrap();
+    assert!(shown.status.success() && told.contains("with --expert-memory "), "{told}");
     for (arguments, expected) in [
         (["model", "plan", "qwen9", "--memory", "2"], "qwen9"),
         (["model", "plan", "qwen3-8b", "--memory", "0"], "--memory"),
