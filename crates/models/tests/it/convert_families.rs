@@ -9,6 +9,8 @@ use models::picture::{PixelLimits, decode, patches};
 use models::text::TokenizerSource;
 use models::vision::Features;
 use models::{Checkpoint, Vision};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::goldens::EXACT_RELATIVE_MAX;
 use crate::truth::{Runner, fixtures, ids, json, relative, tensor};
@@ -113,7 +115,7 @@ fn the_goldens_hold_for_converted_families() {
         converted(&from, &folder, Container::Folder, Recipe::AsIs, tokenizer);
         let golden = json(&format!("tiny/{family}/golden.json"));
         let bytes = std::fs::read(from.join("golden.safetensors")).unwrap();
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let case = golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == "chat").unwrap();
         let prompt = ids(&case["input_ids"]);
         let found = Runner::open(folder.to_str().unwrap(), Precision::Exact, None).logits(&prompt, prompt.len());
@@ -203,6 +205,66 @@ fn a_text_counts_in_every_matrix_of_a_hybrid_that_is_quantised() {
         {
             assert!(parts.contains(&part), "{family} has no {part} in four bits: {parts:?}");
         }
+    }
+}
+
+/// The tiny Qwen3-Next with shared experts of 64 instead of 40, which four bits hold, and whose every second inner
+/// number is nothing: its row of the up projection is zero.
+fn with_wider_shared_experts(folder: &Path) {
+    const WIDTH: usize = 64;
+    let from = fixtures().join("tiny/qwen3_next");
+    std::fs::create_dir(folder).unwrap();
+    for entry in std::fs::read_dir(&from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let mut config = json("tiny/qwen3_next/config.json");
+    config["shared_expert_intermediate_size"] = WIDTH.into();
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let whole = std::fs::read(from.join("model.safetensors")).unwrap();
+    let (stored, mut rng) = (SafeTensors::deserialize(&whole).unwrap(), base::Rng::seeded(5));
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, tensor) in stored.tensors() {
+        let (mut shape, mut bytes) = (tensor.shape().to_vec(), tensor.data().to_vec());
+        if let Some((_, part)) = name.split_once(".shared_expert.") {
+            assert_eq!(tensor.dtype(), Dtype::BF16, "{name}");
+            shape = if part == "down_proj.weight" { vec![shape[0], WIDTH] } else { vec![WIDTH, shape[1]] };
+            let is_nothing = |at: usize| part == "up_proj.weight" && at / shape[1] % 2 == 1;
+            let number =
+                |at: usize| if is_nothing(at) { 0 } else { 0x3d00 | (rng.below(0x80) | rng.below(2) << 15) as u16 };
+            bytes = (0..shape[0] * shape[1]).map(number).flat_map(u16::to_le_bytes).collect();
+        }
+        tensors.push((name, tensor.dtype(), shape, bytes));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn the_down_projection_of_a_shared_expert_is_weighed_by_its_own_inner_numbers() {
+    let out = tempfile::tempdir().unwrap();
+    let from = out.path().join("wider");
+    with_wider_shared_experts(&from);
+    let plain = quantised(&from, &out.path().join("plain.gguf"), false, lists("qwen3_next"));
+    let calibrated = quantised(&from, &out.path().join("calibrated.gguf"), true, lists("qwen3_next"));
+    let original = Checkpoint::open(&from).unwrap();
+    for layer in 0..original.config.layers {
+        let name = format!("layers.{layer}.mlp.shared_expert.down_proj.weight");
+        let numbers = |checkpoint: &Checkpoint| checkpoint.weights.get(&name).unwrap().to_f32().unwrap();
+        assert_eq!(plain.weights.get(&name).unwrap().format(), kernels::Format::Q4_0);
+        let exact = numbers(&original);
+        // Squares of the errors in columns that carry something, and in those that carry nothing.
+        let errors = |found: Vec<f32>| {
+            let of = |odd: usize| -> f32 {
+                let columns = exact.iter().zip(&found).skip(odd).step_by(2);
+                columns.map(|(exact, found)| (exact - found) * (exact - found)).sum()
+            };
+            [of(0), of(1)]
+        };
+        let ([even, odd], [even_plain, odd_plain]) = (errors(numbers(&calibrated)), errors(numbers(&plain)));
+        assert!(even < even_plain && odd > odd_plain, "{name}: {even} {odd}, plain {even_plain} {odd_plain}");
     }
 }
 
