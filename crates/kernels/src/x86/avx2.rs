@@ -37,6 +37,7 @@ entry!(q4, quantised::q4);
 entry!(q4_k, quantised::q4_k);
 entry!(q5_k, quantised::q5_k);
 entry!(q6_k, quantised::q6_k);
+entry!(pack_f32, ops::pack_f32, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, ops::pack_i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
 entry!(rms_norm_in_place, ops::rms_norm_in_place, (x: &mut [f32], weight: &[f32], eps: f32));
@@ -67,7 +68,7 @@ pub(crate) static TABLE: Table = Table {
     stream: |from, to| *to = *from,
     fence: || (),
     encode: None,
-    pack_f32: scalar::pack_f32,
+    pack_f32,
     pack_bf16: scalar::pack_bf16,
     pack_i8,
     pack_i8_tiles: pack_i8,
@@ -77,13 +78,14 @@ pub(crate) static TABLE: Table = Table {
     softmax_block,
 };
 
-/// Runs a kernel over all columns, in pieces of four, two and one.
+/// Runs a kernel over all columns, in pieces of the given number of them, four, two and one.
 macro_rules! over_columns {
-    ($kernel:ident $(, $parameter:expr)?; $panel:expr, $tile:expr, $out:expr) => {{
+    ($kernel:ident, $widest:literal $(, $parameter:expr)?; $panel:expr, $tile:expr, $out:expr) => {{
         let mut first = 0;
         while first < $out.len() {
             let out = &mut $out[first..];
             first += match out.len() {
+                $widest.. => { $kernel::<$({ $parameter },)? $widest>($panel, $tile, first, out); $widest }
                 4.. => { $kernel::<$({ $parameter },)? 4>($panel, $tile, first, out); 4 }
                 2.. => { $kernel::<$({ $parameter },)? 2>($panel, $tile, first, out); 2 }
                 _ => { $kernel::<$({ $parameter },)? 1>($panel, $tile, first, out); 1 }
@@ -92,6 +94,12 @@ macro_rules! over_columns {
     }};
 }
 use over_columns;
+
+/// The same word of `N` neighbouring columns.
+#[inline]
+fn columns_of<const N: usize>(x: &[u32], first: usize) -> &[u32; N] {
+    x[first..].first_chunk().expect("a tile has the columns that are asked for")
+}
 
 /// The two registers of 64 bytes.
 #[target_feature(enable = "avx2")]

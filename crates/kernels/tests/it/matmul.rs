@@ -112,6 +112,40 @@ fn every_format_on_odd_shapes() {
     }
 }
 
+/// Weights and activations as large as they get, whose products add up to what narrow sums just hold.
+#[test]
+fn the_largest_numbers_fit_every_sum() {
+    let formats = [Format::Q8_0, Format::Q4_0, Format::Q4K, Format::Q5K, Format::Q6K];
+    for cpu in cpus() {
+        let mut scratch = Scratch::new();
+        for (format, byte) in formats.into_iter().flat_map(|format| [0x00, 0x7f, 0x80, 0xff].map(|byte| (format, byte)))
+        {
+            let (rows, columns) = (PANEL_ROWS + 1, 512);
+            let mut bytes = blocks(&mut Random(3), format, rows, columns);
+            let kept: &[usize] = match format {
+                Format::Q4K | Format::Q5K => &[0, 1, 2, 3],
+                Format::Q6K => &[208, 209],
+                _ => &[0, 1],
+            };
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                block.iter_mut().enumerate().filter(|(at, _)| !kept.contains(at)).for_each(|(_, out)| *out = byte);
+            }
+            let mut values = vec![0.0; rows * columns];
+            dequantize(format, &bytes, &mut values).unwrap();
+            let matrix = Matrix::pack(&cpu, format, rows, columns, &bytes, Precision::Fast).unwrap();
+            for n in [1, 9] {
+                // Rows of one number, and of numbers that turn at every pair.
+                let sign = |at: usize| if at / columns % 2 == 1 && at / 2 % 2 == 1 { -1.0 } else { 1.0 };
+                let x: Vec<f32> = (0..n * columns).map(sign).collect();
+                let mut y = vec![f32::NAN; n * rows];
+                matmul(&cpu, Rows::generated(&x), &matrix, &mut y, &mut scratch);
+                let what = format!("{cpu:?} {format:?} {byte:#x} {n}");
+                assert_close(&y, &product(&x, &values, columns), INT8, &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_packed_row_is_the_files_where_its_numbers_are_kept() {
     let mut random = Random(23);

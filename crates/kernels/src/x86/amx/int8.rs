@@ -11,7 +11,8 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8};
-use super::super::avx512::{load, load_floats, pack, prefetch_panels, store_floats};
+use super::super::avx512::{load, load_floats, pack, store_floats};
+use super::super::prefetch_panels;
 use super::tiles::{Tiles, TwoBlocks};
 use crate::activations::{I8_WORDS, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q8_PAIR};

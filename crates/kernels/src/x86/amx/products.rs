@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::{load, over_columns, pack, prefetch_panels, store_floats};
+use super::super::avx512::{load, over_columns, pack, store_floats};
+use super::super::prefetch_panels;
 use super::COLUMNS_MIN;
 use super::tiles::{self, Few, Four, Tiles};
 use crate::activations::{TILE, Tile};

@@ -2,30 +2,26 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, store_floats};
+use super::super::prefetch_panels;
+use super::{columns_of, load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn f32_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(f32_f32_columns; panel, tile, out);
+    over_columns!(f32_f32_columns, 6; panel, tile, out);
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn bf16_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(bf16_f32_columns; panel, tile, out);
+    over_columns!(bf16_f32_columns, 6; panel, tile, out);
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
     let mut sums = [[_mm256_setzero_ps(); 2]; N];
     for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(tile.stride)) {
-        let [low, high] = load(w);
-        let (low, high) = (_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
-        for (sum, x) in sums.iter_mut().zip(columns::<N>(x, first)) {
-            let x = _mm256_set1_ps(f32::from_bits(*x));
-            *sum = [_mm256_fmadd_ps(low, x, sum[0]), _mm256_fmadd_ps(high, x, sum[1])];
-        }
+        add_products(&mut sums, load(w), columns_of(x, first));
     }
     for (out, sum) in out.iter_mut().zip(sums) {
         store_floats(out, sum);
@@ -36,25 +32,33 @@ fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, o
 fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
     let mut sums = [[_mm256_setzero_ps(); 2]; N];
     let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
-    for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)) {
-        let both = load(w);
-        let (x_even, x_odd) = x.split_at(tile.stride);
-        let x = columns::<N>(x_even, first).iter().zip(columns::<N>(x_odd, first));
-        for (sums, (x_even, x_odd)) in sums.iter_mut().zip(x) {
-            let (x_even, x_odd) = (_mm256_set1_ps(f32::from_bits(*x_even)), _mm256_set1_ps(f32::from_bits(*x_odd)));
-            for (sum, w) in sums.iter_mut().zip(both) {
-                let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(w));
-                let odd = _mm256_castsi256_ps(_mm256_and_si256(w, upper));
-                *sum = _mm256_fmadd_ps(odd, x_odd, _mm256_fmadd_ps(even, x_even, *sum));
-            }
+    for (k, (w, x)) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)).enumerate() {
+        if first == 0 {
+            prefetch_panels([panel], 64 * k, 64);
         }
+        let [low, high] = load(w);
+        let (x_even, x_odd) = x.split_at(tile.stride);
+        let even = [_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high)];
+        add_products(&mut sums, even, columns_of(x_even, first));
+        add_products(
+            &mut sums,
+            [_mm256_and_si256(low, upper), _mm256_and_si256(high, upper)],
+            columns_of(x_odd, first),
+        );
     }
     for (out, sum) in out.iter_mut().zip(sums) {
         store_floats(out, sum);
     }
 }
 
+/// Adds the products of sixteen weights and a number of each column.
+#[target_feature(enable = "avx2,fma")]
 #[inline]
-fn columns<const N: usize>(x: &[u32], first: usize) -> &[u32; N] {
-    x[first..].first_chunk().expect("a tile has the columns that are asked for")
+fn add_products<const N: usize>(sums: &mut [[__m256; 2]; N], w: [__m256i; 2], x: &[u32; N]) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        let x = _mm256_set1_ps(f32::from_bits(*x));
+        for (sum, w) in sums.iter_mut().zip(w) {
+            *sum = _mm256_fmadd_ps(_mm256_castsi256_ps(w), x, *sum);
+        }
+    }
 }

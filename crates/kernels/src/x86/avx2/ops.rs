@@ -2,6 +2,9 @@
 
 use std::arch::x86_64::*;
 
+use super::super::avx512::pack;
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
+use crate::layout::BLOCK;
 use crate::scalar::{self, Weights};
 
 const WIDTH: usize = 8;
@@ -76,10 +79,98 @@ pub(super) fn softmax_block(scores: &mut [f32], largest: &mut f32, sum: &mut f32
     factor
 }
 
-/// As [`scalar::pack_i8`], which is compiled here with AVX2's rounding.
+/// As [`scalar::pack_f32`], eight rows and eight columns at a time.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn pack_f32(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
+    let (stride, whole) = (rows.len(), rows.len() / WIDTH * WIDTH);
+    if !columns.is_multiple_of(WIDTH) {
+        return scalar::pack_f32(x, columns, rows, out);
+    }
+    for (first, rows) in rows.as_chunks::<WIDTH>().0.iter().enumerate() {
+        for (k, out) in out.chunks_exact_mut(WIDTH * stride).enumerate() {
+            let mut square = [_mm256_setzero_ps(); WIDTH];
+            for (square, row) in square.iter_mut().zip(rows) {
+                let x = &x[*row as usize * columns + k * WIDTH..];
+                *square = load_floats(x.first_chunk().expect("columns are whole registers"));
+            }
+            for (out, numbers) in out.chunks_exact_mut(stride).zip(transposed(square)) {
+                let out: &mut [u32; WIDTH] = out[first * WIDTH..].first_chunk_mut().expect("a tile has these columns");
+                // SAFETY: there is room for eight words, and the store needs no alignment.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr().cast(), numbers) };
+            }
+        }
+    }
+    for (c, row) in rows.iter().enumerate().skip(whole) {
+        let x = &x[*row as usize * columns..][..columns];
+        x.iter().zip(out.chunks_exact_mut(stride)).for_each(|(x, out)| out[c] = x.to_bits());
+    }
+}
+
+/// Rows become columns.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transposed(x: [__m256; WIDTH]) -> [__m256; WIDTH] {
+    let mut pairs = [_mm256_setzero_ps(); WIDTH];
+    for i in 0..WIDTH / 2 {
+        pairs[2 * i] = _mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+    }
+    let mut fours = [_mm256_setzero_ps(); WIDTH];
+    for half in [0, 4] {
+        for i in 0..2 {
+            let (upper, lower) = (pairs[half + i], pairs[half + 2 + i]);
+            fours[half + 2 * i] = _mm256_shuffle_ps::<0x44>(upper, lower);
+            fours[half + 2 * i + 1] = _mm256_shuffle_ps::<0xee>(upper, lower);
+        }
+    }
+    let mut out = [_mm256_setzero_ps(); WIDTH];
+    for i in 0..WIDTH / 2 {
+        out[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[4 + i]);
+        out[4 + i] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[4 + i]);
+    }
+    out
+}
+
+/// As [`scalar::pack_i8`].
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn pack_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
-    scalar::pack_i8(x, columns, rows, out);
+    let stride = rows.len();
+    for (c, row) in rows.iter().enumerate() {
+        let x = &x[*row as usize * columns..][..columns];
+        for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+            out.chunks_exact_mut(stride).zip(i8_block(&x)).for_each(|(out, word)| out[c] = word);
+        }
+    }
+}
+
+/// The words of a block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn i8_block(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
+    let mut q = [_mm256_setzero_si256(); 4];
+    let mut largest = _mm256_setzero_ps();
+    for x in x.as_chunks().0 {
+        largest = _mm256_max_ps(largest, _mm256_andnot_ps(_mm256_set1_ps(-0.0), load_floats(x)));
+    }
+    let largest = to_array(largest).into_iter().fold(0.0, f32::max);
+    let inverse = _mm256_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    for (q, x) in q.iter_mut().zip(x.as_chunks().0) {
+        // The processor's default rounding: to the nearest, ties to even.
+        *q = _mm256_cvtps_epi32(_mm256_mul_ps(load_floats(x), inverse));
+    }
+    // Adding neighbours twice leaves both sums in each half of the register.
+    let pairs = _mm256_hadd_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+    let sums = _mm256_hadd_epi32(pairs, pairs);
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    // Packing works on halves of registers as well: the words come out in the order 0, 2, 4, 6, 1, 3, 5, 7.
+    let bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    let mut words = [0; I8_WORDS];
+    // SAFETY: eight of ten words are written, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), bytes) };
+    words[I8_SUMS] = _mm_cvtsi128_si32(_mm_packs_epi32(sums, sums)).cast_unsigned();
+    words[I8_SCALE] = (largest / 127.0).to_bits();
+    words
 }
 
 #[target_feature(enable = "avx2")]

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, store_floats};
+use super::super::prefetch_panels;
+use super::{columns_of, over_columns, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
@@ -13,163 +14,285 @@ const Q5K: u8 = 3;
 const Q6K: u8 = 4;
 
 macro_rules! kernels {
-    ($($name:ident $layout:expr;)*) => {$(
+    ($($name:ident $layout:ident $widest:literal;)*) => {$(
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            over_columns!(columns, $layout; panel, tile, out);
+            over_columns!(columns, $widest, $layout; panel, tile, out);
         }
     )*};
 }
 
 kernels! {
-    q8 Q8;
-    q4 Q4;
-    q4_k Q4K;
-    q5_k Q5K;
-    q6_k Q6K;
+    q8 Q8 8;
+    q4 Q4 8;
+    q4_k Q4K 8;
+    q5_k Q5K 8;
+    q6_k Q6K 6;
 }
 
-/// One half of a panel (eight rows) of one block: unsigned numbers (signed in Q8), the scales of both halves of the
-/// columns, the minimum.
+/// What turns a block's sums into numbers, of eight rows.
 #[derive(Clone, Copy)]
-struct Block {
-    q: [__m256i; 8],
+struct Scales {
+    /// Of the first and the last sixteen columns, the same but in Q6K.
     scale: [__m256; 2],
+    /// Of Q4K and Q5K.
     minimum: __m256,
 }
 
+/// `N` columns. The totals stay in the first-level cache; a block's weights are unpacked once for all columns.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn columns<const L: u8, const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
     let stride = tile.stride;
     assert!(first + N <= stride, "a tile has the columns that are asked for");
-    let mut totals = [[_mm256_setzero_ps(); 2]; N];
+    let blocks = tile.words.len() / (I8_WORDS * stride);
+    let block_bytes = panel.len() / blocks.max(1);
+    let mut totals = [[_mm256_setzero_ps(); N]; 2];
     for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
-        for half in 0..2 {
-            let block = unpack::<L>(panel, b, half);
-            for (c, totals) in totals.iter_mut().enumerate() {
-                totals[half] = add_product::<L>(&block, words, stride, first + c, totals[half]);
+        if first == 0 {
+            prefetch_panels([panel], b * block_bytes, block_bytes);
+        }
+        let mut x = [&[0; N]; I8_WORDS];
+        for (x, words) in x.iter_mut().zip(words.chunks_exact(stride)) {
+            *x = columns_of(words, first);
+        }
+        for (half, totals) in totals.iter_mut().enumerate() {
+            if N > 2 {
+                add_block_apart::<L, N>(panel, b, half, &x, totals);
+            } else {
+                add_block::<L, N>(panel, b, half, &x, totals);
             }
         }
     }
-    for (out, total) in out.iter_mut().zip(totals) {
-        store_floats(out, total);
+    for (c, out) in out.iter_mut().enumerate().take(N) {
+        store_floats(out, [totals[0][c], totals[1][c]]);
     }
 }
 
-/// Adds a block times a column to a total.
+/// As [`add_block`], which the compiler must not mix with the other half's: that takes more registers than there are.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+fn add_block_apart<const L: u8, const N: usize>(
+    panel: &[u8],
+    b: usize,
+    half: usize,
+    x: &[&[u32; N]; I8_WORDS],
+    totals: &mut [__m256; N],
+) {
+    add_block::<L, N>(panel, b, half, x, totals);
+}
+
+/// Adds the products of one half of a block (eight rows) and `N` columns.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn add_product<const L: u8>(block: &Block, words: &[u32], stride: usize, c: usize, total: __m256) -> __m256 {
-    let word = |i: usize| words[i * stride + c].cast_signed();
-    let one = _mm256_set1_epi16(1);
-    let mut dots = [_mm256_setzero_si256(); 2];
-    for (j, q) in block.q.iter().enumerate() {
-        let x = _mm256_set1_epi32(word(j));
-        let pairs = if L == Q8 {
-            _mm256_maddubs_epi16(_mm256_abs_epi8(*q), _mm256_sign_epi8(x, *q))
-        } else {
-            _mm256_maddubs_epi16(*q, x)
-        };
-        dots[j / 4] = _mm256_add_epi32(dots[j / 4], _mm256_madd_epi16(pairs, one));
+fn add_block<const L: u8, const N: usize>(
+    panel: &[u8],
+    b: usize,
+    half: usize,
+    x: &[&[u32; N]; I8_WORDS],
+    totals: &mut [__m256; N],
+) {
+    let scales = scales::<L>(panel, b, half);
+    let mut dots = [[_mm256_setzero_si256(); 2]; N];
+    if L == Q8 {
+        q8_dots(panel, b, half, x, &mut dots);
+    } else {
+        nibble_dots::<L, N>(panel, b, half, x, &mut dots);
     }
-    let sums = word(I8_SUMS);
-    let (low_sum, high_sum) = (i32::from(sums as i16), sums >> 16);
-    let offset = match L {
-        Q4 => 8,
-        Q6K => 32,
-        _ => 0,
-    };
-    let x_scale = _mm256_castsi256_ps(_mm256_set1_epi32(word(I8_SCALE)));
+    for (c, (total, mut dots)) in totals.iter_mut().zip(dots).enumerate() {
+        if L == Q4 || L == Q4K {
+            dots[0] = _mm256_madd_epi16(dots[0], _mm256_set1_epi16(1));
+        }
+        let x_sums = _mm256_set1_epi32(x[I8_SUMS][c].cast_signed());
+        let x_scale = _mm256_set1_ps(f32::from_bits(x[I8_SCALE][c]));
+        *total = add_sums::<L>(&scales, dots, x_sums, x_scale, *total);
+    }
+}
+
+/// Adds a block's sums, of the first and the last sixteen columns in Q6K and in the first register elsewhere.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn add_sums<const L: u8>(
+    scales: &Scales,
+    mut dots: [__m256i; 2],
+    x_sums: __m256i,
+    x_scale: __m256,
+    total: __m256,
+) -> __m256 {
+    // Both sums of a column are in one word: products of 16 bits take out the offset.
+    match L {
+        Q4 => dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(x_sums, _mm256_set1_epi16(-8))),
+        Q6K => {
+            dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(x_sums, _mm256_set1_epi32(0xffe0)));
+            dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(x_sums, _mm256_set1_epi32(-32 << 16)));
+        }
+        _ => {}
+    }
+    let mut product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[0]), scales.scale[0]);
     if L == Q6K {
-        dots[0] = _mm256_sub_epi32(dots[0], _mm256_set1_epi32(offset * low_sum));
-        dots[1] = _mm256_sub_epi32(dots[1], _mm256_set1_epi32(offset * high_sum));
-        let product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[0]), block.scale[0]);
-        return _mm256_fmadd_ps(_mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[1]), block.scale[1], product), x_scale, total);
+        product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[1]), scales.scale[1], product);
     }
-    let sum = low_sum + high_sum;
-    let dot = _mm256_add_epi32(dots[0], dots[1]);
-    let dot = if offset > 0 { _mm256_sub_epi32(dot, _mm256_set1_epi32(offset * sum)) } else { dot };
-    let mut product = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), block.scale[0]);
     if L == Q4K || L == Q5K {
-        product = _mm256_fnmadd_ps(_mm256_set1_ps(sum as f32), block.minimum, product);
+        let sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(x_sums, _mm256_set1_epi16(1)));
+        product = _mm256_fnmadd_ps(sum, scales.minimum, product);
     }
     _mm256_fmadd_ps(product, x_scale, total)
 }
 
+/// Adds the sums of one half of a Q8 panel's block (eight rows) and `N` columns.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn q8_dots<const N: usize>(
+    panel: &[u8],
+    b: usize,
+    half: usize,
+    x: &[&[u32; N]; I8_WORDS],
+    dots: &mut [[__m256i; 2]; N],
+) {
+    let one = _mm256_set1_epi16(1);
+    let bytes: &[u8; 512] = head(&panel[b / 2 * Q8_PAIR + PAIR_HEAD + b % 2 * 512..]);
+    for (bytes, x) in bytes.as_chunks().0.iter().zip(x) {
+        let q = load_half(bytes, half);
+        let size = _mm256_abs_epi8(q);
+        for (dots, x) in dots.iter_mut().zip(*x) {
+            let x = _mm256_sign_epi8(_mm256_set1_epi32(x.cast_signed()), q);
+            dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(_mm256_maddubs_epi16(size, x), one));
+        }
+    }
+}
+
+/// Adds the sums of one half of a block of the other layouts and `N` columns. Pairs of products of unsigned numbers
+/// with at most four bits and of int8 stay within 16 bits eight times over (and are left to the caller to be widened),
+/// with five bits four times, with six bits twice.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn nibble_dots<const L: u8, const N: usize>(
+    panel: &[u8],
+    b: usize,
+    half: usize,
+    x: &[&[u32; N]; I8_WORDS],
+    dots: &mut [[__m256i; 2]; N],
+) {
+    let one = _mm256_set1_epi16(1);
+    let group = b % 8;
+    let (nibbles_at, high_at) = match L {
+        Q4 => (b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256, 0),
+        _ => {
+            let start = b / 8 * super_bytes::<L>();
+            (start + K_NIBBLES + 256 * group, start + K_HIGH + if L == Q5K { 64 } else { 128 } * group)
+        }
+    };
+    let bytes: &[u8; 256] = head(&panel[nibbles_at..]);
+    // Units 0, 1, 4 and 5 of a block, then 2, 3, 6 and 7: low halves of bytes, then high.
+    let units = [[x[0], x[1], x[4], x[5]], [x[2], x[3], x[6], x[7]]];
+    for (part, (bytes, x)) in bytes.as_chunks::<128>().0.iter().zip(units).enumerate() {
+        let mut q = nibbles(bytes, half);
+        match L {
+            Q5K => fifth_bits(&mut q, &panel[high_at..], half, part),
+            Q6K => upper_bits(&mut q, &panel[high_at..], half, part),
+            _ => {}
+        }
+        for (c, dots) in dots.iter_mut().enumerate() {
+            let mut pairs = [_mm256_setzero_si256(); 4];
+            for ((pairs, q), x) in pairs.iter_mut().zip(q).zip(x) {
+                *pairs = _mm256_maddubs_epi16(q, _mm256_set1_epi32(x[c].cast_signed()));
+            }
+            let (low, high) = (_mm256_add_epi16(pairs[0], pairs[1]), _mm256_add_epi16(pairs[2], pairs[3]));
+            match L {
+                Q4 | Q4K => dots[0] = _mm256_add_epi16(dots[0], _mm256_add_epi16(low, high)),
+                Q5K => {
+                    let sums = _mm256_add_epi16(low, high);
+                    dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(sums, one));
+                }
+                _ => {
+                    dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(low, one));
+                    dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(high, one));
+                }
+            }
+        }
+    }
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn unpack<const L: u8>(panel: &[u8], b: usize, half: usize) -> Block {
-    let minimum = _mm256_setzero_ps();
+fn scales<const L: u8>(panel: &[u8], b: usize, half: usize) -> Scales {
     if L == Q8 || L == Q4 {
-        let (pair_bytes, block_bytes) = if L == Q8 { (Q8_PAIR, 512) } else { (Q4_PAIR, 256) };
-        let pair = &panel[b / 2 * pair_bytes..][..pair_bytes];
-        let scale = halves(&pair[b % 2 * 32 + 16 * half..]);
-        let bytes = &pair[PAIR_HEAD + b % 2 * block_bytes..][..block_bytes];
-        let q = if L == Q8 { signed(bytes, half) } else { nibbles(bytes, half) };
-        return Block { q, scale: [scale; 2], minimum };
+        let pair_bytes = if L == Q8 { Q8_PAIR } else { Q4_PAIR };
+        let scale = halves(&panel[b / 2 * pair_bytes + b % 2 * 32 + 16 * half..]);
+        return Scales { scale: [scale; 2], minimum: _mm256_setzero_ps() };
     }
-    let size = match L {
+    let size = super_bytes::<L>();
+    let (block, group) = (&panel[b / 8 * size..][..size], b % 8);
+    if L == Q6K {
+        let d = _mm256_castsi256_ps(load_half(head(block), half));
+        let mut scale = [d; 2];
+        for (part, scale) in scale.iter_mut().enumerate() {
+            let bytes = eight(&block[PAIR_HEAD + LANES * (2 * group + part) + 8 * half..]);
+            *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+        }
+        return Scales { scale, minimum: _mm256_setzero_ps() };
+    }
+    let (d, dmin) = (halves(&block[16 * half..]), halves(&block[32 + 16 * half..]));
+    let small = |at: usize| &block[at + LANES * group + 8 * half..];
+    let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(small(PAIR_HEAD)))));
+    let minimum = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(small(K_MINIMA)))));
+    Scales { scale: [scale; 2], minimum }
+}
+
+/// The low halves of two units' bytes, then the high halves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn nibbles(bytes: &[u8; 128], half: usize) -> [__m256i; 4] {
+    let mask = _mm256_set1_epi8(15);
+    let mut q = [_mm256_setzero_si256(); 4];
+    for (i, bytes) in bytes.as_chunks().0.iter().enumerate() {
+        let both = load_half(bytes, half);
+        q[i] = _mm256_and_si256(both, mask);
+        q[i + 2] = _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
+    }
+    q
+}
+
+/// The fifth bits of Q5K: bit `u` of a byte belongs to unit `u`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn fifth_bits(q: &mut [__m256i; 4], bytes: &[u8], half: usize, part: usize) {
+    let high = load_half(head(bytes), half);
+    for (q, unit) in q.iter_mut().zip([0, 1, 4, 5]) {
+        let bit = _mm256_set1_epi8((1_u8 << (unit + 2 * part)).cast_signed());
+        let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit);
+        *q = _mm256_or_si256(*q, _mm256_and_si256(is_set, _mm256_set1_epi8(16)));
+    }
+}
+
+/// The upper two bits of Q6K: those of units 0 to 3 in a byte from below, then those of units 4 to 7.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn upper_bits(q: &mut [__m256i; 4], bytes: &[u8], half: usize, part: usize) {
+    let mask = _mm256_set1_epi8(0x30);
+    let shift = _mm_cvtsi32_si128(if part == 0 { 4 } else { 0 });
+    let bytes: &[u8; 128] = head(bytes);
+    for (q, bytes) in q.as_chunks_mut::<2>().0.iter_mut().zip(bytes.as_chunks().0) {
+        let first = _mm256_sll_epi16(load_half(bytes, half), shift);
+        q[0] = _mm256_or_si256(q[0], _mm256_and_si256(first, mask));
+        q[1] = _mm256_or_si256(q[1], _mm256_and_si256(_mm256_srli_epi16::<2>(first), mask));
+    }
+}
+
+/// One of the two registers of 64 bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_half(bytes: &[u8; 64], half: usize) -> __m256i {
+    let bytes = &bytes.as_chunks::<32>().0[half % 2];
+    // SAFETY: 32 bytes are there, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+const fn super_bytes<const L: u8>() -> usize {
+    match L {
         Q4K => Q4K_SUPER,
         Q5K => Q5K_SUPER,
         _ => Q6K_SUPER,
-    };
-    let (block, group) = (&panel[b / 8 * size..][..size], b % 8);
-    let mut q = nibbles(&block[K_NIBBLES + 256 * group..][..256], half);
-    if L == Q6K {
-        let d = _mm256_castsi256_ps(load(head(block))[half]);
-        let scale = |part: usize| {
-            let bytes = eight(&block[PAIR_HEAD + LANES * (2 * group + part) + 8 * half..]);
-            _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)))
-        };
-        let mask = _mm256_set1_epi8(0x30);
-        for part in 0..2 {
-            let high = load(head(&block[K_HIGH + 128 * group + 64 * part..]))[half];
-            let shifted =
-                [_mm256_slli_epi16::<4>(high), _mm256_slli_epi16::<2>(high), high, _mm256_srli_epi16::<2>(high)];
-            for (q, high) in q[4 * part..].iter_mut().zip(shifted) {
-                *q = _mm256_or_si256(*q, _mm256_and_si256(high, mask));
-            }
-        }
-        return Block { q, scale: [scale(0), scale(1)], minimum };
     }
-    let (d, dmin) = (halves(&block[16 * half..]), halves(&block[32 + 16 * half..]));
-    let small = |at: usize| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(&block[at + LANES * group + 8 * half..])));
-    let (scale, minimum) = (_mm256_mul_ps(d, small(PAIR_HEAD)), _mm256_mul_ps(dmin, small(K_MINIMA)));
-    if L == Q5K {
-        let high = load(head(&block[K_HIGH + 64 * group..]))[half];
-        let sixteen = _mm256_set1_epi8(16);
-        for (u, q) in q.iter_mut().enumerate() {
-            let bit = _mm256_set1_epi8((1_u8 << u).cast_signed());
-            let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit);
-            *q = _mm256_or_si256(*q, _mm256_and_si256(is_set, sixteen));
-        }
-    }
-    Block { q, scale: [scale; 2], minimum }
-}
-
-/// The numbers of a Q8 block.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn signed(bytes: &[u8], half: usize) -> [__m256i; 8] {
-    let mut out = [_mm256_setzero_si256(); 8];
-    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *out = load(bytes)[half];
-    }
-    out
-}
-
-/// The low halves of eight rows' bytes, then the high halves.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn nibbles(bytes: &[u8], half: usize) -> [__m256i; 8] {
-    let mask = _mm256_set1_epi8(15);
-    let mut out = [_mm256_setzero_si256(); 8];
-    for (j, bytes) in bytes.as_chunks().0.iter().enumerate().take(4) {
-        let both = load(bytes)[half];
-        out[j] = _mm256_and_si256(both, mask);
-        out[j + 4] = _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
-    }
-    out
 }
 
 /// Eight f16, widened.

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, over_columns, prefetch_panels, store_floats};
+use super::super::prefetch_panels;
+use super::{load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
 

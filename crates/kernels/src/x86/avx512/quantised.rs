@@ -6,7 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, load_floats, prefetch_panels, store_floats};
+use super::super::prefetch_panels;
+use super::{load, load_floats, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
