@@ -14,6 +14,7 @@ mod mutant;
 mod mutations;
 mod mutations_of_files;
 mod mutations_of_sight;
+mod perplexity;
 mod predictor;
 mod quantised;
 mod streaming;

@@ -61,11 +61,20 @@ impl Runner {
 
     /// With a cache for so many tokens.
     pub(crate) fn with_room(path: &str, precision: Precision, isa: Option<Isa>, tokens: usize) -> Self {
+        let format = if precision == Precision::Exact { KvFormat::F32 } else { KvFormat::Bf16 };
+        Self::with_cache(path, precision, isa, tokens, format)
+    }
+
+    /// With keys and values in a format of their own.
+    pub(crate) fn with_kv(path: &str, precision: Precision, isa: Option<Isa>, format: KvFormat) -> Self {
+        Self::with_cache(path, precision, isa, 512, format)
+    }
+
+    fn with_cache(path: &str, precision: Precision, isa: Option<Isa>, tokens: usize, format: KvFormat) -> Self {
         let cpu = Cpu::new(CpuOptions { isa, threads: NonZeroUsize::new(2).unwrap(), is_pinned: false }).unwrap();
         let checkpoint = Checkpoint::open(&fixtures().join(path)).unwrap();
         let model = Qwen3::load(&cpu, &checkpoint, precision, |_, _| {}).unwrap();
         let count = tokens.div_ceil(KV_BLOCK_TOKENS) as u32;
-        let format = if precision == Precision::Exact { KvFormat::F32 } else { KvFormat::Bf16 };
         let kv = KvPool::new(model.config(), format, count).unwrap();
         // In an order that no code can take for granted.
         let blocks = (0..count).rev().collect();
