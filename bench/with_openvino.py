@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """OpenVINO GenAI on a GGUF file with a tokenizer, as a peer of `compare`: prints {sequences: tokens a second}.
 
-  bench/.work/openvino/bin/python bench/openvino.py FILE.gguf THREADS QUESTION
+  bench/.work/openvino/bin/python bench/with_openvino.py FILE.gguf THREADS QUESTION
 
 It loads the file once and keeps what it made of it beside it (`openvino_model.xml`). A speed is the difference of two
 runs: with few generated tokens and with many, so that the prompt does not count; prompts are the time to the first
