@@ -3,7 +3,7 @@
 
   bench/.work/openvino/bin/python bench/with_openvino.py FILE.gguf THREADS QUESTION
 
-It loads the file once and keeps what it made of it beside it (`openvino_model.xml`). A speed is the difference of two
+A speed is the difference of two
 runs: with few generated tokens and with many, so that the prompt does not count; prompts are the time to the first
 token. Keys, values and activations are rounded as OpenVINO does by default.
 """
@@ -29,7 +29,7 @@ def main():
     scheduler.max_num_seqs = max(batches)
     scheduler.cache_size = 2
     pipeline = openvino_genai.LLMPipeline(path, "CPU", scheduler_config=scheduler, ATTENTION_BACKEND="PA",
-                                          INFERENCE_NUM_THREADS=int(threads), enable_save_ov_model=True)
+                                          INFERENCE_NUM_THREADS=int(threads))
     random = numpy.random.default_rng(1)
 
     def seconds(sequences, tokens):
