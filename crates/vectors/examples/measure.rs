@@ -295,6 +295,8 @@ async fn main() -> Result<()> {
     throughput(&index, &set).await?;
     if is_new {
         ask_after_churn(&index, &set).await?;
+        // As a server does when nobody writes.
+        index.compact().await?;
     }
     println!(
         "{}",

@@ -91,18 +91,20 @@ impl Bits {
         &mut room[groups.start % 8..][..groups.end - groups.start]
     }
 
-    /// Whether any of these rows is in the set.
-    pub(crate) fn any_in(&self, rows: std::ops::Range<u32>) -> bool {
+    /// How many of these rows are in the set.
+    pub(crate) fn count_in(&self, rows: std::ops::Range<u32>) -> u32 {
         if rows.is_empty() {
-            return false;
+            return 0;
         }
         let (first, last) = ((rows.start / 64) as usize, ((rows.end - 1) / 64) as usize);
-        self.words[first..=last].iter().enumerate().any(|(place, &word)| {
+        let words = self.words[first..=last].iter().enumerate();
+        let counts = words.map(|(place, &word)| {
             let start = (first + place) as u32 * 64;
             let before = rows.start.saturating_sub(start);
             let after = (start + 64).saturating_sub(rows.end);
-            word & (u64::MAX << before) & (u64::MAX >> after) != 0
-        })
+            (word & (u64::MAX << before) & (u64::MAX >> after)).count_ones()
+        });
+        counts.sum()
     }
 
     /// The rows of the set, in order.
@@ -164,9 +166,9 @@ mod tests {
                 assert_eq!(bits.iter().collect::<BTreeSet<_>>(), expected);
                 assert_eq!(bits.count() as usize, expected.len());
                 assert!((0..rows).all(|row| bits.contains(row) == expected.contains(&row)));
-                let any = |start: u32, end: u32| (start..end).any(|row| expected.contains(&row));
+                let count = |start: u32, end: u32| (start..end).filter(|row| expected.contains(row)).count();
                 assert!((0..rows).step_by(7).all(|end| {
-                    (0..=end).step_by(5).all(|start| bits.any_in(start..end) == any(start, end))
+                    (0..=end).step_by(5).all(|start| bits.count_in(start..end) as usize == count(start, end))
                 }));
                 let (groups, mut room) = (rows.div_ceil(8) as usize, Vec::new());
                 for groups in (0..=groups).flat_map(|end| (0..=end).map(move |start| start..end)) {

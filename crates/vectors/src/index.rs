@@ -177,6 +177,16 @@ impl Index {
         }
     }
 
+    /// About how many bytes of codes, and of rows in memory, a query with this effort looks at.
+    #[must_use]
+    pub fn looks_at_bytes(&self, effort: Effort) -> u64 {
+        let state = self.state();
+        let in_segments: u64 = state.segments.iter().map(|live| u64::from(live.segment.head.rows)).sum();
+        let d = u64::from(self.shape.dimension);
+        // A code and its factors; a row in memory is first looked at in bytes.
+        effort.part_of(in_segments) * (d / 8 + 8) + u64::from(state.tail.rows()) * d
+    }
+
     /// What happened to the index since this process opened it.
     #[must_use]
     pub fn counted(&self) -> Counted {

@@ -11,7 +11,7 @@ use super::document::{Bucket, Document, IndexEntry, IndexSettings};
 use super::names::{BucketName, IndexName};
 use super::pool::Opened;
 use super::{BUCKETS_MAX, Catalogue, INDEXES_MAX, Listing, RACES_MAX, REMEMBERED_MAX, Select, chain, contended, place};
-use crate::index::Index;
+use crate::index::{Effort, Index};
 use crate::types::Shape;
 use crate::{Error, Result};
 
@@ -260,6 +260,12 @@ impl Catalogue {
         opened.set_text_fields(&index.settings.texts);
         opened.set_time_to_live(index.settings.time_to_live.as_deref(), &self.clock);
         Ok(opened)
+    }
+
+    /// [`Index::looks_at_bytes`], if the index is open.
+    #[must_use]
+    pub fn looks_at_bytes(&self, index: &IndexEntry, effort: Effort) -> Option<u64> {
+        Some(self.pool.opened(&index.folder)?.looks_at_bytes(effort))
     }
 
     /// Reads every byte of an index, which need not be one that can be opened, and names what is damaged.

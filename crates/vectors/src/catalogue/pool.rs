@@ -112,6 +112,12 @@ impl Pool {
         Ok(Some(Opened { index, since, due: Arc::clone(&self.due), _not_deleted: not_deleted }))
     }
 
+    /// An index, if it is open.
+    pub(super) fn opened(&self, folder: &Name) -> Option<Arc<Index>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.places.get(folder)?.index.get().cloned()
+    }
+
     fn place(&self, folder: &Name) -> Arc<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.uses += 1;

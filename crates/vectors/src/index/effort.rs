@@ -6,17 +6,15 @@ use crate::{Error, Result};
 /// How many rows are read as small rows, at least. Estimates order 100,000 sentence embeddings of 384 dimensions well
 /// enough for recall 0.998 at 10 neighbours then (`bench/README.md`).
 const SMALL_MIN: usize = 128;
+/// The same of the least effort.
+const SMALL_LEAST: usize = 64;
 /// How many small rows are read for each neighbour asked for.
 const SMALL_PER_NEIGHBOUR: usize = 4;
-/// How much nearer than its centre says a list may hold a row: of the product of the query's and the rows' distances
-/// from the centre, twice of which is the most that geometry allows.
-const REACH: f32 = 0.7;
-
-/// How hard a query looks, in percent of what it does by default.
+/// How hard a query looks: how many percent of the rows that fit are looked at, nearest lists first.
 ///
-/// Less than [`Effort::FULL`] passes over lists that are less likely to hold a near row, and reads fewer rows: quicker,
-/// and with less recall. `examples/measure.rs` prints both for vectors of one's own. Rows in memory are all looked at,
-/// and so are those that fit a filter if they are few.
+/// Less than [`Effort::FULL`] passes over the lists that are less likely to hold a near row, and reads fewer rows:
+/// quicker, and with less recall. `examples/measure.rs` prints both for vectors of one's own. Rows in memory are all
+/// looked at, and so are those that fit a filter if they are few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Effort(u8);
 
@@ -25,10 +23,9 @@ pub struct Effort(u8);
 pub(super) struct Depth {
     /// How many rows are read as small rows.
     pub(super) small: usize,
-    /// See [`REACH`].
-    pub(super) reach: f32,
-    /// Whether no list is passed over, however unlikely.
+    /// Whether no list is passed over because it is not expected to hold a near row.
     pub(super) is_exhaustive: bool,
+    effort: Effort,
 }
 
 impl Effort {
@@ -45,15 +42,26 @@ impl Effort {
         small.map(Self).ok_or_else(|| Error::Invalid { field: "effort", why: why() })
     }
 
+    /// That part of so many.
+    pub(super) fn part_of(self, rows: u64) -> u64 {
+        (rows * u64::from(self.0)).div_ceil(u64::from(Self::FULL.0))
+    }
+
     /// What it comes to for so many neighbours among so many living rows.
     pub(super) fn depth(self, neighbours: usize, dimension: u32, living: u64, exhaustive_rows: u64) -> Depth {
-        let part = f32::from(self.0) / f32::from(Self::FULL.0);
-        let mut small = ((SMALL_MIN as f32 * part) as usize).max(neighbours * SMALL_PER_NEIGHBOUR);
+        let mut small = SMALL_MIN * usize::from(self.0) / usize::from(Self::FULL.0);
+        small = small.max(SMALL_LEAST).max(neighbours * SMALL_PER_NEIGHBOUR);
         if dimension < FEW_DIMENSIONS {
             small = small.max(FEW_DIMENSIONS_SMALL_MIN);
         }
-        let is_exhaustive = self == Self::FULL && living <= exhaustive_rows;
-        Depth { small, reach: REACH * part, is_exhaustive }
+        Depth { small, is_exhaustive: living <= exhaustive_rows, effort: self }
+    }
+}
+
+impl Depth {
+    /// How many of so many rows that fit are looked at.
+    pub(super) fn rows(&self, fitting: u64) -> u64 {
+        self.effort.part_of(fitting).max(self.small as u64)
     }
 }
 

@@ -4,8 +4,8 @@
 //! else: recall does not depend on how few they are. When no more rows fit than would be reranked, all are scored.
 //!
 //! Lists are scanned in the order of how near their rows can be expected to lie. Up to
-//! [`exhaustive_rows`](super::Config::exhaustive_rows) living rows every list is; of more, the scan ends when no list
-//! is left that can be expected to hold a nearer row than those found.
+//! [`exhaustive_rows`](super::Config::exhaustive_rows) living rows every list is; of more, those are passed over that
+//! cannot be expected to hold a nearer row than those found. Less effort ends the scan after a part of the rows.
 
 use std::cmp::Ordering;
 use std::sync::atomic;
@@ -34,6 +34,13 @@ pub(super) const FEW_DIMENSIONS_SMALL_MIN: usize = 32 << 10;
 const WHOLE_EXTRA: usize = 10;
 /// Up to so many rows are read whole at once, without small rows before them, where that spares a round trip.
 const AT_ONCE_MAX: usize = 256;
+/// How much nearer than its centre says a list may hold a row: of the product of the query's and the rows' distances
+/// from the centre, twice of which is the most that geometry allows.
+const REACH: f32 = 0.7;
+/// The same of where a list's nearest rows probably lie: it says which lists come first. Of 100,000 sentence embeddings
+/// in 195 lists the ten nearest lie in the first 30 lists to 0.953 by this, and to 0.942 by the centres alone.
+const LIKELY_REACH: f32 = 0.4;
+
 /// How often a query begins again because a compaction removed a segment under it.
 const TRIES_MAX: u32 = 5;
 
@@ -89,6 +96,8 @@ pub(super) struct Candidate {
 pub(super) struct Probe {
     /// Nearer than this, as a squared distance, none of its rows is expected.
     bound: f32,
+    /// The same of its nearest rows, more probably.
+    likely: f32,
     segment: u32,
     list: u32,
 }
@@ -301,8 +310,8 @@ impl Index {
         }
         let mut scratch = self.scratch.take();
         scratch.query.set(prepared, &self.rotation);
-        list_probes(segments, prepared, depth.reach, &mut scratch.probes);
-        scan(segments, &chosen, depth, &mut scratch);
+        list_probes(segments, prepared, &mut scratch.probes);
+        scan(segments, &chosen, depth, total, &mut scratch);
         let mut candidates = scratch.least.take(segments);
         self.scratch.give_back(scratch);
         keep_possible(&mut candidates, query.neighbours);
@@ -373,33 +382,40 @@ fn wanted<'a>(segments: &'a [Live], candidates: &[Candidate], of: Of) -> Vec<Wan
 }
 
 /// All lists of the segments, the most promising first.
-fn list_probes(segments: &[Live], prepared: &[f32], reach: f32, probes: &mut Vec<Probe>) {
+fn list_probes(segments: &[Live], prepared: &[f32], probes: &mut Vec<Probe>) {
     probes.clear();
     for (segment, live) in (0..).zip(segments) {
         let head = &live.segment.head;
         for (list, facts) in (0..).zip(&head.lists) {
             let near = kernels().squared_f32(prepared, head.centre(list as usize));
             // |q-x|^2 = |q-c|^2 + |x-c|^2 - 2 <q-c, x-c>, of which the product is seldom near its largest.
-            let bound = near + facts.spread - 2.0 * reach * (near * facts.spread).sqrt();
-            probes.push(Probe { bound, segment, list });
+            let (farthest, product) = (near + facts.spread, 2.0 * (near * facts.spread).sqrt());
+            let (bound, likely) = (farthest - REACH * product, farthest - LIKELY_REACH * product);
+            probes.push(Probe { bound, likely, segment, list });
         }
     }
-    probes.sort_unstable_by(|left, right| left.bound.total_cmp(&right.bound));
+    probes.sort_unstable_by(|left, right| left.likely.total_cmp(&right.likely));
 }
 
-/// Leaves the nearest rows by their estimates in `scratch.least`.
-fn scan(segments: &[Live], chosen: &[Bits], depth: Depth, scratch: &mut Scratch) {
+/// Leaves the nearest of the `fitting` rows that are chosen, by their estimates, in `scratch.least`.
+fn scan(segments: &[Live], chosen: &[Bits], depth: Depth, fitting: u64, scratch: &mut Scratch) {
     let Scratch { query, probes, least } = scratch;
     least.begin(depth.small);
+    let mut left = depth.rows(fitting);
     for probe in probes {
-        if !depth.is_exhaustive && probe.bound > least.below {
+        if left == 0 {
             break;
+        }
+        if !depth.is_exhaustive && probe.bound > least.below {
+            continue;
         }
         let segment = &segments[probe.segment as usize].segment;
         let (rows, chosen) = (segment.head.rows_of_list(probe.list as usize), &chosen[probe.segment as usize]);
-        if !chosen.any_in(rows.clone()) {
+        let count = u64::from(chosen.count_in(rows.clone()));
+        if count == 0 {
             continue;
         }
+        left = left.saturating_sub(count);
         query.aim(segment.rotated_centre(probe.list as usize));
         let squared = query.squared();
         segment.head.codes.scan(query, rows, chosen, least.below, |found| {
