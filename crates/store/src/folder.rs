@@ -7,6 +7,9 @@
 //! A write costs: create, write, `fdatasync` of the temporary file, `link` (fails if the name is taken) or `rename`
 //! (replaces), `fsync` of the folder that holds the name. Each new folder costs one more `fsync` of its parent, once.
 //! A crash leaves temporary files, which the next process that opens the folder removes, and never half an object.
+//!
+//! A read takes at once what the system has in its cache, on the thread that asks. Only what has to come from the disk
+//! is waited for where nobody else is kept from going on.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -29,6 +32,9 @@ use crate::{Entry, Error, Name, OBJECT_BYTES_MAX, Result, Store};
 /// An object up to this length is read where it is asked for; it takes less than 0.1 ms out of the system's cache.
 const HERE_BYTES_MAX: u64 = 256 << 10;
 
+/// A folder that takes no more than this has few names.
+const FEW_BYTES: u64 = 4 << 10;
+
 /// An object of this length is read into memory of its own, on huge pages: of the time to read one into small pages
 /// that are new, most is page faults (measured, see docs/decisions/0021).
 const HUGE_BYTES_MIN: u64 = 2 << 20;
@@ -41,8 +47,8 @@ enum Opened {
 
 /// Objects in a local folder, each write fsync'd before it answers. Several processes may open one folder.
 ///
-/// The futures need a tokio runtime around them. The file system is called on its blocking threads; short reads happen
-/// where they are asked for, if the runtime has several threads.
+/// The futures need a tokio runtime around them. The file system is called on its blocking threads; reads of what the
+/// system has in its cache happen where they are asked for, if the runtime has several threads.
 #[derive(Debug, Clone)]
 pub struct Folder {
     inner: Arc<Inner>,
@@ -118,6 +124,10 @@ impl Folder {
 impl Store for Folder {
     fn get<'a>(&'a self, name: &'a Name, limit_bytes: u64) -> BoxFuture<'a, Result<Bytes>> {
         async move {
+            // Whoever follows a log or a chain asks for what is not there yet, and that again and again.
+            if may_block() && self.inner.is_absent(name) {
+                return Err(Error::NotFound { name: name.clone() });
+            }
             let opened = {
                 let name = name.clone();
                 self.here(move |inner| {
@@ -143,6 +153,9 @@ impl Store for Folder {
     fn get_ranges<'a>(&'a self, name: &'a Name, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>>> {
         async move {
             if may_block() {
+                if let Some(found) = self.inner.get_cached(name, ranges)? {
+                    return Ok(found);
+                }
                 return tokio::task::block_in_place(|| self.inner.get_ranges(name, ranges));
             }
             let (name, ranges) = (name.clone(), ranges.to_vec());
@@ -154,6 +167,10 @@ impl Store for Folder {
     fn get_many<'a>(&'a self, wanted: &'a [(Name, Vec<Range<u64>>)]) -> BoxFuture<'a, Result<Vec<Vec<Bytes>>>> {
         async move {
             if may_block() {
+                let cached = wanted.iter().map(|(name, ranges)| self.inner.get_cached(name, ranges));
+                if let Some(found) = cached.collect::<Result<Option<Vec<_>>>>()? {
+                    return Ok(found);
+                }
                 return tokio::task::block_in_place(|| self.inner.get_many(wanted));
             }
             let wanted = wanted.to_vec();
@@ -178,14 +195,24 @@ impl Store for Folder {
         after: Option<&'a Name>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Entry>>> {
-        let (folder, after) = (folder.clone(), after.cloned());
-        self.here(move |inner| inner.list_after(&folder, after.as_ref(), limit))
+        async move {
+            if may_block() && self.inner.has_few(folder) {
+                return self.inner.list_after(folder, after, limit);
+            }
+            let (folder, after) = (folder.clone(), after.cloned());
+            self.here(move |inner| inner.list_after(&folder, after.as_ref(), limit)).await
+        }
+        .boxed()
     }
 
     fn delete<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<()>> {
         let name = name.clone();
         self.on_a_thread(move |inner| inner.delete(&name))
     }
+}
+
+fn bytes_of(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum()
 }
 
 /// Whether the thread that asks may wait for the file system.
@@ -211,8 +238,39 @@ impl Inner {
         }
     }
 
-    /// The ranges share one buffer, which lives as long as any of them.
+    fn is_absent(&self, name: &Name) -> bool {
+        fs::metadata(self.path(name)).is_err_and(|source| is_absent(&source))
+    }
+
+    /// Whether a folder is one that takes microseconds to list: it lies in one block of the file system.
+    fn has_few(&self, folder: &Name) -> bool {
+        fs::metadata(self.path(folder)).is_ok_and(|facts| facts.len() <= FEW_BYTES)
+    }
+
     fn get_ranges(&self, name: &Name, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.read_ranges(name, ranges, |file, part, start| file.read_exact_at(part, start))
+    }
+
+    /// The ranges, if they are short and all of them lie in the system's cache.
+    fn get_cached(&self, name: &Name, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        if bytes_of(ranges) > HERE_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut is_cached = true;
+        let found = self.read_ranges(name, ranges, |file, part, start| {
+            is_cached = is_cached && read_cached(file, part, start);
+            Ok(())
+        })?;
+        Ok(is_cached.then_some(found))
+    }
+
+    /// The ranges share one buffer, which lives as long as any of them.
+    fn read_ranges(
+        &self,
+        name: &Name,
+        ranges: &[Range<u64>],
+        mut read: impl FnMut(&File, &mut [u8], u64) -> std::io::Result<()>,
+    ) -> Result<Vec<Bytes>> {
         let (file, size_bytes) = self.open(name)?;
         for range in ranges {
             check_range(name, range, size_bytes)?;
@@ -222,7 +280,7 @@ impl Inner {
         let mut left = all.as_mut_slice();
         for range in ranges {
             let (part, behind) = left.split_at_mut(length(range));
-            file.read_exact_at(part, range.start).map_err(|source| io_name("read", name, source))?;
+            read(&file, part, range.start).map_err(|source| io_name("read", name, source))?;
             left = behind;
         }
         let mut all = Bytes::from(all);
@@ -319,6 +377,20 @@ impl Inner {
 
 fn is_absent(source: &std::io::Error) -> bool {
     matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Fills `part` if the system has those bytes in its cache, and says whether. Some file systems always say no.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, part: &mut [u8], start: u64) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let length = part.len();
+    let mut parts = [std::io::IoSliceMut::new(part)];
+    preadv2(file, &mut parts, start, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == length)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_file: &File, _part: &mut [u8], _start: u64) -> bool {
+    false
 }
 
 fn read_all(name: &Name, mut file: File, size_bytes: u64) -> Result<Bytes> {

@@ -241,8 +241,8 @@ pub(super) struct Search {
     pub(super) wire: QueryVectors,
     /// `None` where words alone are asked for.
     pub(super) numbers: Option<Numbers>,
-    neighbours: usize,
-    effort: Effort,
+    pub(super) neighbours: usize,
+    pub(super) effort: Effort,
 }
 
 impl Search {
