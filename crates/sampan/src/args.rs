@@ -139,7 +139,7 @@ pub(crate) struct Processor {
 #[derive(Args, Clone)]
 pub(crate) struct Data {
     /// Folder of everything that is kept; models lie in DIR/models. Default: ~/.local/share/sampan.
-    #[arg(long = "data", value_name = "DIR", env = "SAMPAN_DATA")]
+    #[arg(long = "data", global = true, value_name = "DIR", env = "SAMPAN_DATA")]
     pub(crate) folder: Option<PathBuf>,
 }
 

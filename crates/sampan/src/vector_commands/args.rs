@@ -198,6 +198,10 @@ pub(crate) struct Query {
     /// How many.
     #[arg(long, default_value_t = 10)]
     pub(crate) top_k: usize,
+    /// How hard to look, in percent: less is quicker and may miss some.
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100))]
+    #[arg(conflicts_with = "text")]
+    pub(crate) effort: i64,
     /// Among vectors whose metadata fits: {"year": {"$gte": 2020}}.
     #[arg(long)]
     pub(crate) filter: Option<String>,

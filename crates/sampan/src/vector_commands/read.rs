@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vectors::{Catalogue, Filter, IndexEntry, Key, Opened, PAGE_KEYS_MAX, Row, Span, TextQuery, Want};
+use vectors::{Catalogue, Effort, Filter, IndexEntry, Key, Opened, PAGE_KEYS_MAX, Row, Span, TextQuery, Want};
 
 use super::args::{Export, Ls, Place, Query, field_and_words};
 use super::write::bar;
@@ -32,7 +32,8 @@ pub(super) async fn query(catalogue: &Catalogue, place: &Place, query: &Query) -
         return query_texts(&entry, &index, place, query, (vector, filter)).await;
     }
     let want = Want { vector: false, metadata: true };
-    let asked = vectors::Query { vector, neighbours: query.top_k, filter, want, effort: vectors::Effort::FULL };
+    let effort = Effort::percent(query.effort)?;
+    let asked = vectors::Query { vector, neighbours: query.top_k, filter, want, effort };
     let found = index.query(&asked).await?;
     let rows = found.iter().map(|row| {
         let metadata = row.metadata.as_ref().map_or(Value::Null, vectors::Metadata::to_json);

@@ -249,6 +249,9 @@ fn query(remote: &Remote, place: &Place, query: &Query) -> anyhow::Result<()> {
     ask["topK"] = query.top_k.into();
     ask["returnDistance"] = true.into();
     ask["returnMetadata"] = true.into();
+    if query.text.is_empty() {
+        ask["effort"] = query.effort.into();
+    }
     if let Some(text) = &query.filter {
         ask["filter"] = serde_json::from_str(text).with_context(|| format!("--filter {text:?} is no JSON"))?;
     }

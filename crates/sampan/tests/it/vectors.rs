@@ -25,6 +25,9 @@ fn vectors_are_written_found_exported_and_checked() {
         (&found[0]["key"], &found[1]["key"], &found[1]["distance"]),
         (&"alien".into(), &"dune".into(), &9.0.into())
     );
+    assert_eq!(lines(&stdout(at, &[&query[..], &["--effort", "1"]].concat())), found);
+    let behind = ["vectors", "query", "library/films", "--key", "alien", "--json", "--data", at.to_str().unwrap()];
+    assert_eq!(lines(&stdout(std::path::Path::new("/nowhere"), &behind)), found);
     let filter = r#"{"year": {"$gte": 2000}}"#;
     let found = stdout(at, &["vectors", "query", "library/films", "--vector", "[1, 1]", "--filter", filter]);
     assert!(found.contains("dune") && !found.contains("alien"), "{found}");
@@ -61,6 +64,9 @@ fn bad_input_is_named() {
     assert!(refusal(at, &["vectors", "put", "library/films", "films.txt"]).contains("films.txt"));
     assert!(refusal(at, &["vectors", "query", "library/films", "--vector", "1,2"]).contains("--vector"));
     assert!(refusal(at, &["vectors", "query", "library/films", "--key", "x"]).contains("\"x\""));
+    for effort in ["0", "101", "high"] {
+        assert!(refusal(at, &["vectors", "query", "library/films", "--key", "x", "--effort", effort]).contains(effort));
+    }
 }
 
 #[test]
