@@ -110,7 +110,7 @@ const tests = {
     await page.click("[aria-label='Compare two models']");
     assert.equal(await page.locator(".lane").count(), 2);
     await say(page, "And now?");
-    await page.waitForFunction(() => document.querySelectorAll(".lane").length === 2 && [...document.querySelectorAll(".lane")].every((lane) => lane.querySelectorAll(".said.model .figures").length === 2), undefined, { timeout: 120_000 });
+    await page.waitForFunction(() => document.querySelectorAll(".lane").length === 2 && [...document.querySelectorAll(".lane")].every((lane) => lane.querySelectorAll(".said.model .figures").length === 2), undefined, { timeout: 600_000 }); // One of the two has random weights, and ends when it happens to.
     await page.click("[aria-label='Copy as code']");
     await page.click("dialog >> role=tab[name='Rust']");
     assert.match(await page.textContent("dialog code"), /reqwest/);
