@@ -1,10 +1,10 @@
 //! Causal attention over a cache of blocks: two products with a softmax between them, never the whole score matrix.
 //!
 //! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile; where
-//! there is a kernel for it ([`CausalFn`]), up to 32 queries of a prompt. A
-//! block of 64 keys is one step: scores, online softmax, weights times values. Eight blocks are a chunk, gathered on
-//! its own and then merged into the total, in order; chunks begin at fixed positions. So a row's result does not depend
-//! on who computes which chunk: several threads may share one long sequence, and a prompt may be cut anywhere.
+//! there is a kernel for it ([`CausalFn`]), up to 32 queries of a prompt. A block of 64 keys is one step: scores,
+//! online softmax, weights times values. Eight blocks are a chunk, gathered on its own and then merged into the
+//! total, in order; chunks begin at fixed positions. So a row's result does not depend on who computes which chunk:
+//! several threads may share one long sequence, and a prompt may be cut anywhere.
 
 use std::ops::Range;
 

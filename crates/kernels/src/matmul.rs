@@ -115,11 +115,7 @@ pub fn matmul_gathered(cpu: &Cpu, x: &[f32], jobs: &[Gathered<'_>], y: &mut [f32
 fn group(cpu: &Cpu, x: Rows<'_>, jobs: &mut [(&Matrix, &mut [f32])], store: Store, scratch: &mut Scratch) {
     assert!(jobs.len() <= GROUP_MAX, "at most {GROUP_MAX} matrices in a group");
     let Some(columns) = jobs.first().map(|(matrix, _)| matrix.columns()) else { return };
-    assert!(x.x.len().is_multiple_of(columns), "x is whole rows of {columns}");
-    let count = x.x.len() / columns;
-    if let rows::Roles::Each(roles) = x.roles {
-        assert_eq!(roles.len(), count, "every row has a role");
-    }
+    let count = x.count(columns);
     for (matrix, y) in &*jobs {
         assert_eq!(matrix.columns(), columns, "all matrices of a group have the same columns");
         assert_eq!(y.len(), count * matrix.rows(), "y is [n, rows]");

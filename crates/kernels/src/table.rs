@@ -22,8 +22,8 @@ pub(crate) type SoftmaxFn = fn(scores: &mut [f32], largest: &mut f32, sum: &mut 
 /// of which but the last have sixteen columns.
 pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]);
 
-/// Packs the numbers of panel `panel` for the columns of one tile, which begins at `start`, as [`Table::pack_bf16`] lays
-/// out whole rows.
+/// Packs the numbers of panel `panel` for the columns of one tile, which begins at `start`, as
+/// [`Table::pack_bf16`] lays out whole rows.
 ///
 /// # Safety
 /// Nobody else packs this panel of this tile at the same time.

@@ -56,12 +56,8 @@ pub fn feed_forward(cpu: &Cpu, x: Rows<'_>, network: Gated<'_>, y: &mut [f32], s
     let (columns, inner) = (gate.columns(), gate.rows());
     assert_eq!((up.columns(), up.rows()), (columns, inner), "gate and up have the same shape");
     assert_eq!(down.columns(), inner, "down takes what the gate lets through");
-    assert!(x.x.len().is_multiple_of(columns), "x is whole rows of {columns}");
-    let count = x.x.len() / columns;
+    let count = x.count(columns);
     assert_eq!(y.len(), count * down.rows(), "y is [n, rows]");
-    if let Roles::Each(roles) = x.roles {
-        assert_eq!(roles.len(), count, "every row has a role");
-    }
     let (mut plans, [mut gates, mut ups]) = (take(&mut scratch.plans), take(&mut scratch.gates));
 
     plans.group(cpu, x.roles, count, [gate, up].into_iter());

@@ -57,6 +57,19 @@ impl<'a> Rows<'a> {
         self.x
     }
 
+    /// How many rows of `columns` numbers there are.
+    ///
+    /// # Panics
+    /// If they are not whole, or some have no role.
+    pub(super) fn count(self, columns: usize) -> usize {
+        assert!(self.x.len().is_multiple_of(columns), "x is whole rows of {columns}");
+        let count = self.x.len() / columns;
+        if let Roles::Each(roles) = self.roles {
+            assert_eq!(roles.len(), count, "every row has a role");
+        }
+        count
+    }
+
     /// What row `row` is for.
     ///
     /// # Panics

@@ -96,8 +96,9 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
 fn streams(row: &Row) -> String {
     let Some(streamed) = row.streamed else { return String::new() };
     format!(
-        "with --expert-memory {} it runs from its files, in {} with keys in {}: {:.0} % of the experts stay in memory, and a \
-         token reads about {} of others, less where the same ones are chosen again; a disk that gives 1 GB/s allows \
+        "with --expert-memory {} it runs from its files, in {} with keys in {}: {:.0} % of the experts stay in memory, \
+         and a token reads about {} of others, less \
+         where the same ones are chosen again; a disk that gives 1 GB/s allows \
          {:.2} tokens/s then",
         streamed.experts_mib,
         row.weights.name,

@@ -1,5 +1,5 @@
-//! Two tiles of a prompt's queries past one block of keys: scores, online softmax and sums of values, with nothing packed
-//! or copied between them. The numbers are those of the kernels one by one, see [`crate::attention`].
+//! Two tiles of a prompt's queries past one block of keys: scores, online softmax and sums of values, with nothing
+//! packed or copied between them. The numbers are those of the kernels one by one, see [`crate::attention`].
 
 use std::arch::x86_64::*;
 
