@@ -47,6 +47,7 @@ pub use texts::{Scored, TextQuery};
 pub use verify::{Damaged, Verified, verify};
 
 use crate::error::tried;
+use crate::kept::Kept;
 use crate::manifest::Manifest;
 use crate::metadata::MetadataLimits;
 use crate::rotate::Rotation;
@@ -99,6 +100,7 @@ pub struct Index {
     builds: AtomicU64,
     rotation: Arc<Rotation>,
     scratch: scratch::Pool,
+    kept: Arc<Kept>,
     state: RwLock<State>,
     /// Whoever holds it may change `state`.
     applier: tokio::sync::Mutex<commit::Applier>,

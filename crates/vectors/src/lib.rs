@@ -28,6 +28,7 @@ mod filter;
 pub mod fuzz;
 mod index;
 mod log;
+mod kept;
 mod manifest;
 mod metadata;
 mod newest;

@@ -21,9 +21,10 @@ pub(crate) use head::{Head, fuzz};
 pub(crate) use head::{List, Part};
 #[cfg(test)]
 pub(crate) use rows::write_document;
-pub(crate) use rows::{Of, Wanted, fuzz as fuzz_rows, read_rows, rounded, scale_of};
+pub(crate) use rows::{Of, Wanted, fuzz as fuzz_rows, read_kept_rows, read_rows, rounded, scale_of};
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -41,6 +42,9 @@ use crate::{Error, Result};
 /// The most rows of one segment; of many dimensions it has fewer, see [`rows_max`].
 pub(crate) const ROWS_MAX: u32 = 262_144;
 
+/// Counts the segments that this process opened.
+static OPENINGS: AtomicU64 = AtomicU64::new(0);
+
 /// Whether an object is written once and never again, so that what was read of it may be kept: those of segments are.
 #[must_use]
 pub fn is_fixed(name: &Name) -> bool {
@@ -51,6 +55,8 @@ pub fn is_fixed(name: &Name) -> bool {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) id: String,
+    /// Which one this is of all segments that this process opened.
+    opening: u64,
     pub(crate) head: Head,
     pub(crate) filter_index: FilterIndex,
     /// The centres of the lists as codes see them. `[lists, padded]`
@@ -109,7 +115,19 @@ impl Segment {
         }
         let parts = (0..head.parts.len()).map(|part| object(&folder, &format!("rows-{part:05}"))).collect();
         let (id, store, texts) = (entry.id.clone(), Arc::clone(store), Mutex::default());
-        Self { id, head, filter_index, rotated, parts, folder, store, texts }
+        let opening = OPENINGS.fetch_add(1, Ordering::Relaxed);
+        Self { id, opening, head, filter_index, rotated, parts, folder, store, texts }
+    }
+
+    /// A segment without rows.
+    #[cfg(test)]
+    pub(crate) fn testing() -> Arc<Self> {
+        let store: Arc<dyn Store> = Arc::new(store::Memory::new());
+        let folder = Name::parse("index/segments/none").expect("letters are a name");
+        let parts = (Head::default(), FilterIndex::default());
+        let entry =
+            SegmentEntry { id: "none".to_owned(), rows: 0, head_checksum: 0, dead: roaring::RoaringBitmap::new() };
+        Arc::new(Self::of(&store, folder, &entry, &Rotation::new(1), parts))
     }
 
     fn text_cell(&self, field: &TextField) -> Arc<OnceCell<Arc<TextIndex>>> {

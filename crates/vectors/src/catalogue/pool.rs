@@ -9,6 +9,7 @@ use store::{Name, Store};
 use tokio::sync::{Notify, OnceCell, OwnedRwLockReadGuard, RwLock};
 
 use crate::index::{Config, Index, Match, Query, Since};
+use crate::kept::{KEPT_BYTES, Kept};
 use crate::{Error, Result};
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Pool {
     store: Arc<dyn Store>,
     config: Config,
     open_max: usize,
+    /// What was read of rows, of all indexes together.
+    kept: Arc<Kept>,
     open: Mutex<Open>,
     due: Arc<Notify>,
 }
@@ -80,7 +83,8 @@ impl Drop for Opened {
 
 impl Pool {
     pub(super) fn new(store: Arc<dyn Store>, config: Config, open_max: usize) -> Self {
-        Self { store, config, open_max, open: Mutex::default(), due: Arc::default() }
+        let kept = Arc::new(Kept::new(KEPT_BYTES));
+        Self { store, config, open_max, kept, open: Mutex::default(), due: Arc::default() }
     }
 
     pub(super) fn open_max(&self) -> usize {
@@ -96,7 +100,8 @@ impl Pool {
         let place = self.place(folder);
         let mut since = Since::default();
         let opening = async || {
-            let (index, seen) = Index::open_for_query(&self.store, folder, self.config, rng).await?;
+            let opened = Index::open_beside_others(&self.store, folder, self.config, rng, &self.kept);
+            let (index, seen) = opened.await?;
             since = seen;
             Ok(Arc::new(index))
         };

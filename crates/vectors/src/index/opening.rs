@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::apply::{load, manifest_name, manifests, newest_whole};
 use super::{Config, Index, LARGE_ROWS, scratch};
 use crate::error::tried;
+use crate::kept::{KEPT_BYTES, Kept};
 use crate::newest::{self, Newest};
 use crate::rotate::Rotation;
 use crate::state::{Known, State};
@@ -50,6 +51,17 @@ impl Index {
         config: Config,
         rng: &mut Rng,
     ) -> Result<(Self, Since)> {
+        Self::open_beside_others(store, folder, config, rng, &Arc::new(Kept::new(KEPT_BYTES))).await
+    }
+
+    /// The same for one of several indexes that keep together what was read of them.
+    pub(crate) async fn open_beside_others(
+        store: &Arc<dyn Store>,
+        folder: &Name,
+        config: Config,
+        rng: &mut Rng,
+        kept: &Arc<Kept>,
+    ) -> Result<(Self, Since)> {
         let mut tries = 0;
         // Ends: each round counts a try.
         let (state, listed) = loop {
@@ -68,6 +80,7 @@ impl Index {
             builds: AtomicU64::new(0),
             rotation: Arc::new(Rotation::new(state.manifest.shape.dimension as usize)),
             scratch: scratch::Pool::default(),
+            kept: Arc::clone(kept),
             expiry: Mutex::default(),
             news: watch::Sender::new(state.next),
             looked_us: AtomicU64::new(0),

@@ -21,7 +21,7 @@ use crate::codec::f32s;
 use crate::distance::{distance, kernels, prepare};
 use crate::filter::Filter;
 use crate::metadata::Metadata;
-use crate::segment::{Of, Wanted, read_rows};
+use crate::segment::{Of, Wanted, read_kept_rows};
 use crate::state::{Known, Live, View};
 use crate::types::{Key, NEIGHBOURS_MAX};
 use crate::{Error, Result};
@@ -320,7 +320,7 @@ impl Index {
 
     /// Replaces the estimates by distances to the small rows.
     async fn reorder(&self, segments: &[Live], candidates: &mut [Candidate], prepared: &[f32]) -> Result<()> {
-        let rows = read_rows(&wanted(segments, candidates, Of::Small)).await?;
+        let rows = read_kept_rows(&self.kept, &wanted(segments, candidates, Of::Small)).await?;
         for (candidate, bytes) in candidates.iter_mut().zip(&rows) {
             let small = segments[candidate.segment as usize].segment.small(candidate.row, bytes)?;
             (candidate.order, candidate.error) = small.order(prepared, self.shape.metric);
@@ -338,7 +338,7 @@ impl Index {
     ) -> Result<Vec<Match>> {
         let mut both = wanted(segments, candidates, Of::Whole);
         both.append(&mut wanted(segments, candidates, Of::Document));
-        let rows = read_rows(&both).await?;
+        let rows = read_kept_rows(&self.kept, &both).await?;
         let (vectors, documents) = rows.split_at(candidates.len());
         let mut found = Vec::with_capacity(candidates.len());
         for (candidate, (vector, document)) in candidates.iter().zip(vectors.iter().zip(documents)) {

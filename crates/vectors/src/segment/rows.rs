@@ -10,8 +10,9 @@ use crate::Result;
 use crate::codec::{Reader, Writer, f32s};
 use crate::distance::kernels;
 use crate::error::{Error, tried};
+use crate::kept::Kept;
 use crate::metadata::Metadata;
-use crate::segment::{Segment, checked};
+use crate::segment::{ROWS_MAX, Segment, checked};
 use crate::types::{Key, Metric, Row};
 
 /// What of a row is read.
@@ -168,6 +169,30 @@ struct Placed {
 /// The answer to a row that does not parse although its checksum is right.
 fn misshapen(segment: &Segment, row: u32) -> Error {
     Error::Corrupt { object: segment.parts[segment.head.part_of(row)].to_string(), what: "a row is not in the format" }
+}
+
+impl Wanted<'_> {
+    /// Names this part of this row among all that this process reads.
+    pub(crate) fn number(&self) -> u64 {
+        const _: () = assert!(ROWS_MAX <= 1 << 20, "rows of a segment fit into 20 bits");
+        self.segment.opening << 22 | (self.of as u64) << 20 | u64::from(self.row)
+    }
+}
+
+/// [`read_rows`], of which parts that were read before are taken out of memory, and the others put there.
+pub(crate) async fn read_kept_rows(kept: &Kept, wanted: &[Wanted<'_>]) -> Result<Vec<Bytes>> {
+    let mut missing = Vec::new();
+    let mut found = kept.find(wanted, &mut missing);
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let others: Vec<Wanted<'_>> = missing.iter().map(|&place| wanted[place]).collect();
+    let read = read_rows(&others).await?;
+    kept.add(&others, &read);
+    for (place, bytes) in missing.into_iter().zip(read) {
+        found[place] = bytes;
+    }
+    Ok(found)
 }
 
 impl Segment {
