@@ -15,6 +15,7 @@ mod config;
 mod conversation;
 mod depot;
 mod doctor;
+mod listen;
 mod logits;
 mod machine;
 mod man;

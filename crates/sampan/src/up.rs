@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use api::buckets::{Buckets, Owners};
 use api::{App, Custody};
-use axum::serve::ListenerExt as _;
 use base::Clock;
 use chat::{Embed, Generate, Manage};
 use engine::{AdapterEntry, Engine, Extras, Fleet, Machine, Options};
@@ -28,7 +27,7 @@ use crate::pulls::Pulls;
 use crate::residency::{self, Borders};
 use crate::shelf::{self, Entry, Place};
 use crate::traces::Traces;
-use crate::{depot, model, route_commands};
+use crate::{depot, listen, model, route_commands};
 
 /// After a signal, streams that are running may go on for so long.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -58,12 +57,6 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {}\nhint: --listen 127.0.0.1:0 takes a free port", up.listen))?;
     let address = listener.local_addr().context("ask for the address")?;
-    // A piece of a stream leaves at once: otherwise it waits for the acknowledgement of the one before, 40 ms.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection gathers small pieces");
-        }
-    });
     let clock: Arc<dyn Clock> = SystemClock::start();
     let (fleet, preloaded) = tokio::task::block_in_place(|| fleet(up, &clock))?;
     preload(&fleet, &preloaded).await?;
@@ -103,11 +96,10 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     machine::print(&format!("{}\n", place(up, &address.to_string(), &models, &data)))?;
     greet(&address.to_string(), &models, &data, !up.open);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, api::router(Arc::clone(&app))).with_graceful_shutdown(told(stopped));
-    let mut server = tokio::spawn(async move { server.await });
+    let mut server = tokio::spawn(listen::serve(listener, api::router(Arc::clone(&app)), stopped));
     tokio::select! {
         biased;
-        ended = &mut server => return ended.context("the server's task")?.context("serve"),
+        ended = &mut server => return ended.context("the server's task"),
         () = interrupted() => {}
     }
     say("stopping: running answers may finish; press Ctrl-C again to cut them off");
@@ -118,11 +110,6 @@ async fn serve(up: &Up) -> anyhow::Result<()> {
     crate::books::close(&kept).await;
     tokio::task::block_in_place(|| traces.into_iter().for_each(Traces::close));
     ended
-}
-
-async fn told(mut stopped: tokio::sync::watch::Receiver<bool>) {
-    // An error means that the sender is gone, which only happens at the end.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// The app whose requests become spans, where there is a collector.
@@ -156,10 +143,10 @@ async fn resume(app: &Arc<App>) -> anyhow::Result<()> {
 }
 
 /// Waits until every answer is out, for a while; then those that are not are cut, and their readers told.
-async fn drained(mut server: JoinHandle<std::io::Result<()>>, fleet: &Fleet) -> anyhow::Result<()> {
+async fn drained(mut server: JoinHandle<()>, fleet: &Fleet) -> anyhow::Result<()> {
     let why = tokio::select! {
         biased;
-        ended = &mut server => return ended.context("the server's task")?.context("serve"),
+        ended = &mut server => return ended.context("the server's task"),
         () = interrupted() => "answers were cut off".to_owned(),
         () = tokio::time::sleep(DRAIN) => format!("answers were cut off after {} s", DRAIN.as_secs()),
     };
