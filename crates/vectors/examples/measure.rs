@@ -139,7 +139,9 @@ async fn fill(index: &Index, set: &Set) -> Result<()> {
         put(index, rows, &mut spans, &mut compacting).await?;
     }
     let began = Instant::now();
-    index.compact().await?;
+    // As a server does when nobody writes.
+    index.compact_at_rest().await?;
+    index.tidy().await?;
     compacting += began.elapsed();
     let (p50, p99) = percentiles(spans);
     let (seconds, compacting) = (start.elapsed().as_secs_f64(), compacting.as_secs_f64());
@@ -295,8 +297,8 @@ async fn main() -> Result<()> {
     throughput(&index, &set).await?;
     if is_new {
         ask_after_churn(&index, &set).await?;
-        // As a server does when nobody writes.
-        index.compact().await?;
+        index.compact_at_rest().await?;
+        index.tidy().await?;
     }
     println!(
         "{}",

@@ -29,7 +29,7 @@ mod select;
 mod texts;
 mod verify;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -111,6 +111,8 @@ pub struct Index {
     news: watch::Sender<u64>,
     /// When somebody who waits looked for what others wrote.
     looked_us: AtomicU64,
+    /// Whether no object is left that only an old manifest names, as far as is known.
+    is_tidy: AtomicBool,
     /// Rows put, keys deleted, queries.
     counters: [AtomicU64; 3],
 }

@@ -92,7 +92,9 @@ pub(super) fn bar(rows: Option<u64>) -> anyhow::Result<ProgressBar> {
 
 pub(super) async fn compact(catalogue: &Catalogue, place: &Place, name: &str) -> anyhow::Result<()> {
     let (_, index) = open(catalogue, name).await?;
-    let (outcome, rows) = match index.compact().await? {
+    let outcome = index.compact_at_rest().await?;
+    index.tidy().await?;
+    let (outcome, rows) = match outcome {
         Compaction::Idle => ("idle", 0),
         Compaction::Done { rows } => ("done", rows),
         Compaction::Lost => ("another process was faster", 0),

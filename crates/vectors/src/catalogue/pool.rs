@@ -170,10 +170,21 @@ impl Pool {
             let seen =
                 std::mem::replace(&mut *place.log_seen.lock().unwrap_or_else(PoisonError::into_inner), stats.log_next);
             let not_deleted = place.deleted.read().await;
-            if !*not_deleted
-                && ((seen == stats.log_next && stats.tail_rows >= RESTING_ROWS_MIN) || index.wants_sweeping())
-                && let Err(error) = index.compact().await
-            {
+            if *not_deleted {
+                continue;
+            }
+            let rests = seen == stats.log_next;
+            let sweeps = index.wants_sweeping();
+            let done = if rests && (sweeps || stats.tail_rows >= RESTING_ROWS_MIN || index.wants_merging()) {
+                index.compact_at_rest().await.map(drop)
+            } else if sweeps {
+                index.compact().await.map(drop)
+            } else if rests {
+                index.tidy().await
+            } else {
+                Ok(())
+            };
+            if let Err(error) = done {
                 failed(&folder, &error);
             }
         }

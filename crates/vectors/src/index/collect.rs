@@ -28,13 +28,7 @@ impl Index {
         self.shorten_log(before.log_next).await?;
         let needed: HashSet<&str> =
             before.segments.iter().chain(&newest.segments).map(|segment| segment.id.as_str()).collect();
-        let is_rubbish = |name: &Name| {
-            let mut parts = name.as_str().rsplit('/');
-            let id = parts.nth(1).unwrap_or_default();
-            let meant_for = id.split('-').next().and_then(number);
-            meant_for.is_some_and(|number| number <= newest.number) && !needed.contains(id)
-        };
-        self.remove("segments", is_rubbish).await
+        self.remove("segments", |name| is_rubbish(name, newest.number, &needed)).await
     }
 
     /// Removes entries before `next`, but for the newest, which followers may still ask for.
@@ -76,6 +70,13 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Whether an object is of a segment that was meant for a manifest up to this one and is not among the needed.
+pub(super) fn is_rubbish(name: &Name, newest: u64, needed: &HashSet<&str>) -> bool {
+    let id = name.as_str().rsplit('/').nth(1).unwrap_or_default();
+    let meant_for = id.split('-').next().and_then(number);
+    meant_for.is_some_and(|number| number <= newest) && !needed.contains(id)
 }
 
 fn number(text: &str) -> Option<u64> {

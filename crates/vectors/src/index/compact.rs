@@ -5,12 +5,15 @@
 //!
 //! Memory: one part of a segment (24 MiB), one head and a sample of its rows, whatever the size of the index.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::Index;
 use super::apply::manifest_name;
+use super::collect::is_rubbish;
 use crate::error::tried;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
 use crate::newest;
@@ -48,21 +51,47 @@ struct Snapshot {
     writers: Writers,
 }
 
+/// How eagerly segments are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Eagerness {
+    /// While others write: a row is rewritten about `log4(rows / tail)` times.
+    Busy,
+    /// When nobody writes: two segments of one size are one too many. Each has lists of its own, and of lists around
+    /// fewer rows more have to be looked at for the same neighbours.
+    Resting,
+}
+
+impl Eagerness {
+    /// How many segments of one size are merged into one, with what is there of the same size already.
+    fn fan_in(self) -> usize {
+        match self {
+            Self::Busy => FAN_IN,
+            Self::Resting => 2,
+        }
+    }
+}
+
 /// Which segments are to be merged with the tail. `sizes` are living rows and all rows of each segment.
 ///
-/// Segments are merged when [`FAN_IN`] of them are within a factor of [`FAN_IN`] in size, so a row is rewritten about
-/// `log4(rows / tail)` times.
-fn plan(sizes: &[(u32, u32)], tail_rows: u32, segment_rows_max: u32) -> Vec<usize> {
+/// Segments are merged when so many of them as [`Eagerness`] says are within a factor of [`FAN_IN`] in size.
+fn plan(sizes: &[(u32, u32)], tail_rows: u32, segment_rows_max: u32, eagerness: Eagerness) -> Vec<usize> {
     let mut merged: Vec<usize> =
         (0..sizes.len()).filter(|&index| sizes[index].0 < sizes[index].1 / LIVING_PER_ROWS).collect();
     let mut by_size: Vec<usize> = (0..sizes.len()).filter(|index| !merged.contains(index)).collect();
     by_size.sort_by_key(|&index| sizes[index].0);
     let mut size = tail_rows.max(1);
+    let is_pair = |pair: &&[usize]| sizes[pair[1]].0 / FAN_IN as u32 <= sizes[pair[0]].0;
+    if eagerness == Eagerness::Resting
+        && let Some(pair) = by_size.windows(2).find(is_pair)
+    {
+        // Two of one size, whatever the tail.
+        size = size.max(sizes[pair[0]].0);
+    }
     // Ends: each round takes at least one segment off the list.
     loop {
         let near = by_size.iter().take_while(|&&index| sizes[index].0 / FAN_IN as u32 <= size).count();
         let total: u64 = by_size[..near].iter().map(|&index| u64::from(sizes[index].0)).sum();
-        if near + 1 < FAN_IN || total + u64::from(tail_rows) > u64::from(segment_rows_max) {
+        if near + 1 < eagerness.fan_in() || total + u64::from(tail_rows) > u64::from(segment_rows_max) {
             merged.sort_unstable();
             return merged;
         }
@@ -86,11 +115,29 @@ impl Index {
     /// # Errors
     /// Errors of the store; [`Error::Unknown`] if it is not known whether the new manifest was written.
     pub async fn compact(&self) -> Result<Compaction> {
+        self.compact_as(Eagerness::Busy).await
+    }
+
+    /// The same when nobody writes: as few segments are left as are worth it, since queries take longer over more.
+    ///
+    /// # Errors
+    /// Those of [`Self::compact`].
+    pub async fn compact_at_rest(&self) -> Result<Compaction> {
+        self.compact_as(Eagerness::Resting).await
+    }
+
+    /// Whether [`Self::compact_at_rest`] would merge segments.
+    #[must_use]
+    pub fn wants_merging(&self) -> bool {
+        let sizes: Vec<(u32, u32)> = self.state().segments.iter().map(size_of).collect();
+        !plan(&sizes, 0, rows_max(self.shape.dimension), Eagerness::Resting).is_empty()
+    }
+
+    async fn compact_as(&self, eagerness: Eagerness) -> Result<Compaction> {
         let snapshot = self.snapshot().await?;
-        let sizes: Vec<(u32, u32)> =
-            snapshot.view.segments.iter().map(|live| (live.rows(), live.segment.head.rows)).collect();
+        let sizes: Vec<(u32, u32)> = snapshot.view.segments.iter().map(size_of).collect();
         let tail: Vec<&Arc<Row>> = snapshot.view.tail.live().collect();
-        let merged = plan(&sizes, tail.len() as u32, rows_max(self.shape.dimension));
+        let merged = plan(&sizes, tail.len() as u32, rows_max(self.shape.dimension), eagerness);
         if snapshot.next == snapshot.manifest.log_next && merged.is_empty() {
             return Ok(Compaction::Idle);
         }
@@ -110,22 +157,62 @@ impl Index {
             writers: snapshot.writers.clone(),
             segments,
         };
-        if !self.publish(&manifest).await? {
+        if !self.make_newest(&snapshot.manifest, manifest).await? {
             return Ok(Compaction::Lost);
         }
-        self.refresh().await?;
-        let newest = Arc::clone(&self.state().manifest);
-        if *newest != manifest {
-            return Ok(Compaction::Lost);
-        }
-        let told = self.tell_newest(&newest).await;
-        self.collect(&snapshot.manifest, &newest).await?;
-        told?;
+        self.is_tidy.store(false, Ordering::Relaxed);
         drop(snapshot);
         if rows >= super::LARGE_ROWS {
             kernels::give_back_memory();
         }
         Ok(Compaction::Done { rows })
+    }
+
+    /// Removes segments that only the manifest before the newest names, if there are any: writes the newest once more,
+    /// and that is the one before it then. Whoever calls it leaves other readers time to take the newest, seconds after
+    /// a compaction.
+    ///
+    /// Cost: a listing, and nothing the next time if nothing was compacted since.
+    ///
+    /// # Errors
+    /// Those of [`Self::compact`].
+    pub async fn tidy(&self) -> Result<()> {
+        if self.is_tidy.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let tidied = self.write_newest_again().await;
+        if tidied.is_err() {
+            self.is_tidy.store(false, Ordering::Relaxed);
+        }
+        tidied
+    }
+
+    async fn write_newest_again(&self) -> Result<()> {
+        let snapshot = self.snapshot().await?;
+        let named: HashSet<&str> = snapshot.manifest.segments.iter().map(|segment| segment.id.as_str()).collect();
+        let all = self.all("segments").await?;
+        if !all.iter().any(|entry| is_rubbish(&entry.name, snapshot.manifest.number, &named)) {
+            return Ok(());
+        }
+        let manifest = Manifest { number: snapshot.seen + 1, ..Manifest::clone(&snapshot.manifest) };
+        self.make_newest(&snapshot.manifest, manifest).await.map(drop)
+    }
+
+    /// Publishes a manifest and removes what neither it nor the one before it needs. `false` if another process was
+    /// faster.
+    async fn make_newest(&self, before: &Manifest, manifest: Manifest) -> Result<bool> {
+        if !self.publish(&manifest).await? {
+            return Ok(false);
+        }
+        self.refresh().await?;
+        let newest = Arc::clone(&self.state().manifest);
+        if *newest != manifest {
+            return Ok(false);
+        }
+        let told = self.tell_newest(&newest).await;
+        self.collect(before, &newest).await?;
+        told?;
+        Ok(true)
     }
 
     /// Puts the newest manifest where whoever opens the index looks first.
@@ -196,6 +283,11 @@ impl Index {
     }
 }
 
+/// Living rows, and all.
+fn size_of(live: &Live) -> (u32, u32) {
+    (live.rows(), live.segment.head.rows)
+}
+
 fn entry_of(live: &Live) -> SegmentEntry {
     SegmentEntry {
         id: live.segment.id.clone(),
@@ -207,15 +299,35 @@ fn entry_of(live: &Live) -> SegmentEntry {
 
 #[cfg(test)]
 mod tests {
-    use super::plan;
+    use super::Eagerness::{Busy, Resting};
+    use super::{Eagerness, plan};
+
+    /// Segments without dead rows.
+    fn alive(sizes: &[u32], tail_rows: u32, eagerness: Eagerness) -> Vec<usize> {
+        let sizes: Vec<(u32, u32)> = sizes.iter().map(|&rows| (rows, rows)).collect();
+        plan(&sizes, tail_rows, 10_000, eagerness)
+    }
 
     #[test]
     fn segments_of_one_size_are_merged_and_the_dead_are_swept() {
-        assert_eq!(plan(&[], 100, 10_000), [0; 0]);
-        assert_eq!(plan(&[(100, 100); 2], 100, 10_000), [0; 0]);
-        assert_eq!(plan(&[(100, 100); 3], 100, 10_000), [0, 1, 2]);
-        assert_eq!(plan(&[(100, 100), (9_000, 9_000), (100, 100), (120, 120)], 100, 10_000), [0, 2, 3]);
-        assert_eq!(plan(&[(49, 100), (50, 100)], 1, 10_000), [0]);
-        assert_eq!(plan(&[(4_000, 4_000); 3], 4_000, 10_000), [0; 0]);
+        assert_eq!(alive(&[], 100, Busy), [0; 0]);
+        assert_eq!(alive(&[100; 2], 100, Busy), [0; 0]);
+        assert_eq!(alive(&[100; 3], 100, Busy), [0, 1, 2]);
+        assert_eq!(alive(&[100, 9_000, 100, 120], 100, Busy), [0, 2, 3]);
+        assert_eq!(plan(&[(49, 100), (50, 100)], 1, 10_000, Busy), [0]);
+        assert_eq!(alive(&[4_000; 3], 4_000, Busy), [0; 0]);
+    }
+
+    #[test]
+    fn at_rest_two_of_one_size_are_one_too_many() {
+        assert_eq!(alive(&[], 100, Resting), [0; 0]);
+        assert_eq!(alive(&[3_000], 0, Resting), [0; 0]);
+        assert_eq!(alive(&[3_000, 900], 0, Resting), [0, 1]);
+        assert_eq!(alive(&[3_000, 700], 0, Resting), [0; 0], "of another size");
+        assert_eq!(alive(&[3_000, 700], 200, Resting), [1], "the tail is of the size of one");
+        assert_eq!(alive(&[100, 120, 9_000], 0, Resting), [0, 1], "the largest stays");
+        assert_eq!(alive(&[10, 3_000, 3_000], 0, Resting), [0, 1, 2], "what is smaller comes along");
+        assert_eq!(alive(&[6_000, 5_000], 0, Resting), [0; 0], "too many for one");
+        assert_eq!(plan(&[(49, 100), (3_000, 3_000)], 0, 10_000, Resting), [0]);
     }
 }

@@ -1,6 +1,6 @@
 //! Opening: from names to a state.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use base::Rng;
@@ -84,6 +84,7 @@ impl Index {
             expiry: Mutex::default(),
             news: watch::Sender::new(state.next),
             looked_us: AtomicU64::new(0),
+            is_tidy: AtomicBool::new(false),
             counters: Default::default(),
             state: RwLock::new(state),
             applier: tokio::sync::Mutex::default(),

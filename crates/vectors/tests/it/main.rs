@@ -7,6 +7,8 @@ mod engine;
 #[cfg(test)]
 mod expiry;
 #[cfg(test)]
+mod rest;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod texts;
