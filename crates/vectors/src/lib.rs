@@ -19,6 +19,7 @@
 #![warn(missing_docs)]
 
 mod bits;
+mod both;
 mod catalogue;
 mod cluster;
 mod codec;
@@ -27,8 +28,8 @@ mod error;
 mod filter;
 pub mod fuzz;
 mod index;
-mod log;
 mod kept;
+mod log;
 mod manifest;
 mod metadata;
 mod newest;

@@ -11,6 +11,7 @@ use store::{Name, Store};
 use super::Index;
 use super::commit::Applier;
 use crate::bits::Bits;
+use crate::both::both;
 use crate::error::tried;
 use crate::log::{self, ENTRY_BYTES_MAX, Read};
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry};
@@ -118,6 +119,24 @@ pub(super) async fn locate(segments: &[Live], keys: &[&Key]) -> Result<Vec<Place
     Ok(places)
 }
 
+/// Reads entries of the log, the first of which has the number `first`: one half of the bytes beside the other.
+fn read_all(entries: &[Bytes], first: u64, dimension: u32) -> Vec<Read> {
+    let bytes: usize = entries.iter().map(Bytes::len).sum();
+    let mut before = 0;
+    let half = entries.iter().take_while(|entry| {
+        before += entry.len();
+        before <= bytes / 2
+    });
+    let (left, right) = entries.split_at(half.count());
+    let read = |entries: &[Bytes], first: u64| -> Vec<Read> {
+        entries.iter().zip(first..).map(|(bytes, number)| log::read(bytes, number, dimension)).collect()
+    };
+    let behind = first + left.len() as u64;
+    let (mut all, right) = both(bytes / 2, || read(left, first), || read(right, behind));
+    all.extend(right);
+    all
+}
+
 /// Entries of the log that were read, the first of which would be applied next.
 pub(super) struct Ahead {
     pub(super) entries: Vec<Bytes>,
@@ -217,15 +236,13 @@ impl Index {
 
     /// Applies entries of the log, the next one first. Answers what is wrong with one that cannot follow.
     pub(super) async fn apply_all(&self, applier: &mut Applier, entries: &[Bytes]) -> Result<Option<Error>> {
-        for bytes in entries {
-            let (number, previous) = {
-                let state = self.state();
-                (state.next, state.previous)
-            };
+        let first = self.state().next;
+        for (read, number) in read_all(entries, first, self.shape.dimension).into_iter().zip(first..) {
+            let previous = self.state().previous;
             let odd = |what| -> Result<Option<Error>> {
                 Ok(Some(Error::Corrupt { object: log_name(&self.folder, number)?.to_string(), what }))
             };
-            let logged = match log::read(bytes, number, self.shape.dimension) {
+            let logged = match read {
                 Read::Damaged(what) => return odd(what),
                 Read::Torn => Logged { number, previous, checksum: 0, author: None, ops: Vec::new() },
                 Read::Whole { entry, .. } if entry.previous != previous => {
