@@ -147,7 +147,9 @@ pub(super) async fn verify(catalogue: &Catalogue, place: &Place, name: &str) -> 
     if place.json {
         let damaged = found.damaged.iter().map(|damaged| json!({"object": damaged.object, "what": damaged.what}));
         let damaged: Vec<Value> = damaged.collect();
-        let facts = json!({"checked": found.checked, "row_bytes": found.row_bytes, "damaged": damaged});
+        let facts = json!({
+            "checked": found.checked, "row_bytes": found.row_bytes, "log_puts": found.log_puts, "damaged": damaged
+        });
         print(&format!("{facts}\n"))?;
     } else {
         for damaged in &found.damaged {
@@ -156,7 +158,13 @@ pub(super) async fn verify(catalogue: &Catalogue, place: &Place, name: &str) -> 
     }
     ensure!(found.damaged.is_empty(), "{} of {name}'s objects are damaged", found.damaged.len());
     if !place.json {
-        say(&format!("{} objects with {} bytes of rows are what was written", found.checked, found.row_bytes));
+        let in_log = match found.log_puts {
+            0 => String::new(),
+            1 => " and 1 row that is not compacted yet".to_owned(),
+            puts => format!(" and {puts} rows that are not compacted yet"),
+        };
+        let bytes = found.row_bytes;
+        say(&format!("{} objects with {bytes} bytes of rows{in_log} are what was written", found.checked));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use crate::newest;
 use crate::rotate::Rotation;
 use crate::segment::Segment;
+use crate::types::Op;
 use crate::{Error, Result};
 
 const PAGE: usize = 1_000;
@@ -29,8 +30,10 @@ pub struct Damaged {
 pub struct Verified {
     /// Manifests, log entries and segments that were looked at.
     pub checked: u64,
-    /// Bytes of rows that were read.
+    /// Bytes of rows in segments that were read.
     pub row_bytes: u64,
+    /// Puts in the log that no segment holds yet.
+    pub log_puts: u64,
     /// What is damaged; nothing if all is well.
     pub damaged: Vec<Damaged>,
 }
@@ -109,6 +112,9 @@ async fn verify_log(store: &dyn Store, folder: &Name, manifest: &Manifest, found
                     let counts = number > manifest.log_next;
                     if counts && follows.is_some_and(|follows| follows != logged.previous) {
                         found.add(&entry.name, "the entry before it is not the one that it names");
+                    }
+                    if number >= manifest.log_next {
+                        found.log_puts += logged.ops.iter().filter(|op| matches!(op, Op::Put(_))).count() as u64;
                     }
                     (number, checksum)
                 }

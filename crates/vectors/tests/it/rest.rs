@@ -76,3 +76,26 @@ async fn merge_and_tidy() {
 fn segments_of_one_size_are_merged_and_the_old_ones_go() {
     Tasks::seeded(1).finish(merge_and_tidy(), 10_000_000);
 }
+
+async fn rows_in_the_log() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let folder = Name::parse("i").unwrap();
+    let shape = Shape { dimension: 2, metric: Metric::Euclidean, not_filterable: Vec::new() };
+    Index::create(&store, &folder, &shape).await.unwrap();
+    let index = Index::open(&store, &folder, Config::default(), &mut Rng::seeded(4)).await.unwrap();
+    let row =
+        |key: &str| Row { key: Key::parse(key).unwrap(), vector: Box::new([1.0, 2.0]), metadata: Metadata::default() };
+    index.put(vec![row("a"), row("b")]).await.unwrap();
+    let found = verify(&store, &folder).await.unwrap();
+    assert_eq!((found.row_bytes, found.log_puts, found.damaged), (0, 2, Vec::new()));
+    index.compact().await.unwrap();
+    index.put(vec![row("c")]).await.unwrap();
+    index.delete(vec![Key::parse("a").unwrap()]).await.unwrap();
+    let found = verify(&store, &folder).await.unwrap();
+    assert!(found.row_bytes > 0 && found.log_puts == 1, "{found:?}");
+}
+
+#[test]
+fn verifying_counts_what_only_the_log_holds() {
+    Tasks::seeded(1).finish(rows_in_the_log(), 10_000_000);
+}
