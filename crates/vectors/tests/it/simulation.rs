@@ -18,7 +18,8 @@ use serde_json::json;
 use store::sim::{FaultStore, Faults, Tasks, pause};
 use store::{Memory, Name, Store};
 use vectors::{
-    Config, Effort, Error, Index, Key, LOG_KEPT_ENTRIES, Metadata, MetadataLimits, Metric, Op, Query, Row, Shape,
+    Compaction, Config, Effort, Error, Index, Key, LOG_KEPT_ENTRIES, Metadata, MetadataLimits, Metric, Op, Query, Row,
+    Shape,
 };
 use vectors::{Since, Want};
 
@@ -198,9 +199,13 @@ impl Actor {
 async fn compactor(place: Place, mut rng: Rng, trace: Trace, times: Arc<Times>) {
     let index = open(&place.store, &place.folder, place.config, &mut rng).await;
     times.set(&index);
-    for _ in 0..4 {
-        pause(rng.below(60)).await;
-        let outcome = index.compact().await;
+    for _ in 0..6 {
+        pause(rng.below(40)).await;
+        let outcome = match rng.below(3) {
+            0 => index.compact().await,
+            1 => index.compact_at_rest().await,
+            _ => index.tidy().await.map(|()| Compaction::Idle),
+        };
         trace.lock().unwrap().push(format!("compact {outcome:?}"));
         if let Err(error) = outcome {
             assert_eq!(error.kind(), base::Kind::Unavailable, "{error:?}");
