@@ -69,7 +69,7 @@ class Connection:
 class Sampan:
     """Over HTTP, binary bodies."""
 
-    EFFORTS = [10, 20, 25, 30, 35, 40, 45, 50, 60, 80]
+    EFFORTS = [10, 12, 14, 16, 17, 18, 20, 25, 30, 40, 50, 60, 80]
 
     def __init__(self, folder, dimension):
         with socket.socket() as free:
@@ -120,8 +120,8 @@ class Sampan:
         self.call("PutVectors", {**self.names, "vectors": rows}, vectors, connection)
 
     def finish(self):
-        # The compactor waits until nobody has written for some seconds.
-        time.sleep(25)
+        # The compactor waits until nobody has written for some seconds, merges, and some seconds later removes.
+        time.sleep(45)
 
     def query(self, vector, where, connection=None):
         body = {**self.names, "topK": K}
@@ -143,7 +143,7 @@ class Sampan:
 
 
 class InProcess:
-    EFFORTS = [10, 15, 20, 30, 45, 70, 100, 150]
+    EFFORTS = [10, 15, 20, 25, 30, 32, 34, 36, 40, 45, 50, 60, 70, 100, 150]
 
     def __init__(self):
         self.before = anonymous_mb()

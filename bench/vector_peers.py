@@ -8,7 +8,7 @@
 
 SAMPAN_BIN is ours, default target/release/sampan. The embeddings are bench/.work/emb100k: base.npy, queries.npy and
 base.jsonl with a bucket (0 to 99, independent of the vector) and a source (correlated with it) for each row. ROWS (100000),
-QUERIES (200) and ROUNDS (3) may be set.
+QUERIES (1000) and ROUNDS (3) may be set.
 
 Ours is built once. Then each peer is built, asked in turns with ours, and ended; its result is written before the next
 begins, so a run that was cut short goes on where it was. A peer that does not build within BUILD_S (900), or answer within
@@ -38,7 +38,7 @@ WORK = ROOT / "bench/.work"
 DATA = WORK / "emb100k"
 RESULTS = WORK / "vector_peers"
 ROWS = int(os.environ.get("ROWS", "100000"))
-QUERIES = int(os.environ.get("QUERIES", "200"))
+QUERIES = int(os.environ.get("QUERIES", "1000"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 BATCH = 500
 BUILD_S = int(os.environ.get("BUILD_S", "900"))
