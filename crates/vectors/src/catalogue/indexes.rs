@@ -283,7 +283,8 @@ impl Catalogue {
         self.pool.keep_compacted(failed).await;
     }
 
-    /// Compacts open indexes that hold rows in memory and were not written to since the last call.
+    /// Compacts and tidies open indexes that were not written to since the last call: rows in memory become a segment,
+    /// segments of one size one, and what they were made of goes.
     pub async fn compact_resting(&self, failed: impl Fn(&Name, &Error)) {
         self.pool.compact_resting(failed).await;
     }
