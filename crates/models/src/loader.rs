@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernels::{Cpu, Matrix, Precision};
+use kernels::{Cpu, Format, Matrix, Precision};
 
 use crate::config::Quantisation;
 use crate::quantised::Quantised;
@@ -90,24 +90,55 @@ fn stored_in(
 }
 
 /// The transpose, in the same format: some files store experts with the input outermost.
+///
+/// # Errors
+/// As [`expect_single`].
 pub(crate) fn transposed(matrix: &Tensor) -> Result<Tensor> {
+    let matrix = expect_single(matrix.clone())?;
+    let [rows, cols] = [0, 1].map(|axis| matrix.shape()[axis]);
+    let bytes = transpose(matrix.format(), matrix.bytes(), rows as usize);
+    let range = 0..bytes.len();
+    Tensor::new(matrix.name(), matrix.format(), vec![cols, rows], FileBytes::Owned(bytes.into()), range)
+}
+
+/// The same matrix, if its numbers can be moved one by one.
+///
+/// # Errors
+/// [`Error::UnsupportedType`] for blocks of several numbers.
+pub(crate) fn expect_single(matrix: Tensor) -> Result<Tensor> {
     let format = matrix.format();
-    if format.block_elements() != 1 {
-        let found = format!("{format:?} with the input outermost");
-        return Err(Error::UnsupportedType { name: matrix.name().to_owned(), found });
+    if format.block_elements() == 1 {
+        return Ok(matrix);
     }
-    let size = format.block_bytes();
-    let [rows, cols] = [0, 1].map(|axis| matrix.shape()[axis] as usize);
-    let stored = matrix.bytes(); // [rows, cols] elements of `size` bytes
-    let mut bytes = Vec::with_capacity(stored.len());
-    for col in 0..cols {
-        for row in 0..rows {
-            let start = (row * cols + col) * size;
-            bytes.extend_from_slice(&stored[start..start + size]);
+    let found = format!("{format:?} with the input outermost");
+    Err(Error::UnsupportedType { name: matrix.name().to_owned(), found })
+}
+
+/// The transpose of `rows` rows of single numbers.
+pub(crate) fn transpose(format: Format, stored: &[u8], rows: usize) -> Vec<u8> {
+    debug_assert_eq!(format.block_elements(), 1, "a number by itself can be moved");
+    let mut bytes = vec![0; stored.len()];
+    match format.block_bytes() {
+        2 => transpose_into(stored.as_chunks::<2>().0, bytes.as_chunks_mut().0, rows),
+        _ => transpose_into(stored.as_chunks::<4>().0, bytes.as_chunks_mut().0, rows),
+    }
+    bytes
+}
+
+/// Tile by tile, so that what is read and what is written stays in the nearest cache.
+fn transpose_into<const N: usize>(from: &[[u8; N]], to: &mut [[u8; N]], rows: usize) {
+    const TILE: usize = 32;
+    let cols = from.len() / rows.max(1);
+    for first_row in (0..rows).step_by(TILE) {
+        let end = rows.min(first_row + TILE);
+        for first_col in (0..cols).step_by(TILE) {
+            for col in first_col..cols.min(first_col + TILE) {
+                for (row, to) in (first_row..end).zip(&mut to[col * rows + first_row..]) {
+                    *to = from[row * cols + col];
+                }
+            }
         }
     }
-    let range = 0..bytes.len();
-    Tensor::new(matrix.name(), format, vec![cols as u64, rows as u64], FileBytes::Owned(bytes.into()), range)
 }
 
 /// Bytes of a tensor that a thread looks at before it asks for more, and lets go.

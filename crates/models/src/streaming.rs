@@ -6,7 +6,8 @@
 //!
 //! * [`disk`]: a mebibyte a read, several in flight, around the page cache.
 //! * Rows are packed as they come, on all threads, while others are still on their way. What is quantised with its
-//!   scales in other tensors is made rows by whoever read it; the scales come by way of the page cache.
+//!   scales in other tensors, or has its input outermost, is made rows by whoever read it; the scales come by way of
+//!   the page cache.
 //! * While a layer waits for its experts, those that the next one is likely to choose are ordered behind them
 //!   ([`Next::Likely`]), so that the disk has work while the layer is computed. As many as turn out right.
 //! * [`kept`]: what stays in memory follows use.
@@ -14,6 +15,7 @@
 mod disk;
 mod kept;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +30,8 @@ pub use disk::ReadWay;
 use disk::{Disk, Numbers, Order, Place, Refusal, Rows};
 use kept::{Kept, Key};
 
+/// Of an expert: gate, up and down.
+const MATRICES: usize = 3;
 /// Bytes of a read, unless sixteen rows have more.
 const READ_BYTES: usize = 1 << 20;
 /// Matrices that are larger lie on whole pages of this size.
@@ -85,26 +89,43 @@ struct Expert {
     failure: Option<Error>,
 }
 
-/// Where an expert lies: gate, up, down.
+/// Where an expert lies: parts that hold gate, up and down, in this order.
 pub(crate) struct Stored {
-    parts: [Part; 3],
+    parts: Vec<Part>,
 }
 
+/// One matrix, or two that lie in each other.
 struct Part {
     name: Arc<str>,
     place: Arc<Place>,
     offset: u64,
     /// As it is computed with.
     format: Format,
+    /// Of all its matrices, one after the other.
     rows: usize,
     columns: usize,
-    quantised: Option<Arc<Quantised>>,
+    /// Which of the expert's matrices it holds, each with as many rows.
+    matrices: Range<usize>,
+    layout: Layout,
+}
+
+/// How the numbers of a part lie in the file.
+#[derive(Clone)]
+enum Layout {
+    /// Row after row.
+    Rows,
+    /// Column after column.
+    Columns,
+    /// With scales elsewhere.
+    Quantised(Arc<Quantised>),
 }
 
 /// A matrix of an expert in the files.
 pub(crate) enum Source {
     Stored(Tensor),
     Quantised(Box<Quantised>),
+    /// The transpose of so many matrices, one after the other: `[columns, count · rows]`.
+    Transposed(Tensor, usize),
 }
 
 /// What is likely to be chosen next.
@@ -133,19 +154,25 @@ impl Finder {
     ///
     /// # Errors
     /// [`Error::UnsupportedType`] if they do not lie in a file as they are, or are no matrices, and [`Error::Read`].
-    pub(crate) fn add(&mut self, experts: impl Iterator<Item = Result<[Source; 3]>>) -> Result<usize> {
+    pub(crate) fn add(&mut self, experts: impl Iterator<Item = Result<Vec<Source>>>) -> Result<usize> {
         let mut stored = Vec::new();
         for sources in experts {
-            let [gate, up, down] = sources?;
-            stored.push(Stored { parts: [self.part(gate)?, self.part(up)?, self.part(down)?] });
+            let mut parts: Vec<Part> = Vec::new();
+            for source in sources? {
+                let first = parts.last().map_or(0, |part| part.matrices.end);
+                parts.push(self.part(source, first)?);
+            }
+            debug_assert_eq!(parts.last().map(|part| part.matrices.end), Some(MATRICES), "gate, up and down");
+            stored.push(Stored { parts });
         }
         self.mixtures.push(stored);
         Ok(self.mixtures.len() - 1)
     }
 
-    fn part(&mut self, source: Source) -> Result<Part> {
+    /// The part whose first matrix is this one of its expert.
+    fn part(&mut self, source: Source, first: usize) -> Result<Part> {
         let (name, found) = match &source {
-            Source::Stored(tensor) => (tensor.name().to_owned(), tensor.in_file()),
+            Source::Stored(tensor) | Source::Transposed(tensor, _) => (tensor.name().to_owned(), tensor.in_file()),
             Source::Quantised(matrix) => (matrix.name("weight"), matrix.in_file()?),
         };
         let Some((file, offset)) = found else {
@@ -161,11 +188,16 @@ impl Finder {
                 place
             }
         };
-        let (format, [rows, columns], quantised) = match source {
-            Source::Stored(tensor) => (tensor.format(), [0, 1].map(|axis| tensor.shape()[axis] as usize), None),
-            Source::Quantised(matrix) => (matrix.format()?, matrix.shape(), Some(Arc::from(matrix))),
+        let shape = |tensor: &Tensor| [0, 1].map(|axis| tensor.shape()[axis] as usize);
+        let (format, [rows, columns], count, layout) = match source {
+            Source::Stored(tensor) => (tensor.format(), shape(&tensor), 1, Layout::Rows),
+            Source::Quantised(matrix) => (matrix.format()?, matrix.shape(), 1, Layout::Quantised(Arc::from(matrix))),
+            Source::Transposed(tensor, count) => {
+                let [columns, rows] = shape(&tensor);
+                (tensor.format(), [rows, columns], count, Layout::Columns)
+            }
         };
-        Ok(Part { name: name.into(), place, offset, format, rows, columns, quantised })
+        Ok(Part { name: name.into(), place, offset, format, rows, columns, matrices: first..first + count, layout })
     }
 
     /// Starts reading.
@@ -207,18 +239,24 @@ impl Finder {
 impl Part {
     /// Bytes of a row in the file; `None` if a part of the matrix means nothing by itself.
     fn row_bytes(&self) -> Option<usize> {
-        match &self.quantised {
-            Some(matrix) => matrix.row_bytes(),
-            None => Some(self.format.row_bytes(self.columns).unwrap_or(0)),
+        match &self.layout {
+            Layout::Rows => Some(self.format.row_bytes(self.columns).unwrap_or(0)),
+            Layout::Columns => None,
+            Layout::Quantised(matrix) => matrix.row_bytes(),
         }
     }
 
-    /// Bytes of the matrix in the file.
+    /// Bytes of the part in the file.
     fn stored_bytes(&self) -> usize {
-        match &self.quantised {
-            Some(matrix) => matrix.size_bytes(),
-            None => self.rows * self.row_bytes().unwrap_or(0),
+        match &self.layout {
+            Layout::Rows | Layout::Columns => self.rows * self.format.row_bytes(self.columns).unwrap_or(0),
+            Layout::Quantised(matrix) => matrix.size_bytes(),
         }
+    }
+
+    /// Rows of each of its matrices.
+    fn matrix_rows(&self) -> usize {
+        self.rows / self.matrices.len()
     }
 
     /// Bytes of an order at most.
@@ -226,11 +264,11 @@ impl Part {
         self.row_bytes().map_or(self.stored_bytes(), |row| row * self.order_rows())
     }
 
-    /// Bytes of memory, with the rest of the last page.
+    /// Bytes of memory, with the rest of the last page of each matrix.
     fn packed_bytes(&self, precision: Precision) -> Result<usize> {
-        let bytes = Matrix::packed_bytes(self.format, self.rows, self.columns, precision);
+        let bytes = Matrix::packed_bytes(self.format, self.matrix_rows(), self.columns, precision);
         let bytes = bytes.ok_or_else(|| Error::corrupt(&self.name, "its size fits no address"))?;
-        Ok(if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) })
+        Ok(self.matrices.len() * if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) })
     }
 
     /// Rows of one order: whole panels, or all.
@@ -240,10 +278,11 @@ impl Part {
         self.row_bytes().map_or(all, of_read)
     }
 
-    fn orders(&self, slot: usize, matrix: usize) -> impl Iterator<Item = Order> {
-        let numbers = match &self.quantised {
-            Some(matrix) => Numbers::Quantised(Arc::clone(matrix)),
-            None => Numbers::Stored(self.format),
+    fn orders(&self, slot: usize, part: usize) -> impl Iterator<Item = Order> {
+        let numbers = match &self.layout {
+            Layout::Rows => Numbers::Stored(self.format),
+            Layout::Columns => Numbers::Transposed(self.format, self.columns),
+            Layout::Quantised(matrix) => Numbers::Quantised(Arc::clone(matrix)),
         };
         (0..self.rows).step_by(self.order_rows()).map(move |first_row| {
             let rows = self.order_rows().min(self.rows - first_row);
@@ -254,21 +293,21 @@ impl Part {
                 numbers: numbers.clone(),
                 way: ReadWay::Direct,
                 slot,
-                matrix,
+                part,
                 first_row,
             }
         })
     }
 
     fn empty(&self, precision: Precision) -> Result<Matrix> {
-        Matrix::empty(self.format, self.rows, self.columns, precision)
+        Matrix::empty(self.format, self.matrix_rows(), self.columns, precision)
             .map_err(|source| Error::Pack { name: self.name.to_string(), source })
     }
 }
 
 impl Stored {
     fn orders(&self, slot: usize) -> impl Iterator<Item = Order> {
-        self.parts.iter().enumerate().flat_map(move |(matrix, part)| part.orders(slot, matrix))
+        self.parts.iter().enumerate().flat_map(move |(index, part)| part.orders(slot, index))
     }
 
     fn stored_bytes(&self) -> u64 {
@@ -277,7 +316,16 @@ impl Stored {
 
     fn fits(&self, network: &Network, precision: Precision) -> bool {
         let matrices = [&network.gate, &network.up, &network.down];
-        self.parts.iter().zip(matrices).all(|(p, matrix)| matrix.holds(p.format, p.rows, p.columns, precision))
+        let fits =
+            |part: &Part, matrix: &Matrix| matrix.holds(part.format, part.matrix_rows(), part.columns, precision);
+        self.parts.iter().all(|part| matrices[part.matrices.clone()].iter().all(|matrix| fits(part, matrix)))
+    }
+
+    /// Matrices without numbers.
+    fn empty(&self, precision: Precision) -> Result<Network> {
+        let part_of = |matrix| self.parts.iter().find(|part| part.matrices.contains(&matrix));
+        let empty = |matrix| part_of(matrix).expect("parts hold all matrices").empty(precision);
+        Ok(Network { gate: empty(0)?, up: empty(1)?, down: empty(2)? })
     }
 }
 
@@ -452,11 +500,7 @@ impl Streamer {
         let same = evicted.what.into_iter().find(|what| stored.fits(&what.network, self.precision));
         let network = match same {
             Some(what) => what.network,
-            None => {
-                let [gate, up, down] = &stored.parts;
-                let empty = |part: &Part| part.empty(self.precision);
-                Network { gate: empty(gate)?, up: empty(up)?, down: empty(down)? }
-            }
+            None => stored.empty(self.precision)?,
         };
         let orders = stored.orders(0).count();
         state.figures.read_bytes += stored.stored_bytes();
@@ -466,17 +510,22 @@ impl Streamer {
     /// Packs the rows that come next. False if none are on their way.
     fn receive(&self, cpu: &Cpu, state: &mut State) -> bool {
         let Some(mut delivery) = self.disk.take() else { return false };
-        let (slot, matrix, first_row) = (delivery.order.slot, delivery.order.matrix, delivery.order.first_row);
+        let (slot, part, first_row) = (delivery.order.slot, delivery.order.part, delivery.order.first_row);
         let slot = state.kept.slot_mut(slot);
         let key = slot.key();
         slot.missing -= 1;
         let what = slot.what.as_mut().expect("a slot that something was ordered for holds an expert");
-        let part = &self.stored(key).parts[matrix];
+        let part = &self.stored(key).parts[part];
         let Network { gate, up, down } = &mut what.network;
-        let packed = [gate, up, down].into_iter().nth(matrix).expect("an expert has three matrices");
+        let packed = &mut [gate, up, down][part.matrices.clone()];
+        // Rows of several matrices come whole.
+        let mut fill = |format, rows: &[u8]| {
+            let each = rows.chunks_exact(rows.len() / packed.len());
+            packed.iter_mut().zip(each).for_each(|(packed, rows)| packed.fill(cpu, format, first_row, rows));
+        };
         match delivery.rows() {
-            Ok(Rows::Stored(format, rows)) => packed.fill(cpu, format, first_row, rows),
-            Ok(Rows::Converted(rows)) => packed.fill(cpu, rows.format(), first_row, rows.bytes()),
+            Ok(Rows::Stored(format, rows)) => fill(format, rows),
+            Ok(Rows::Converted(rows)) => fill(rows.format(), rows.bytes()),
             Ok(Rows::Ignored) => {}
             Err(Refusal::Unread(error)) => {
                 let source = std::io::Error::new(error.kind(), format!("expert {} of {}: {error}", key.1, part.name));

@@ -10,7 +10,7 @@ use super::delta_net::DeltaNet;
 use super::feed_forward::{self, FeedForward, Mixture, Network, Shared};
 use super::{Layer, Mixer, Qwen3};
 use crate::config::{Architecture, Config, Experts};
-use crate::loader::{Loader, finite, numbers, transposed};
+use crate::loader::{Loader, expect_single, finite, numbers, transposed};
 use crate::rope::Frequencies;
 use crate::streaming::{Finder, Source};
 use crate::weights::Tensor;
@@ -41,7 +41,7 @@ impl Qwen3 {
     ///
     /// # Errors
     /// As [`Self::load`]; [`Error::ExpertMemory`] if that is too little for a token; [`Error::UnsupportedConfig`] for a
-    /// model without experts, and [`Error::UnsupportedType`] for one that keeps their input outermost.
+    /// model without experts.
     pub fn load_streaming(
         cpu: &Cpu,
         checkpoint: &Checkpoint,
@@ -327,27 +327,25 @@ impl Layers<'_> {
     }
 
     /// The matrices of one expert where they lie in the files, without looking at their numbers.
-    fn expert_in_file(&self, stem: &str, index: usize, experts: &Experts) -> Result<[Source; 3]> {
+    fn expert_in_file(&self, stem: &str, index: usize, experts: &Experts) -> Result<Vec<Source>> {
         let (h, i, count) = (self.config.hidden, experts.intermediate, experts.count);
         let entry = |name: &str, all: usize, rows: Range<usize>, cols: usize| {
             let name = format!("{stem}.{name}_proj");
             let tensor = self.fused(&name).ok_or(Error::MissingTensor { name })?;
-            tensor.expect_shape(&[count, all, cols])?.slice(index, rows).map(Source::Stored)
+            tensor.expect_shape(&[count, all, cols])?.slice(index, rows)
         };
+        let stored = |tensors: [Tensor; 3]| Ok(tensors.map(Source::Stored).into());
         if self.fused(&format!("{stem}.gate_up_proj")).is_some() {
             if self.is_input_major(stem, experts) {
-                let found = "experts with the input outermost; write the model as GGUF first (sampan model convert)";
-                let name = format!("{stem}.gate_up_proj");
-                return Err(Error::UnsupportedType { name, found: found.to_owned() });
+                let gate_up = expect_single(entry("gate_up", h, 0..h, 2 * i)?)?;
+                let down = expect_single(entry("down", i, 0..i, h)?)?;
+                return Ok(vec![Source::Transposed(gate_up, 2), Source::Transposed(down, 1)]);
             }
-            return Ok([
-                entry("gate_up", 2 * i, 0..i, h)?,
-                entry("gate_up", 2 * i, i..2 * i, h)?,
-                entry("down", h, 0..h, i)?,
-            ]);
+            let [gate, up] = [0..i, i..2 * i].map(|rows| entry("gate_up", 2 * i, rows, h));
+            return stored([gate?, up?, entry("down", h, 0..h, i)?]);
         }
         if self.fused(&format!("{stem}.gate_proj")).is_some() {
-            return Ok([entry("gate", i, 0..i, h)?, entry("up", i, 0..i, h)?, entry("down", h, 0..h, i)?]);
+            return stored([entry("gate", i, 0..i, h)?, entry("up", i, 0..i, h)?, entry("down", h, 0..h, i)?]);
         }
         let own = |part: &str, rows, cols| {
             let name = format!("{stem}.{index}.{part}_proj");
@@ -359,7 +357,7 @@ impl Layers<'_> {
                 }
             }
         };
-        Ok([own("gate", i, h)?, own("up", i, h)?, own("down", h, i)?])
+        Ok(vec![own("gate", i, h)?, own("up", i, h)?, own("down", h, i)?])
     }
 
     /// Whether fused experts keep the input outermost: `gate_up` is `[E, H, 2I]`. Where the shape does not tell, it is

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use kernels::Format;
 use rustix::fs::OFlags;
 
+use crate::loader::transpose;
 use crate::mmap::MappedFile;
 use crate::quantised::Quantised;
 use crate::weights::Tensor;
@@ -123,16 +124,16 @@ impl Buffer {
     }
 }
 
-/// Rows of one matrix of an expert that are to be read.
+/// Rows of one part of an expert that are to be read.
 pub(super) struct Order {
     pub(super) place: Arc<Place>,
     pub(super) offset: u64,
     pub(super) length: usize,
     pub(super) numbers: Numbers,
     pub(super) way: ReadWay,
-    /// For whom they are: where the expert will lie, which of its matrices it is, and which row is the first.
+    /// For whom they are: where the expert will lie, which of its parts it is, and which row is the first.
     pub(super) slot: usize,
-    pub(super) matrix: usize,
+    pub(super) part: usize,
     pub(super) first_row: usize,
 }
 
@@ -145,6 +146,8 @@ pub(super) enum Numbers {
     Stored(Format),
     /// A matrix whose scales lie elsewhere, or rows of it.
     Quantised(Arc<Quantised>),
+    /// So many columns in this format, one after the other, all to be finite.
+    Transposed(Format, usize),
 }
 
 /// An order that was carried out.
@@ -169,7 +172,7 @@ impl Delivery {
             (Some(element), _, _) => Err(Refusal::NotFinite(element)),
             (None, Some(Err(error)), _) => Err(Refusal::Wrong(error)),
             (None, Some(Ok(tensor)), _) => Ok(Rows::Converted(tensor)),
-            (None, None, &Numbers::Stored(format)) => {
+            (None, None, &(Numbers::Stored(format) | Numbers::Transposed(format, _))) => {
                 Ok(Rows::Stored(format, &self.buffer.bytes[start..start + self.order.length]))
             }
             (None, None, Numbers::Ignored | Numbers::Quantised(_)) => Ok(Rows::Ignored),
@@ -341,11 +344,16 @@ fn serve(shared: &Shared) {
         };
         drop(queue);
         let outcome = order.place.read(order.offset, order.length, order.way, &mut buffer);
-        let rows = outcome.as_ref().ok().map(|&start| &buffer.bytes[start..start + order.length]);
+        let rows = outcome.as_ref().ok().map(|&start| &mut buffer.bytes[start..start + order.length]);
         let (mut fault, mut converted) = (None, None);
         match (rows, &order.numbers) {
             (Some(rows), &Numbers::Stored(format)) => fault = finite::first_fault(format, rows),
             (Some(rows), Numbers::Quantised(matrix)) => converted = Some(matrix.rows_of(rows, order.first_row)),
+            (Some(rows), &Numbers::Transposed(format, count)) => {
+                let made = transpose(format, rows, count);
+                rows.copy_from_slice(&made);
+                fault = finite::first_fault(format, rows);
+            }
             (Some(_), Numbers::Ignored) | (None, _) => {}
         }
         queue = lock(shared);
