@@ -83,6 +83,9 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(refused(format!("it has {} bytes, {FILE_BYTES_MAX} allowed", bytes.len())));
     }
+    if bytes.is_empty() {
+        return Err(refused("it is empty"));
+    }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|why| refused(why.to_string()))?;
     if reader.format().is_none() {
         return Err(refused("it is neither PNG, JPEG, WebP nor GIF"));

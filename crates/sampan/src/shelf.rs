@@ -143,6 +143,11 @@ pub(crate) fn expect_experts(entry: &Entry, checkpoint: &Checkpoint, expert_mib:
     }
 }
 
+/// Whether it is a mixture of experts that can be opened.
+pub(crate) fn has_experts(entry: &Entry) -> bool {
+    open(entry).is_ok_and(|found| found.config.experts.is_some())
+}
+
 /// A progress bar for loading; silent where stderr is no terminal.
 pub(crate) fn loading_bar(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} layers").expect("the template is ours");

@@ -230,12 +230,21 @@ fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)
         entries.extend(shelf::entries_of(folder)?);
     }
     let mut preloaded = Vec::new();
+    let mut has_experts = false;
     for wanted in &up.models {
         let entry = shelf::find(&data, wanted)?;
         preloaded.push(entry.name.clone());
+        has_experts |= up.expert_mib.is_some() && shelf::has_experts(&entry);
         if !entries.contains(&entry) {
             entries.push(Entry { is_optional: false, ..entry });
         }
+    }
+    // Without --model it is for whatever mixture a request names.
+    if let (Some(mib), false, [_, ..]) = (up.expert_mib, has_experts, preloaded.as_slice()) {
+        bail!(
+            "--expert-memory {mib}: {} has no experts, all of its weights are needed for every token",
+            preloaded.join(", ")
+        );
     }
     let memory = machine::memory_bytes();
     let memory_bytes = match up.memory_mib {

@@ -205,7 +205,7 @@ async fn what_cannot_be_seen_is_refused_in_words() {
     let of = |bytes: &[u8]| vec![user(vec![Part::Image(ImageSource::Bytes(bytes.into()))])];
     let file = |list| vec![user(vec![Part::Video(list)])];
     for (messages, word) in [
-        (of(b""), "neither PNG"),
+        (of(b""), "it is empty"),
         (of(&fixture("tiny/qwen3_vl/image0.png")[..1000]), "picture"),
         (vec![user(vec![Part::Image(ImageSource::Url("https://example.org/a.png".to_owned()))])], "nobody fetched"),
         (vec![user(vec![Part::Image(ImageSource::Url("data:image/png;base64,%".to_owned()))])], "not base64"),

@@ -239,7 +239,7 @@ fn pictures_from_hell_are_refused_in_words() {
         let error = picture::decode(bytes).unwrap_err().to_string();
         assert!(error.contains(word), "{error:?} lacks {word:?}");
     };
-    refused(&[], "neither PNG");
+    refused(&[], "it is empty");
     refused(b"hello", "neither PNG");
     let png = std::fs::read(fixtures().join("vision/resize/0_in.png")).unwrap();
     for cut in [8, 30, png.len() / 2] {

@@ -43,6 +43,7 @@ pub(super) fn image_type(bytes: &[u8]) -> Result<&'static str, Fault> {
         [0xff, 0xd8, 0xff, ..] => Ok("image/jpeg"),
         [b'G', b'I', b'F', b'8', ..] => Ok("image/gif"),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok("image/webp"),
+        [] => Err(unsupported("a picture", "it is empty")),
         _ => Err(unsupported("a picture", "it is neither PNG, JPEG, GIF nor WebP")),
     }
 }

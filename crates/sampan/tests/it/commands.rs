@@ -199,6 +199,7 @@ fn memory_for_experts_of_a_model_without_any_is_refused() {
     for arguments in [
         &["model", "logits", "--model", model, "--tokens", "1", "--expert-memory", "64"][..],
         &["bench", "--model", model, "--expert-memory", "64"],
+        &["up", "--model", model, "--expert-memory", "64"],
     ] {
         let refused = refusal(data.path(), arguments);
         assert!(refused.contains("--expert-memory 64") && refused.contains("qwen3_dense has no experts"), "{refused}");
