@@ -44,6 +44,14 @@ pub enum Error {
         /// What came.
         found: usize,
     },
+    /// Bytes that begin where they must not.
+    #[error("{what} does not begin at a multiple of {alignment}")]
+    Alignment {
+        /// What was brought.
+        what: &'static str,
+        /// What its address has to be a multiple of.
+        alignment: usize,
+    },
     /// A shape that is empty or whose size does not fit an address.
     #[error("{what} cannot have the shape {rows} x {columns}")]
     Shape {

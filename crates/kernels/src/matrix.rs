@@ -3,9 +3,10 @@
 mod pack;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::layout::{LANES, Layout};
-use crate::memory::Memory;
+use crate::memory::{ALIGNMENT, Memory};
 use crate::parts::Parts;
 use crate::{Cpu, Error, Format, Result};
 
@@ -29,6 +30,13 @@ const PIECE_BYTES: usize = 8 << 20;
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = LANES;
 
+/// Which order panels have their bytes in. It changes with any of them, so that what was kept of another order is not
+/// taken for this one ([`Matrix::from_packed`]).
+pub const PACKED_VERSION: u32 = 1;
+
+/// Bytes that many may read, for example those of a file that is mapped into memory.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// A matrix of weights `[rows, columns]`, packed in panels of sixteen rows.
 #[derive(Debug)]
 pub struct Matrix {
@@ -37,7 +45,13 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     panel_bytes: usize,
-    memory: Memory,
+    panels: Panels,
+}
+
+/// Where panels lie.
+enum Panels {
+    Own(Memory),
+    Shared(SharedBytes, Range<usize>),
 }
 
 impl Matrix {
@@ -55,10 +69,12 @@ impl Matrix {
         bytes: &[u8],
         precision: Precision,
     ) -> Result<Self> {
-        Self::pack_in_pieces(cpu, format, rows, columns, bytes, precision, |_| {})
+        Self::pack_in_pieces(cpu, format, rows, columns, bytes, precision, |_, _| {}, |_| {})
     }
 
-    /// As [`Self::pack`]. `packed` is called after every few megabytes with the bytes that are not needed any more.
+    /// As [`Self::pack`]. `look` is called with the bytes of sixteen rows before they are packed, and where among all
+    /// bytes they begin, by whichever thread packs them; `packed` after every few megabytes with the bytes that are not
+    /// needed any more.
     ///
     /// # Errors
     /// As [`Self::pack`].
@@ -69,6 +85,7 @@ impl Matrix {
         columns: usize,
         bytes: &[u8],
         precision: Precision,
+        look: impl Fn(usize, &[u8]) + Sync,
         mut packed: impl FnMut(Range<usize>),
     ) -> Result<Self> {
         let shape = Error::Shape { what: "a matrix", rows, columns };
@@ -84,10 +101,46 @@ impl Matrix {
         let panels = (PIECE_BYTES / (LANES * row_bytes)).max(1);
         let piece_bytes = panels * LANES * row_bytes;
         for (index, piece) in bytes.chunks(piece_bytes).enumerate() {
-            matrix.write(cpu, format, index * panels, piece, row_bytes, |_| {});
-            packed(index * piece_bytes..index * piece_bytes + piece.len());
+            let first = index * piece_bytes;
+            matrix.write(cpu, format, index * panels, piece, false, |at, rows| look(first + at, rows));
+            packed(first..first + piece.len());
         }
         Ok(matrix)
+    }
+
+    /// A matrix whose panels were packed before: `bytes` are [`Self::packed`] of one of this format, shape and
+    /// precision, by a program of the same [`PACKED_VERSION`]. Nothing is read.
+    ///
+    /// # Errors
+    /// As [`Self::pack`], and [`Error::Alignment`] if the bytes do not begin on a line of the cache.
+    pub fn from_packed(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        precision: Precision,
+        bytes: SharedBytes,
+        range: Range<usize>,
+    ) -> Result<Self> {
+        format.row_bytes(columns)?;
+        let layout = layout_for(format, precision);
+        let (panel_bytes, size) = sizes(layout, rows, columns)?;
+        let part = (*bytes).as_ref().get(range.clone()).unwrap_or_default();
+        if part.len() != size {
+            return Err(Error::Length { what: "the packed matrix", expected: size, found: part.len() });
+        }
+        if !part.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Err(Error::Alignment { what: "the packed matrix", alignment: ALIGNMENT });
+        }
+        Ok(Self { layout, precision, rows, columns, panel_bytes, panels: Panels::Shared(bytes, range) })
+    }
+
+    /// All panels, for [`Self::from_packed`].
+    #[must_use]
+    pub fn packed(&self) -> &[u8] {
+        match &self.panels {
+            Panels::Own(memory) => memory,
+            Panels::Shared(bytes, range) => &(**bytes).as_ref()[range.clone()],
+        }
     }
 
     /// A matrix of zeros for numbers in `format` that [`Self::fill`] brings, in memory of its own, which goes back to
@@ -111,10 +164,8 @@ impl Matrix {
         memory: impl FnOnce(usize) -> Result<Memory>,
     ) -> Result<Self> {
         let layout = layout_for(format, precision);
-        let size =
-            layout.panel_bytes(columns).and_then(|panel| Some((panel, panel.checked_mul(rows.div_ceil(LANES))?)));
-        let Some((panel_bytes, size)) = size else { return Err(Error::Shape { what: "a matrix", rows, columns }) };
-        Ok(Self { layout, precision, rows, columns, panel_bytes, memory: memory(size)? })
+        let (panel_bytes, size) = sizes(layout, rows, columns)?;
+        Ok(Self { layout, precision, rows, columns, panel_bytes, panels: Panels::Own(memory(size)?) })
     }
 
     /// Whether numbers of this format and shape can be filled into this matrix.
@@ -140,31 +191,36 @@ impl Matrix {
             self.rows
         );
         assert!(first_row.is_multiple_of(LANES) && (end.is_multiple_of(LANES) || end == self.rows), "whole panels");
-        self.write(cpu, format, first_row / LANES, bytes, row_bytes, |panel| panel.fill(0));
+        self.write(cpu, format, first_row / LANES, bytes, true, |_, _| {});
     }
 
-    /// Packs whole panels, each of which is handed to `clear` before.
+    /// Packs whole panels, which are zero, or not (`is_used`). `look` has the rows of each before.
     fn write(
         &mut self,
         cpu: &Cpu,
         format: Format,
         first_panel: usize,
         bytes: &[u8],
-        row_bytes: usize,
-        clear: impl Fn(&mut [u8]) + Sync,
+        is_used: bool,
+        look: impl Fn(usize, &[u8]) + Sync,
     ) {
         let (layout, panel_bytes) = (self.layout, self.panel_bytes);
+        let row_bytes = format.row_bytes(self.columns).expect("the matrix was made for rows of whole blocks");
         let panels = bytes.len().div_ceil(LANES * row_bytes);
-        let parts = Parts::new(&mut self.memory[first_panel * panel_bytes..(first_panel + panels) * panel_bytes]);
+        let Panels::Own(memory) = &mut self.panels else { panic!("panels that others read are not written") };
+        let parts = Parts::new(&mut memory[first_panel * panel_bytes..(first_panel + panels) * panel_bytes]);
         cpu.pool.for_each(panels, &|_, p| {
             // SAFETY: panels do not overlap, and every index is handed out once.
             let panel = unsafe { parts.part(p * panel_bytes..(p + 1) * panel_bytes) };
             let rows = &bytes[p * LANES * row_bytes..bytes.len().min((p + 1) * LANES * row_bytes)];
+            look(p * LANES * row_bytes, rows);
             let is_whole = rows.len() == LANES * row_bytes && row_bytes.is_multiple_of(64);
             if (layout, format, is_whole) == (Layout::Bf16, Format::Bf16, true) {
                 return pack::lines(rows, row_bytes, panel);
             }
-            clear(panel);
+            if is_used {
+                panel.fill(0);
+            }
             for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
                 pack::row(format, layout, row, panel, r);
             }
@@ -192,7 +248,7 @@ impl Matrix {
     /// Bytes in memory.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.memory.len()
+        self.packed().len()
     }
 
     /// Whether a matrix packed from `format` has the very numbers of the file, so that [`Self::row_f32`] is what
@@ -218,8 +274,24 @@ impl Matrix {
 
     /// `count` neighbouring panels.
     pub(crate) fn panel(&self, index: usize, count: usize) -> &[u8] {
-        &self.memory[index * self.panel_bytes..(index + count) * self.panel_bytes]
+        &self.packed()[index * self.panel_bytes..(index + count) * self.panel_bytes]
     }
+}
+
+impl std::fmt::Debug for Panels {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(memory) => memory.fmt(formatter),
+            Self::Shared(_, range) => write!(formatter, "Shared({} bytes)", range.len()),
+        }
+    }
+}
+
+/// Bytes of a panel, and of all.
+fn sizes(layout: Layout, rows: usize, columns: usize) -> Result<(usize, usize)> {
+    let panel = layout.panel_bytes(columns).filter(|_| rows > 0 && columns > 0);
+    let size = panel.and_then(|panel| Some((panel, panel.checked_mul(rows.div_ceil(LANES))?)));
+    size.ok_or(Error::Shape { what: "a matrix", rows, columns })
 }
 
 fn layout_for(format: Format, precision: Precision) -> Layout {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::gguf::{Metadata, names};
 use crate::picture::{CLIP_PIXELS, PIXELS_MAX, PixelLimits};
 use crate::text::{JsonParts, TextAssets};
+use crate::weight_cache::WeightCache;
 use crate::weights::{Tensor, Weights};
 use crate::{Config, Error, FileBytes, Result, config, gguf, safetensors_files, text};
 
@@ -32,6 +33,8 @@ pub struct Checkpoint {
     pub pixels: PixelLimits,
     /// How many pixels all frames of a clip are resized to.
     pub clip_pixels: PixelLimits,
+    /// Where packed weights are kept for the next load; nowhere at first.
+    pub weight_cache: Option<WeightCache>,
 }
 
 /// How the file of a vision tower begins, beside the file of its model.
@@ -125,6 +128,7 @@ impl Checkpoint {
             embeds: folder.join("modules.json").is_file(),
             pixels: parts.pixel_limits(),
             clip_pixels: parts.clip_pixel_limits(),
+            weight_cache: None,
             text: parts.assets(),
         })
     }
@@ -161,6 +165,7 @@ impl Checkpoint {
                 .any(|family| metadata.unsigned(&format!("{family}.pooling_type")) == Some(GGUF_POOLING_LAST)),
             pixels,
             clip_pixels: CLIP_PIXELS,
+            weight_cache: None,
         })
     }
 
@@ -227,6 +232,7 @@ impl Checkpoint {
             embeds: false,
             pixels: PixelLimits::default(),
             clip_pixels: CLIP_PIXELS,
+            weight_cache: None,
         })
     }
 }

@@ -40,6 +40,7 @@ pub mod safetensors_files;
 mod streaming;
 pub mod text;
 pub mod vision;
+mod weight_cache;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterFiles};
@@ -50,3 +51,4 @@ pub use mmap::FileBytes;
 pub use qwen3::{Followed, Head, Inserted, KvPool, LogitRows, Predictor, Qwen3, Recurrence, Sequence, Workspace};
 pub use streaming::{ReadWay, StreamFigures};
 pub use vision::Vision;
+pub use weight_cache::WeightCache;

@@ -1,13 +1,15 @@
 //! From tensors to vectors and packed matrices, whatever form the checkpoint stores them in.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kernels::{Cpu, Format, Matrix, Precision};
 
 use crate::config::Quantisation;
 use crate::quantised::Quantised;
+use crate::weight_cache::{Keeping, Session};
 use crate::weights::{Tensor, Weights};
-use crate::{Checkpoint, Error, FileBytes, Result, finite, quantised};
+use crate::{Checkpoint, Error, FileBytes, Result, finite, quantised, weight_cache};
 
 /// Reads the tensors of one checkpoint for one processor.
 pub(crate) struct Loader<'a> {
@@ -15,12 +17,23 @@ pub(crate) struct Loader<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) precision: Precision,
     quantisation: Option<Quantisation>,
+    cache: Option<RefCell<Session>>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(cpu: &'a Cpu, checkpoint: &'a Checkpoint, precision: Precision) -> Self {
+    /// `part` says which matrices of the checkpoint will be packed, and that always the same ones.
+    pub(crate) fn new(cpu: &'a Cpu, checkpoint: &'a Checkpoint, precision: Precision, part: &str) -> Self {
         let quantisation = checkpoint.config.quantisation;
-        Self { cpu, weights: &checkpoint.weights, precision, quantisation }
+        let cache = checkpoint.weight_cache.as_ref().and_then(|cache| cache.open(checkpoint, precision, part));
+        Self { cpu, weights: &checkpoint.weights, precision, quantisation, cache: cache.map(RefCell::new) }
+    }
+
+    /// Everything was packed, and may be kept.
+    pub(crate) fn finish(self) -> Keeping {
+        match self.cache.map(RefCell::into_inner) {
+            Some(Session::New(writer)) => writer.finish(),
+            Some(Session::Found(_)) | None => Keeping::default(),
+        }
     }
 
     /// A tensor of this shape whose numbers are finite.
@@ -47,20 +60,79 @@ impl<'a> Loader<'a> {
         quantised::find(self.weights, self.quantisation.as_ref(), stem, rows, cols)
     }
 
+    /// The matrix `stem.weight`, packed.
     pub(crate) fn matrix(&self, stem: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        self.pack(&self.tensor(stem, rows, cols)?)
+        match self.quantised(stem, rows, cols)? {
+            Some(matrix) => {
+                let format = matrix.format()?;
+                self.kept(stem, 0, [rows, cols], format, self.precision, || {
+                    self.packed(&matrix.tensor()?, self.precision)
+                })
+            }
+            None => self.pack(&self.weights.get(&format!("{stem}.weight"))?.expect_shape(&[rows, cols])?),
+        }
     }
 
+    /// As [`Self::pack_as`], for the precision of this loader.
     pub(crate) fn pack(&self, tensor: &Tensor) -> Result<Matrix> {
         self.pack_as(tensor, self.precision)
     }
 
+    /// Packs a matrix, or finds it packed.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] and [`Error::Pack`].
     pub(crate) fn pack_as(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
+        let shape = [0, 1].map(|axis| tensor.shape()[axis] as usize);
+        let pack = || self.packed(tensor, precision);
+        match tensor.in_file() {
+            Some((_, at)) => self.kept(tensor.name(), at, shape, tensor.format(), precision, pack),
+            None => pack(),
+        }
+    }
+
+    /// The matrix whose numbers lie `at` this place, from the cache or else by `pack`.
+    fn kept(
+        &self,
+        name: &str,
+        at: u64,
+        shape: [usize; 2],
+        format: Format,
+        precision: Precision,
+        pack: impl FnOnce() -> Result<Matrix>,
+    ) -> Result<Matrix> {
+        let Some(cache) = &self.cache else { return pack() };
+        let name = weight_cache::matrix_name(name, at, shape, format, precision);
+        match &mut *cache.borrow_mut() {
+            Session::Found(found) => match found.matrix(&name, shape, format, precision) {
+                Some(matrix) => Ok(matrix),
+                None => pack(),
+            },
+            Session::New(writer) => {
+                let matrix = pack()?;
+                writer.keep(name, matrix.packed());
+                Ok(matrix)
+            }
+        }
+    }
+
+    fn packed(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
         let [rows, cols] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
+        let format = tensor.format();
+        let fault = AtomicUsize::new(usize::MAX);
+        let look = |at: usize, bytes: &[u8]| {
+            if let Some(element) = finite::first_fault(format, bytes) {
+                fault.fetch_min(at / format.block_bytes() * format.block_elements() + element, Ordering::Relaxed);
+            }
+        };
         // Otherwise file and packed copy both count as the process's memory, twice the weights.
         let packed = |part| tensor.release_part(part);
-        Matrix::pack_in_pieces(self.cpu, tensor.format(), rows, cols, tensor.bytes(), precision, packed)
-            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })
+        let matrix = Matrix::pack_in_pieces(self.cpu, format, rows, cols, tensor.bytes(), precision, look, packed)
+            .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })?;
+        match fault.into_inner() {
+            usize::MAX => Ok(matrix),
+            element => Err(Error::NotFinite { name: tensor.name().to_owned(), row: element / cols }),
+        }
     }
 }
 

@@ -65,6 +65,24 @@ impl FileBytes {
 }
 
 impl FileBytes {
+    /// Maps a file that is wanted whole and at once, on large pages where the system keeps files in them. As
+    /// [`Self::map`], the file must not be cut short.
+    ///
+    /// # Errors
+    /// If it cannot be mapped, or is empty.
+    pub(crate) fn map_eagerly(file: &File, path: &Path) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        #[expect(unsafe_code, reason = "a mapping has no safe form; see the contract above")]
+        // SAFETY: as in `map`.
+        let mapping = unsafe { Mmap::map(file) }?;
+        // Advice that a system does not take costs time and nothing else.
+        #[cfg(target_os = "linux")]
+        for advice in [memmap2::Advice::HugePage, memmap2::Advice::PopulateRead] {
+            let _ = mapping.advise(advice);
+        }
+        Ok(Self::Mapped(Arc::new(MappedFile { mapping, path: path.to_owned(), metadata })))
+    }
+
     /// Gives the memory of a part of a mapped file back to the system, best effort: the bytes are read from the file
     /// again when they are touched. So are those beside them, since a system that keeps files in huge pages maps two
     /// megabytes for whoever touches one number.
@@ -91,6 +109,12 @@ impl Deref for FileBytes {
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
         }
+    }
+}
+
+impl AsRef<[u8]> for FileBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -28,6 +28,7 @@ use crate::observe::{Importance, Site};
 use crate::rope::Frequencies;
 use crate::streaming::{ReadWay, StreamFigures, Streamer};
 use crate::vision::Features;
+use crate::weight_cache::Keeping;
 use crate::weights::Tensor;
 use crate::{Error, Result};
 pub(crate) use feed_forward::Network;
@@ -46,6 +47,8 @@ pub struct Qwen3 {
     head: Option<Matrix>,
     /// Whoever reads experts that are not in memory, if any are not.
     streamer: Option<Streamer>,
+    /// The packed weights on their way to the disk.
+    _keeping: Keeping,
 }
 
 /// The vocabulary head of a model of which the rest is let go.

@@ -17,6 +17,7 @@ use kernels::{Cpu, FullAttention, Gelu, Precision, Rope, Scratch};
 use crate::config::Vision as Shape;
 use crate::encoder::{Linear, Norm, apply_group};
 use crate::picture::{MERGE, Patches, in_blocks};
+use crate::weight_cache::Keeping;
 use crate::{Error, Result};
 
 pub use positions::{Placed, placed};
@@ -33,6 +34,7 @@ pub struct Vision {
     blocks: Vec<Block>,
     merger: Merger,
     deep_mergers: Vec<Merger>, // in the order of `shape.deepstack`
+    _keeping: Keeping,
 }
 
 struct Block {

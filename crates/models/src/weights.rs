@@ -332,6 +332,16 @@ impl Weights {
         self.packed.values().filter(|packed| of(&packed.name)).map(of_kind).sum()
     }
 
+    /// The files that the tensors lie in, each once.
+    pub(crate) fn files(&self) -> Vec<&Arc<MappedFile>> {
+        let plain = self.tensors.values().filter_map(Tensor::in_file);
+        let mut files: Vec<_> =
+            plain.chain(self.packed.values().filter_map(Packed::in_file)).map(|(file, _)| file).collect();
+        files.sort_by_key(|file| file.place().0);
+        files.dedup_by_key(|file| file.place().0);
+        files
+    }
+
     /// Remembers a tensor whose type cannot be read, so that asking for it names the type.
     pub fn insert_unsupported(&mut self, name: String, type_name: String) {
         self.unsupported.insert(name, type_name);

@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use kernels::{
-    Cpu, Format, Gated, Gathered, Matrix, PANEL_ROWS, Precision, Role, Rows, Scratch, dequantize, feed_forward, matmul,
-    matmul_add, matmul_gathered, matmul_group, swiglu,
+    Cpu, Format, Gated, Gathered, Isa, Matrix, Memory, PACKED_VERSION, PANEL_ROWS, Precision, Role, Rows, Scratch,
+    SharedBytes, dequantize, feed_forward, matmul, matmul_add, matmul_gathered, matmul_group, swiglu,
 };
 
-use crate::random::{Random, assert_close, cpus};
+use crate::random::{Random, assert_close, cpu, cpus};
 
 /// f32 sums of a few hundred products of numbers below one.
 const EXACT: f64 = 1e-6;
@@ -454,4 +456,52 @@ fn a_network_is_its_products_one_by_one() {
             }
         }
     }
+}
+
+#[test]
+fn panels_that_were_kept_are_the_same_matrix() {
+    let cpu = cpu(Isa::Scalar, 1);
+    let mut random = Random(11);
+    for format in Format::ALL {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let (rows, columns) = (37, 512);
+            let matrix =
+                Matrix::pack(&cpu, format, rows, columns, &blocks(&mut random, format, rows, columns), precision);
+            let matrix = matrix.unwrap();
+            let mut kept = Memory::zeroed(matrix.packed().len() + 128).unwrap();
+            kept[64..][..matrix.packed().len()].copy_from_slice(matrix.packed());
+            let kept: SharedBytes = Arc::new(kept);
+            let end = 64 + matrix.packed().len();
+            let of = |range| Matrix::from_packed(format, rows, columns, precision, Arc::clone(&kept), range);
+            let found = of(64..end).unwrap();
+            let x = random.floats(3 * columns);
+            let product = |matrix: &Matrix| {
+                let mut out = vec![0.0; 3 * rows];
+                matmul(&cpu, Rows::prompt(&x), matrix, &mut out, &mut Scratch::default());
+                out
+            };
+            assert!(product(&found) == product(&matrix), "{format:?}, {precision:?}");
+            assert!(of(64..end - 1).unwrap_err().to_string().contains("expected"));
+            assert!(of(64..usize::MAX).unwrap_err().to_string().contains("expected"));
+            assert!(of(65..end + 1).unwrap_err().to_string().contains("multiple of 64"));
+        }
+    }
+}
+
+/// If this fails, programs find panels on their users' disks that mean something else to them: the version has to grow.
+#[test]
+fn the_order_of_panels_is_that_of_its_version() {
+    let cpu = cpu(Isa::Scalar, 1);
+    let mut random = Random(12);
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    for format in Format::ALL {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let bytes = blocks(&mut random, format, 37, 512);
+            let matrix = Matrix::pack(&cpu, format, 37, 512, &bytes, precision).unwrap();
+            for byte in matrix.packed() {
+                digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    assert_eq!((PACKED_VERSION, format!("{digest:016x}").as_str()), (1, "e83f395dc164c45c"));
 }

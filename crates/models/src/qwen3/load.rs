@@ -65,8 +65,9 @@ impl Qwen3 {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
-        let loader = Loader::new(cpu, checkpoint, precision);
-        let embedding = loader.checked("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
+        let part = if expert_bytes.is_some() { "decoder without experts" } else { "decoder" };
+        let loader = Loader::new(cpu, checkpoint, precision, part);
+        let embedding = loader.weights.get("embed_tokens.weight")?.expect_shape(&[config.vocabulary, config.hidden])?;
         let head = if config.tied {
             Some(loader.pack(&embedding)?)
         } else if checkpoint.has_head() {
@@ -76,7 +77,7 @@ impl Qwen3 {
         };
         // A tied head that has the file's numbers is the embedding too, and the file's need not stay in memory.
         let is_kept = config.tied && Matrix::keeps(embedding.format(), precision);
-        let embedding = Some(embedding).filter(|_| !is_kept);
+        let embedding = if is_kept { None } else { Some(finite(embedding)?) };
         let finder = RefCell::new(expert_bytes.map(|_| Finder::default()));
         let reader = Layers { loader: &loader, config: &config, finder: &finder };
         let mut layers = Vec::with_capacity(config.layers);
@@ -89,7 +90,7 @@ impl Qwen3 {
         let per_token = config.experts.as_ref().map_or(0, |experts| experts.per_token);
         let finder = finder.into_inner().zip(expert_bytes);
         let streamer = finder.map(|(finder, bytes)| finder.finish(precision, bytes, per_token)).transpose()?;
-        Ok(Self { frequencies, embedding, layers, final_norm, head, streamer, config })
+        Ok(Self { frequencies, embedding, layers, final_norm, head, streamer, config, _keeping: loader.finish() })
     }
 }
 
@@ -321,7 +322,7 @@ impl Layers<'_> {
         let matrix = |part: &str, rows: usize, cols: usize| {
             let name = format!("{stem}.{part}_proj");
             let all = self.fused(&name).ok_or(Error::MissingTensor { name })?;
-            self.loader.pack(&finite(all.expect_shape(&[experts.count, rows, cols])?.slice(index, 0..rows)?)?)
+            self.loader.pack(&all.expect_shape(&[experts.count, rows, cols])?.slice(index, 0..rows)?)
         };
         Ok(Network { gate: matrix("gate", i, h)?, up: matrix("up", i, h)?, down: matrix("down", h, i)? })
     }
@@ -392,9 +393,8 @@ impl Layers<'_> {
             let down = down.clone().expect_shape(&[count, i, h])?.slice(index, 0..i)?;
             (transposed(&gate_up)?, transposed(&down)?)
         };
-        let gate_up = finite(gate_up)?;
         let half = |rows| -> Result<Matrix> { self.loader.pack(&gate_up.rows(rows)?) };
-        Ok(Network { gate: half(0..i)?, up: half(i..2 * i)?, down: self.loader.pack(&finite(down)?)? })
+        Ok(Network { gate: half(0..i)?, up: half(i..2 * i)?, down: self.loader.pack(&down)? })
     }
 }
 

@@ -19,6 +19,7 @@ use super::load::Layers;
 use super::low_rank::Adapted;
 use super::{Layer, Mixer, Qwen3, Workspace};
 use crate::loader::Loader;
+use crate::weight_cache::Keeping;
 use crate::{Checkpoint, Config, Error, Result};
 
 /// Rows of one sequence from which on they are computed as a prompt is.
@@ -35,6 +36,7 @@ pub struct Predictor {
     workspace: Workspace,
     hidden: Vec<f32>, // [n, H]
     joined: Vec<f32>, // [n, 2 H]
+    _keeping: Keeping,
 }
 
 /// Rows of the model's last step that the predictor follows.
@@ -93,11 +95,11 @@ impl Predictor {
         format: KvFormat,
         blocks: u32,
     ) -> Result<Self> {
-        let (loader, config) = (Loader::new(cpu, checkpoint, precision), &checkpoint.config);
+        let (loader, config) = (Loader::new(cpu, checkpoint, precision, "predictor"), &checkpoint.config);
         let h = config.hidden;
         let finder = RefCell::new(None);
         let layers = Layers { loader: &loader, config, finder: &finder };
-        Ok(Self {
+        let mut predictor = Self {
             embedding_norm: layers.norm("mtp.pre_fc_norm_embedding", h)?,
             hidden_norm: layers.norm("mtp.pre_fc_norm_hidden", h)?,
             join: loader.matrix("mtp.fc", h, 2 * h)?,
@@ -107,7 +109,10 @@ impl Predictor {
             workspace: Workspace::default(),
             hidden: Vec::new(),
             joined: Vec::new(),
-        })
+            _keeping: Keeping::default(),
+        };
+        predictor._keeping = loader.finish();
+        Ok(predictor)
     }
 
     /// What the last guesses were chosen from, `[sequences that asked, vocabulary]`.
@@ -167,7 +172,7 @@ impl Qwen3 {
     /// One pass over these rows, whose hidden states are `predictor.hidden`, before and after.
     fn turn(&self, cpu: &Cpu, predictor: &mut Predictor, turns: &[Turn<'_>]) {
         let (h, eps) = (self.config.hidden, self.config.norm_eps);
-        let Predictor { embedding_norm, hidden_norm, join, layer, norm, cache, workspace: w, hidden, joined } =
+        let Predictor { embedding_norm, hidden_norm, join, layer, norm, cache, workspace: w, hidden, joined, .. } =
             predictor;
         let spans = self.begin_turn(turns, w);
         w.normed.resize(w.x.len());

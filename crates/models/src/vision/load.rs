@@ -7,6 +7,7 @@ use crate::config::Vision as Shape;
 use crate::encoder::{Linear, Norm};
 use crate::loader::Loader;
 use crate::picture::{FRAMES, MERGE, PATCH, PATCH_NUMBERS};
+use crate::weight_cache::Keeping;
 use crate::weights::Tensor;
 use crate::{Checkpoint, FileBytes, Result};
 
@@ -20,9 +21,11 @@ impl Vision {
     /// [`crate::Error::MissingTensor`], [`crate::Error::WrongShape`] or [`crate::Error::NotFinite`].
     pub fn load(cpu: &Cpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Option<Self>> {
         let Some(shape) = checkpoint.config.vision.clone() else { return Ok(None) };
-        let loader = Loader::new(cpu, checkpoint, precision);
+        let loader = Loader::new(cpu, checkpoint, precision, "tower");
         let reader = Reader { loader: &loader, shape: &shape, out: checkpoint.config.hidden };
-        reader.read().map(Some)
+        let mut tower = reader.read()?;
+        tower._keeping = loader.finish();
+        Ok(Some(tower))
     }
 }
 
@@ -45,6 +48,7 @@ impl Reader<'_> {
             blocks: (0..self.shape.depth).map(|index| self.block(index)).collect::<Result<_>>()?,
             merger: self.merger("visual.merger", d)?,
             deep_mergers: (0..self.shape.deepstack.len()).map(deep).collect::<Result<_>>()?,
+            _keeping: Keeping::default(),
             precision: self.loader.precision,
             shape: self.shape.clone(),
         })

@@ -20,3 +20,4 @@ mod quantised;
 mod streaming;
 mod truth;
 mod vision;
+mod weight_cache;

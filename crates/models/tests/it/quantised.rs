@@ -125,8 +125,16 @@ fn quantised_files_survive_any_damage() {
             let config = models::config::from_json(&config).unwrap();
             let text = Checkpoint::open(&fixtures().join("quant").join(name)).unwrap().text;
             let pixels = models::picture::PixelLimits::default();
-            let checkpoint =
-                Checkpoint { container: "fuzz", config, weights, text, embeds: false, pixels, clip_pixels: pixels };
+            let checkpoint = Checkpoint {
+                container: "fuzz",
+                config,
+                weights,
+                text,
+                embeds: false,
+                pixels,
+                clip_pixels: pixels,
+                weight_cache: None,
+            };
             let _ = models::Qwen3::load(&cpu, &checkpoint, Precision::Exact, |_, _| {});
         }
     }

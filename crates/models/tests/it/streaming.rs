@@ -18,26 +18,26 @@ const TOKENS: u32 = 48;
 /// Of them, those that come in one step.
 const PROMPT: usize = 24;
 
-struct Reader {
+pub(crate) struct Reader {
     cpu: Cpu,
-    model: Qwen3,
+    pub(crate) model: Qwen3,
 }
 
 impl Reader {
-    fn resident(checkpoint: &Checkpoint, precision: Precision) -> Self {
+    pub(crate) fn resident(checkpoint: &Checkpoint, precision: Precision) -> Self {
         let cpu = cpu();
         let model = Qwen3::load(&cpu, checkpoint, precision, |_, _| {}).unwrap();
         Self { cpu, model }
     }
 
-    fn streaming(checkpoint: &Checkpoint, precision: Precision, bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn streaming(checkpoint: &Checkpoint, precision: Precision, bytes: usize) -> Result<Self, Error> {
         let cpu = cpu();
         let model = Qwen3::load_streaming(&cpu, checkpoint, precision, bytes, |_, _| {})?;
         Ok(Self { cpu, model })
     }
 
     /// Logits of a prompt in one step and of what follows token by token, or why there are none.
-    fn logits(&self) -> Result<Vec<f32>, Error> {
+    pub(crate) fn logits(&self) -> Result<Vec<f32>, Error> {
         let blocks: Vec<u32> = (0..(TOKENS as usize).div_ceil(KV_BLOCK_TOKENS) as u32).collect();
         let mut kv = KvPool::new(self.model.config(), KvFormat::F32, blocks.len() as u32).unwrap();
         let mut workspace = Workspace::default();
@@ -237,7 +237,7 @@ fn the_disk_can_be_measured_in_both_ways() {
     assert!(reader.logits().unwrap() == expected, "and nothing of it is kept");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
