@@ -23,6 +23,7 @@ use chat::{
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream};
 use kernels::Cpu;
+use models::WeightCache;
 use tokio::sync::Notify;
 
 use crate::places::Places;
@@ -59,6 +60,8 @@ pub struct Machine {
     pub options: Options,
     /// Memory of all models together: weights, keys and values.
     pub memory_bytes: u64,
+    /// Where packed weights are kept for the next load, if they are.
+    pub weight_cache: Option<WeightCache>,
     /// How long a model stays after its last request, where nobody says otherwise.
     pub keep_alive: KeepAlive,
 }

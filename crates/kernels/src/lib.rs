@@ -65,7 +65,7 @@ pub use gate::sigmoid_gate;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Span, kv_write};
 pub use matmul::{Gated, Gathered, Role, Rows, feed_forward, matmul, matmul_add, matmul_gathered, matmul_group};
-pub use matrix::{Matrix, PACKED_VERSION, PANEL_ROWS, Precision, SharedBytes};
+pub use matrix::{Matrix, PACKED_VERSION, PANEL_ROWS, Precision, SharedBytes, Stored};
 pub use memory::{Memory, give_back_memory, share_heaps};
 pub use ops::{HeadNorm, Rope, add, head_norm_rope, rms_norm, scale_add, softmax, swiglu};
 pub use quant::{dequantize, quantize};

@@ -48,6 +48,19 @@ pub struct Matrix {
     panels: Panels,
 }
 
+/// A matrix as a file has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// The format of its numbers.
+    pub format: Format,
+    /// Its rows, which are the outputs of a product.
+    pub rows: usize,
+    /// Its columns, which are the inputs of a product.
+    pub columns: usize,
+    /// Row after row.
+    pub bytes: &'a [u8],
+}
+
 /// Where panels lie.
 enum Panels {
     Own(Memory),
@@ -69,7 +82,7 @@ impl Matrix {
         bytes: &[u8],
         precision: Precision,
     ) -> Result<Self> {
-        Self::pack_in_pieces(cpu, format, rows, columns, bytes, precision, |_, _| {}, |_| {})
+        Self::pack_in_pieces(cpu, Stored { format, rows, columns, bytes }, precision, |_, _| {}, |_| {})
     }
 
     /// As [`Self::pack`]. `look` is called with the bytes of sixteen rows before they are packed, and where among all
@@ -80,14 +93,12 @@ impl Matrix {
     /// As [`Self::pack`].
     pub fn pack_in_pieces(
         cpu: &Cpu,
-        format: Format,
-        rows: usize,
-        columns: usize,
-        bytes: &[u8],
+        stored: Stored<'_>,
         precision: Precision,
         look: impl Fn(usize, &[u8]) + Sync,
         mut packed: impl FnMut(Range<usize>),
     ) -> Result<Self> {
+        let Stored { format, rows, columns, bytes } = stored;
         let shape = Error::Shape { what: "a matrix", rows, columns };
         let row_bytes = format.row_bytes(columns)?;
         let Some(expected) = rows.checked_mul(row_bytes) else { return Err(shape) };

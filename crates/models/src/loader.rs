@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernels::{Cpu, Format, Matrix, Precision};
+use kernels::{Cpu, Format, Matrix, Precision, Stored};
 
 use crate::config::Quantisation;
 use crate::quantised::Quantised;
@@ -117,8 +117,9 @@ impl<'a> Loader<'a> {
     }
 
     fn packed(&self, tensor: &Tensor, precision: Precision) -> Result<Matrix> {
-        let [rows, cols] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
+        let [rows, columns] = [0, 1].map(|axis| tensor.shape()[axis] as usize);
         let format = tensor.format();
+        let stored = Stored { format, rows, columns, bytes: tensor.bytes() };
         let fault = AtomicUsize::new(usize::MAX);
         let look = |at: usize, bytes: &[u8]| {
             if let Some(element) = finite::first_fault(format, bytes) {
@@ -127,11 +128,11 @@ impl<'a> Loader<'a> {
         };
         // Otherwise file and packed copy both count as the process's memory, twice the weights.
         let packed = |part| tensor.release_part(part);
-        let matrix = Matrix::pack_in_pieces(self.cpu, format, rows, cols, tensor.bytes(), precision, look, packed)
+        let matrix = Matrix::pack_in_pieces(self.cpu, stored, precision, look, packed)
             .map_err(|source| Error::Pack { name: tensor.name().to_owned(), source })?;
         match fault.into_inner() {
             usize::MAX => Ok(matrix),
-            element => Err(Error::NotFinite { name: tensor.name().to_owned(), row: element / cols }),
+            element => Err(Error::NotFinite { name: tensor.name().to_owned(), row: element / columns }),
         }
     }
 }

@@ -33,6 +33,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use kernels::{Format, Matrix, PACKED_VERSION, Precision, SharedBytes};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::weights::Weights;
 use crate::{Checkpoint, FileBytes};
@@ -110,12 +111,14 @@ impl WeightCache {
 
     fn begin(&self, temporary: &Path) -> io::Result<File> {
         std::fs::create_dir_all(&self.folder)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
+        let now = file.metadata()?.modified()?;
         for (path, file) in self.files("part")? {
-            if file.modified()?.elapsed().is_ok_and(|age| age > ABANDONED_AFTER) {
+            if now.duration_since(file.modified()?).is_ok_and(|age| age > ABANDONED_AFTER) {
                 std::fs::remove_file(path)?;
             }
         }
-        OpenOptions::new().write(true).create_new(true).open(temporary)
+        Ok(file)
     }
 
     fn files(&self, extension: &str) -> io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
@@ -175,9 +178,10 @@ fn corrupt(why: &str) -> io::Error {
 }
 
 fn found(path: &Path) -> io::Result<Found> {
-    let file = OpenOptions::new().read(true).open(path)?;
-    // That it was used decides how long it stays.
-    if let Err(why) = file.set_modified(SystemTime::now()) {
+    let file = File::open(path)?;
+    // When it was used decides how long it stays.
+    let [omit, now] = [UTIME_OMIT, UTIME_NOW].map(|tv_nsec| Timespec { tv_sec: 0, tv_nsec });
+    if let Err(why) = rustix::fs::futimens(&file, &Timestamps { last_access: omit, last_modification: now }) {
         tracing::debug!(path = %path.display(), %why, "packed weights of somebody else");
     }
     let bytes = FileBytes::map_eagerly(&file, path)?;

@@ -199,6 +199,10 @@ pub(crate) struct Up {
     /// are chosen, and what is used stays. Default: all are loaded.
     #[arg(long = "expert-memory", value_name = "MIB", env = "SAMPAN_EXPERT_MIB")]
     pub(crate) expert_mib: Option<u64>,
+    /// Disk for packed weights, in MiB, in DIR/packed: a model that was loaded before is there at once. What was not
+    /// used for longest goes first; 0 keeps nothing. Default: a quarter of what is free.
+    #[arg(long = "weight-cache", value_name = "MIB", env = "SAMPAN_WEIGHT_CACHE_MIB")]
+    pub(crate) weight_cache_mib: Option<u64>,
     /// Memory for keys and values of one model, in MiB; default: a quarter of --memory.
     #[arg(long, value_name = "MIB", env = "SAMPAN_KV_MIB")]
     pub(crate) kv_mib: Option<u64>,
@@ -319,6 +323,9 @@ pub(crate) struct Bench {
     /// Lengths of the context before decoding begins.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub(crate) depth: Vec<usize>,
+    /// Load the model, compute one token, and end: what a start takes, measured from outside.
+    #[arg(long)]
+    pub(crate) first_token: bool,
     /// Sequences that decode together.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) batch: Vec<usize>,
@@ -329,6 +336,9 @@ pub(crate) struct Bench {
     /// can do, and how much of it decoding uses.
     #[arg(long = "expert-memory", value_name = "MIB", value_parser = expert_mib)]
     pub(crate) expert_mib: Option<usize>,
+    /// Disk for packed weights, in MiB, as `sampan up` has: what was loaded before is mapped and not packed again.
+    #[arg(long = "weight-cache", value_name = "MIB", default_value_t = 0)]
+    pub(crate) weight_cache_mib: u64,
     /// Times that each test runs; the median is printed.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,

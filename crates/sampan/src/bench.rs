@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::args::Bench;
 use crate::machine::{self, SystemClock};
-use crate::{model, shelf};
+use crate::model;
+use crate::shelf::{self, Entry};
 
 /// Rows of one step of a prompt: enough for the arithmetic to be full, few enough for the buffers to stay small.
 const PROMPT_ROWS: usize = 512;
@@ -41,24 +42,14 @@ struct Disk {
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     ensure!(bench.repeat > 0, "--repeat 0 measures nothing");
     let clock = SystemClock::start();
-    let entry = shelf::find(&machine::data_folder(&bench.data), &bench.model)?;
+    let data = machine::data_folder(&bench.data);
+    let entry = shelf::find(&data, &bench.model)?;
     let cpu = machine::processor(&bench.processor)?;
-    let bar = shelf::loading_bar(&entry.name);
     let began_us = clock.monotonic_us();
-    let checkpoint = shelf::open(&entry)?;
-    shelf::expect_experts(&entry, &checkpoint, bench.expert_mib)?;
-    let progress = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
-    let precision = bench.precision.kernel();
-    let model = match bench.expert_mib {
-        Some(mib) => Qwen3::load_streaming(&cpu, &checkpoint, precision, mib << 20, progress),
-        None => Qwen3::load(&cpu, &checkpoint, precision, progress),
-    };
-    let model = model.with_context(|| format!("load the model {}", entry.name))?;
+    let weight_cache = machine::weight_cache(&data, Some(bench.weight_cache_mib));
+    let checkpoint = Checkpoint { weight_cache, ..shelf::open(&entry)? };
+    let model = load(bench, &entry, &checkpoint, &cpu)?;
     let load_ms = (clock.monotonic_us() - began_us) / 1000;
-    bar.finish_and_clear();
 
     let batch_max = bench.batch.iter().copied().max().unwrap_or(1);
     let depth_max = bench.depth.iter().copied().max().unwrap_or(0) + bench.decode + 1;
@@ -79,10 +70,14 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     };
 
     let mut rows = Vec::new();
-    for &tokens in &bench.prompt {
+    if bench.first_token {
+        rows.push(subject.prompt(1).report("prefill", 1, 0, 1));
+    }
+    let (prompts, depths) = if bench.first_token { Default::default() } else { (&*bench.prompt, &*bench.depth) };
+    for &tokens in prompts {
         rows.push(median(bench.repeat, || subject.prompt(tokens)).report("prefill", tokens, 0, 1));
     }
-    for &depth in &bench.depth {
+    for &depth in depths {
         for &batch in &bench.batch {
             subject.fill(depth, batch);
             let disk = subject.disk()?;
@@ -110,6 +105,22 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         "tests": rows,
     });
     show(&report, bench.json)
+}
+
+fn load(bench: &Bench, entry: &Entry, checkpoint: &Checkpoint, cpu: &Cpu) -> anyhow::Result<Qwen3> {
+    shelf::expect_experts(entry, checkpoint, bench.expert_mib)?;
+    let bar = shelf::loading_bar(&entry.name);
+    let progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let precision = bench.precision.kernel();
+    let model = match bench.expert_mib {
+        Some(mib) => Qwen3::load_streaming(cpu, checkpoint, precision, mib << 20, progress),
+        None => Qwen3::load(cpu, checkpoint, precision, progress),
+    };
+    bar.finish_and_clear();
+    model.with_context(|| format!("load the model {}", entry.name))
 }
 
 /// How fast the vision tower looks at pictures, if any are asked for.

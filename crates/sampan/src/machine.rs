@@ -4,15 +4,19 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use base::{Clock, Entropy};
 use kernels::{Cpu, CpuOptions};
+use models::WeightCache;
 
 use crate::args::{Data, Processor};
+
+/// Models that take less memory are packed faster than anybody notices.
+const PACKED_BYTES_MIN: u64 = 128 << 20;
 
 /// The real time.
 pub(crate) struct SystemClock {
@@ -118,6 +122,28 @@ pub(crate) fn memory_bytes() -> Option<u64> {
 /// Bytes of memory that nobody needs; `None` where `/proc` does not say.
 pub(crate) fn memory_free_bytes() -> Option<u64> {
     proc_kib("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10)
+}
+
+/// Where packed weights are kept, unless no disk is given for them.
+pub(crate) fn weight_cache(data: &Path, mib: Option<u64>) -> Option<WeightCache> {
+    let folder = data.join("packed");
+    let limit_bytes = match mib {
+        Some(mib) => mib.saturating_mul(1 << 20),
+        None => {
+            // What lies in the folder already is not free, and may go.
+            let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let used: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+            (disk_free_bytes(data)? + used) / 4
+        }
+    };
+    (limit_bytes > 0).then_some(WeightCache { folder, limit_bytes, least_bytes: PACKED_BYTES_MIN })
+}
+
+/// Bytes that are free where a folder is, or will be; `None` if the system does not say.
+fn disk_free_bytes(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|folder| folder.is_dir())?;
+    let found = rustix::fs::statvfs(there).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
 }
 
 /// The most memory that this process ever held, in bytes.

@@ -269,6 +269,7 @@ fn fleet(up: &Up, clock: &Arc<dyn Clock>) -> anyhow::Result<(Fleet, Vec<String>)
             ..Options::default()
         },
         memory_bytes,
+        weight_cache: machine::weight_cache(&data, up.weight_cache_mib),
         keep_alive: up.keep_alive,
     };
     let aliases = up.aliases.iter().map(|alias| alias_of(alias)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -55,7 +55,10 @@ pub(super) fn load(
 ) -> Result<Loaded> {
     let Machine { cpu, clock, .. } = machine;
     // The files may have changed since the program started.
-    let opened = source.open()?;
+    let mut opened = source.open()?;
+    if let Opened::Decoder(checkpoint) = &mut opened {
+        checkpoint.weight_cache.clone_from(&machine.weight_cache);
+    }
     let size_bytes = opened.size_bytes();
     if source.role(name, &opened) != role {
         return Err(Error::Changed { name: name.to_owned() });

@@ -35,6 +35,7 @@ fn fleet_in(memory_bytes: u64, adapters: Vec<AdapterEntry>) -> engine::Result<Fl
             ..Options::default()
         },
         memory_bytes,
+        weight_cache: None,
         keep_alive: KeepAlive::UntilNeeded,
     };
     let entries = vec![

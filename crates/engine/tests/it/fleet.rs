@@ -36,6 +36,7 @@ fn fleet(entries: Vec<Entry>, memory_bytes: u64) -> (Fleet, Arc<ManualClock>) {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         options: Options { kv_bytes: 1 << 20, precision: Precision::Exact, ..Options::default() },
         memory_bytes,
+        weight_cache: None,
         keep_alive: KeepAlive::UntilNeeded,
     };
     let aliases = [("also".to_owned(), entries[0].name.clone())];

@@ -1,7 +1,7 @@
 //! Packed weights that are kept on disk: the same numbers to the bit, and never those of another model.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kernels::Precision;
 use models::{Checkpoint, WeightCache};
@@ -111,8 +111,8 @@ fn what_was_not_used_for_longest_goes_first() {
     let (dense, mixture) = (fixtures().join("tiny/qwen3_dense"), fixtures().join("tiny/qwen3_moe"));
     logits(&open(&dense, cache.path(), ALL), Precision::Exact);
     let old = files(cache.path()).pop().unwrap();
-    let size = std::fs::metadata(&old).unwrap().len();
-    let long_ago = SystemTime::now() - Duration::from_hours(48);
+    let found = std::fs::metadata(&old).unwrap();
+    let (size, long_ago) = (found.len(), found.modified().unwrap() - Duration::from_hours(48));
     std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
     // A file that somebody never finished, and one that is none of ours.
     let abandoned = cache.path().join("x.1-0.part");
