@@ -51,9 +51,14 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let model = load(bench, &entry, &checkpoint, &cpu)?;
     let load_ms = (clock.monotonic_us() - began_us) / 1000;
 
+    // A first token needs no room for others.
+    let (prompts, depths, decoded) = match bench.first_token {
+        true => (&[1][..], &[][..], 0),
+        false => (&*bench.prompt, &*bench.depth, bench.decode),
+    };
     let batch_max = bench.batch.iter().copied().max().unwrap_or(1);
-    let depth_max = bench.depth.iter().copied().max().unwrap_or(0) + bench.decode + 1;
-    let length_max = depth_max.max(bench.prompt.iter().copied().max().unwrap_or(0)).max(1);
+    let depth_max = depths.iter().copied().max().unwrap_or(0) + decoded + 1;
+    let length_max = depth_max.max(prompts.iter().copied().max().unwrap_or(0));
     let per_sequence = length_max.div_ceil(KV_BLOCK_TOKENS) as u32;
     let sequences = NonZeroUsize::new(batch_max).context("--batch 0 measures nothing")?.get() as u32;
     let all_blocks = per_sequence.checked_mul(sequences).context("--batch times --depth is too large")?;
@@ -70,20 +75,18 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     };
 
     let mut rows = Vec::new();
-    if bench.first_token {
-        rows.push(subject.prompt(1).report("prefill", 1, 0, 1));
-    }
-    let (prompts, depths) = if bench.first_token { Default::default() } else { (&*bench.prompt, &*bench.depth) };
     for &tokens in prompts {
-        rows.push(median(bench.repeat, || subject.prompt(tokens)).report("prefill", tokens, 0, 1));
+        let mut run = || subject.prompt(tokens);
+        let timed = if bench.first_token { run() } else { median(bench.repeat, run) };
+        rows.push(timed.report("prefill", tokens, 0, 1));
     }
     for &depth in depths {
         for &batch in &bench.batch {
             subject.fill(depth, batch);
             let disk = subject.disk()?;
             let before = model.stream_figures().unwrap_or_default();
-            let timed = median(bench.repeat, || subject.decode(bench.decode, depth, batch));
-            let mut row = timed.report("decode", bench.decode, depth, batch);
+            let timed = median(bench.repeat, || subject.decode(decoded, depth, batch));
+            let mut row = timed.report("decode", decoded, depth, batch);
             if let Some(disk) = disk {
                 let runs = bench.repeat as u64 + 1;
                 row["experts"] = streamed(&disk, &timed, before, model.stream_figures().unwrap_or_default(), runs);

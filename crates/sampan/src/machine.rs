@@ -214,11 +214,26 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::pictured;
+    use super::{pictured, weight_cache};
 
     #[test]
     fn a_terminal_is_not_steered_by_a_model() {
         assert_eq!(pictured("\u{1b}]0;title\u{7}\u{9b}2J\u{7f}"), "\u{241b}]0;title\u{2407}\u{fffd}2J\u{2421}");
         assert_eq!(pictured("lines\n\tand 中文 🙂"), "lines\n\tand 中文 🙂");
+    }
+
+    #[test]
+    fn packed_weights_have_a_limit() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(weight_cache(data.path(), Some(0)).is_none());
+        let limit = |mib| weight_cache(data.path(), mib).unwrap().limit_bytes;
+        assert_eq!(limit(Some(3)), 3 << 20);
+        assert_eq!(limit(Some(u64::MAX)), u64::MAX);
+        let free = limit(None);
+        // What lies there counts as room.
+        std::fs::create_dir(data.path().join("packed")).unwrap();
+        std::fs::File::create(data.path().join("packed/a.weights")).unwrap().set_len(1 << 40).unwrap();
+        assert!(limit(None) > free + (1 << 37));
+        assert!(weight_cache(&data.path().join("not/yet/there"), None).is_some());
     }
 }

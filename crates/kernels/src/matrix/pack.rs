@@ -4,7 +4,8 @@
 use half::{bf16, f16};
 
 use crate::layout::{
-    K_HIGH, K_MINIMA, K_NIBBLES, LANES, Layout, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, SUPER, put_q8,
+    K_HIGH, K_MINIMA, K_NIBBLES, LANES, Layout, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR, SUPER,
+    put_q8,
 };
 use crate::quant::blocks::{IQ4_VALUES, five_bits, nibbles};
 use crate::quant::super_blocks::six_bit_pairs;
@@ -43,12 +44,18 @@ pub(super) fn row(format: Format, layout: Layout, row: &[u8], panel: &mut [u8], 
             }
         }
         (Layout::F32 | Layout::Bf16, _) => dequantised(format, layout, row, panel, r),
+        (Layout::Q8, Format::Q8_0) => {
+            for (b, bytes) in blocks.enumerate() {
+                let pair = &mut panel[b / 2 * Q8_PAIR..][..Q8_PAIR];
+                pair[b % 2 * 32 + 2 * r..][..2].copy_from_slice(&bytes[..2]);
+                put_words(&mut pair[PAIR_HEAD + b % 2 * 8 * UNIT..], r, words::<8>(&bytes[2..]));
+            }
+        }
         (Layout::Q8, _) => {
             for (b, bytes) in blocks.enumerate() {
                 let q = match format {
                     Format::Q5_0 => five_bits(&bytes[2..6], &bytes[6..]).map(|q| q.cast_signed() - 16),
-                    Format::Iq4Nl => nibbles(&bytes[2..]).map(|q| IQ4_VALUES[usize::from(q)]),
-                    _ => std::array::from_fn(|i| bytes[2 + i].cast_signed()),
+                    _ => nibbles(&bytes[2..]).map(|q| IQ4_VALUES[usize::from(q)]),
                 };
                 put_q8(panel, b, r, f16::from_le_bytes([bytes[0], bytes[1]]), &q);
             }
