@@ -1,7 +1,9 @@
 //! What matrices are multiplied with while a model reads a text: the mean square of every column.
 //!
 //! An error in a weight of a column moves the output by the error times the number in that column, so its expected
-//! square is the error's square times this mean: the importance with which `kernels::quantize` weighs errors.
+//! square is the error's square times this mean, if errors of columns have nothing to do with each other. They have,
+//! and a text is not all texts: `kernels::quantize` weighs errors with the square root. On the built-in model the mean
+//! itself made Q6_K and Q4_0 worse than no weights at all (`bench/README.md`).
 
 use std::collections::BTreeMap;
 
@@ -59,7 +61,7 @@ impl Importance {
         let squares = self.squares.get(&(layer, site, expert))?;
         let mean = squares.sums.iter().sum::<f64>() / squares.sums.len().max(1) as f64;
         let is_known = squares.rows > 0 && mean.is_finite() && mean > 0.0;
-        is_known.then(|| squares.sums.iter().map(|sum| (sum / mean) as f32 + FLOOR).collect())
+        is_known.then(|| squares.sums.iter().map(|sum| ((sum / mean) as f32).sqrt() + FLOOR).collect())
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
         let mut importance = Importance::default();
         importance.add(0, Site::Mixer, None, 2, &[1.0, 0.0, 1.0, 2.0]);
         let of = importance.of(0, Site::Mixer, None).unwrap();
-        let expected = [2.0 / 3.0 + FLOOR, 4.0 / 3.0 + FLOOR];
+        let expected = [(2.0_f32 / 3.0).sqrt() + FLOOR, (4.0_f32 / 3.0).sqrt() + FLOOR];
         assert!(of.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{of:?}");
         assert_eq!(importance.of(1, Site::Mixer, None), None);
         importance.add(0, Site::Inner, Some(3), 2, &[0.0, 0.0]);

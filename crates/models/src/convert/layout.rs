@@ -95,7 +95,7 @@ impl Slot {
     }
 
     /// Where what it is multiplied with was observed.
-    pub(super) fn site(&self, is_tied: bool) -> Option<Site> {
+    pub(super) fn site(&self) -> Option<Site> {
         match self.kind {
             Kind::Query | Kind::Key | Kind::Value => Some(Site::Mixer),
             Kind::Mixed | Kind::MixedGate | Kind::MixedGrouped => Some(Site::Mixer),
@@ -103,7 +103,7 @@ impl Slot {
             Kind::Gate | Kind::Up | Kind::GateUp => Some(Site::FeedForward),
             Kind::Down => Some(Site::Inner),
             Kind::Head => Some(Site::Head),
-            Kind::Embedding => is_tied.then_some(Site::Head),
+            // A tied embedding is looked up too, where all columns are alike.
             _ => None,
         }
     }

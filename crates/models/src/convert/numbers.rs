@@ -40,7 +40,7 @@ pub(super) fn write_piece(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let tensor = pieces.piece(slot, index)?;
-    let site = slot.site(pieces.checkpoint.config.tied);
+    let site = slot.site();
     let expert = slot.experts.map(|_| index);
     let weights = importance.zip(site).and_then(|(importance, site)| importance.of(slot.layer, site, expert));
     let weights = weights.map(|weights| pieces.in_order_of_columns(slot, weights));
