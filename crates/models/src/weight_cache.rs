@@ -14,7 +14,9 @@
 //! | 32 | BLAKE3 of the directory |
 //! | to 4096 | zero |
 //! | | the panels of each matrix ([`kernels::Matrix::packed`]), each at a multiple of 64 |
-//! | | the directory, JSON: `{"matrix": [begin, bytes], …}`; a matrix is named by its tensor, the place of its numbers in the model's file, its shape, format and precision |
+//! | | the directory, JSON: `{"matrix": [begin, bytes], …}` |
+//!
+//! A matrix is named by its tensor, the place of its numbers in the model's file, its shape, format and precision.
 //!
 //! The identity is the BLAKE3 of what decides about the panels: [`kernels::PACKED_VERSION`], the precision, which part
 //! of the model it is, and of each of the model's files the size, the time of its last change and its inode. So a model

@@ -13,8 +13,8 @@ use crate::truth::{Runner, best, fixtures};
 
 const WINDOW: usize = 256;
 const WINDOWS: usize = 12;
-/// How far perplexity may move, as a share: one in a thousand. Over all of the text, 16,320 tokens, it moves by 0.09 % at
-/// most.
+/// How far perplexity may move, as a share: one in a thousand. Over all of the text, 16,320 tokens, it moves by at most
+/// 0.09 %.
 const SHARE_MAX: f64 = 1e-3;
 /// The gap to the second choice below which rounding may change a greedy token.
 const MARGIN_MIN: f32 = 0.25;
