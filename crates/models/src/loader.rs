@@ -7,7 +7,7 @@ use kernels::{Cpu, Format, Matrix, Precision, Stored};
 
 use crate::config::Quantisation;
 use crate::quantised::Quantised;
-use crate::weight_cache::{Keeping, Session};
+use crate::weight_cache::{Keeping, Part, Session};
 use crate::weights::{Tensor, Weights};
 use crate::{Checkpoint, Error, FileBytes, Result, finite, quantised, weight_cache};
 
@@ -21,8 +21,8 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// `part` says which matrices of the checkpoint will be packed, and that always the same ones.
-    pub(crate) fn new(cpu: &'a Cpu, checkpoint: &'a Checkpoint, precision: Precision, part: &str) -> Self {
+    /// Of a part always the same matrices are packed.
+    pub(crate) fn new(cpu: &'a Cpu, checkpoint: &'a Checkpoint, precision: Precision, part: Part) -> Self {
         let quantisation = checkpoint.config.quantisation;
         let cache = checkpoint.weight_cache.as_ref().and_then(|cache| cache.open(checkpoint, precision, part));
         Self { cpu, weights: &checkpoint.weights, precision, quantisation, cache: cache.map(RefCell::new) }

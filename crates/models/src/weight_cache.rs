@@ -63,6 +63,20 @@ pub struct WeightCache {
     pub least_bytes: u64,
 }
 
+/// What is loaded together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Decoder,
+    /// Its experts are streamed.
+    DecoderWithoutExperts,
+    Predictor,
+    Tower,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Decoder, Self::DecoderWithoutExperts, Self::Predictor, Self::Tower];
+}
+
 /// What one load has of the cache.
 pub(crate) enum Session {
     Found(Found),
@@ -91,9 +105,8 @@ pub(crate) struct Keeping(Option<JoinHandle<()>>);
 
 impl WeightCache {
     /// What was kept of a part of a model, or a place to keep it; `None` if it is not to be kept.
-    pub(crate) fn open(&self, checkpoint: &Checkpoint, precision: Precision, part: &str) -> Option<Session> {
-        let name = identity(&checkpoint.weights, precision, part)?;
-        let target = self.folder.join(name).with_extension("weights");
+    pub(crate) fn open(&self, checkpoint: &Checkpoint, precision: Precision, part: Part) -> Option<Session> {
+        let target = self.place(checkpoint, precision, part)?;
         match found(&target) {
             Ok(found) => return Some(Session::Found(found)),
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
@@ -109,6 +122,29 @@ impl WeightCache {
         let outcome = self.begin(&temporary);
         let cache = self.clone();
         Some(Session::New(Writer { cache, target, temporary, outcome, end: HEAD_BYTES, matrices: BTreeMap::new() }))
+    }
+
+    /// Removes what is kept of a model that goes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn forget(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        for precision in [Precision::Exact, Precision::Fast] {
+            let places = Part::ALL.into_iter().filter_map(|part| self.place(checkpoint, precision, part));
+            for path in places {
+                match std::fs::remove_file(path) {
+                    Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` if the model lies in no files.
+    fn place(&self, checkpoint: &Checkpoint, precision: Precision, part: Part) -> Option<PathBuf> {
+        let name = identity(&checkpoint.weights, precision, part)?;
+        Some(self.folder.join(name).with_extension("weights"))
     }
 
     fn begin(&self, temporary: &Path) -> io::Result<File> {
@@ -150,12 +186,12 @@ impl WeightCache {
 }
 
 /// `None` if the model lies in no files.
-fn identity(weights: &Weights, precision: Precision, part: &str) -> Option<String> {
+fn identity(weights: &Weights, precision: Precision, part: Part) -> Option<String> {
     let files = weights.files();
     if files.is_empty() {
         return None;
     }
-    let mut decides = format!("packed weights {PACKED_VERSION} {precision:?} {part}");
+    let mut decides = format!("packed weights {PACKED_VERSION} {precision:?} {part:?}");
     for file in files {
         let (_, metadata) = file.place();
         let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());

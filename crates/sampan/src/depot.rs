@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::args::Data;
 use crate::machine::{self, SystemClock, print, say};
 use crate::model::bytes;
-use crate::net;
+use crate::{net, shelf};
 use args::{Pull, Rm, Verify};
 
 /// A hub that is silent for so long is asked again.
@@ -219,9 +219,11 @@ fn bar(name: &str) -> ProgressBar {
 }
 
 pub(crate) fn remove(rm: &Rm) -> anyhow::Result<()> {
-    let depot = depot(&machine::data_folder(&rm.data));
+    let data = machine::data_folder(&rm.data);
+    let depot = depot(&data);
     let mut rows = Vec::new();
     for name in &rm.models {
+        forget_packed(&data, name);
         let removed = depot.remove(name).map_err(|error| not_pulled(error, &rm.data))?;
         rows.push((name.as_str(), removed));
     }
@@ -239,6 +241,17 @@ pub(crate) fn remove(rm: &Rm) -> anyhow::Result<()> {
         say(&format!("{name}: {} files that nobody needs, {}", removed.files, bytes(removed.bytes)));
     }
     Ok(())
+}
+
+/// Removes packed weights of a model that goes. Where that fails, they go when there is no room for others.
+fn forget_packed(data: &Path, name: &str) {
+    let entry = shelf::entries(data).ok().and_then(|entries| entries.into_iter().find(|entry| entry.name == name));
+    let checkpoint = entry.and_then(|entry| shelf::open(&entry).ok());
+    if let (Some(checkpoint), Some(cache)) = (checkpoint, machine::weight_cache(data, Some(1)))
+        && let Err(why) = cache.forget(&checkpoint)
+    {
+        tracing::warn!(name, %why, "packed weights stay");
+    }
 }
 
 fn not_pulled(error: hub::Error, data: &Data) -> anyhow::Error {

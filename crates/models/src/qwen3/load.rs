@@ -13,6 +13,7 @@ use crate::config::{Architecture, Config, Experts};
 use crate::loader::{Loader, expect_single, finite, numbers, transposed};
 use crate::rope::Frequencies;
 use crate::streaming::{Finder, Source};
+use crate::weight_cache::Part;
 use crate::weights::Tensor;
 use crate::{Checkpoint, Error, Result};
 
@@ -65,7 +66,7 @@ impl Qwen3 {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
-        let part = if expert_bytes.is_some() { "decoder without experts" } else { "decoder" };
+        let part = if expert_bytes.is_some() { Part::DecoderWithoutExperts } else { Part::Decoder };
         let loader = Loader::new(cpu, checkpoint, precision, part);
         let embedding = loader.weights.get("embed_tokens.weight")?.expect_shape(&[config.vocabulary, config.hidden])?;
         let head = if config.tied {

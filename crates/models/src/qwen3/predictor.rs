@@ -19,7 +19,7 @@ use super::load::Layers;
 use super::low_rank::Adapted;
 use super::{Layer, Mixer, Qwen3, Workspace};
 use crate::loader::Loader;
-use crate::weight_cache::Keeping;
+use crate::weight_cache::{Keeping, Part};
 use crate::{Checkpoint, Config, Error, Result};
 
 /// Rows of one sequence from which on they are computed as a prompt is.
@@ -95,7 +95,7 @@ impl Predictor {
         format: KvFormat,
         blocks: u32,
     ) -> Result<Self> {
-        let (loader, config) = (Loader::new(cpu, checkpoint, precision, "predictor"), &checkpoint.config);
+        let (loader, config) = (Loader::new(cpu, checkpoint, precision, Part::Predictor), &checkpoint.config);
         let h = config.hidden;
         let finder = RefCell::new(None);
         let layers = Layers { loader: &loader, config, finder: &finder };

@@ -7,7 +7,7 @@ use crate::config::Vision as Shape;
 use crate::encoder::{Linear, Norm};
 use crate::loader::Loader;
 use crate::picture::{FRAMES, MERGE, PATCH, PATCH_NUMBERS};
-use crate::weight_cache::Keeping;
+use crate::weight_cache::{Keeping, Part};
 use crate::weights::Tensor;
 use crate::{Checkpoint, FileBytes, Result};
 
@@ -21,7 +21,7 @@ impl Vision {
     /// [`crate::Error::MissingTensor`], [`crate::Error::WrongShape`] or [`crate::Error::NotFinite`].
     pub fn load(cpu: &Cpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Option<Self>> {
         let Some(shape) = checkpoint.config.vision.clone() else { return Ok(None) };
-        let loader = Loader::new(cpu, checkpoint, precision, "tower");
+        let loader = Loader::new(cpu, checkpoint, precision, Part::Tower);
         let reader = Reader { loader: &loader, shape: &shape, out: checkpoint.config.hidden };
         let mut tower = reader.read()?;
         tower._keeping = loader.finish();

@@ -127,6 +127,22 @@ fn what_was_not_used_for_longest_goes_first() {
 }
 
 #[test]
+fn what_is_kept_of_a_model_goes_with_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let (dense, mixture) = (fixtures().join("tiny/qwen3_dense"), fixtures().join("tiny/qwen3_moe"));
+    let (dense, mixture) = (open(&dense, cache.path(), ALL), open(&mixture, cache.path(), ALL));
+    logits(&dense, Precision::Exact);
+    logits(&mixture, Precision::Exact);
+    logits(&mixture, Precision::Fast);
+    Reader::streaming(&mixture, Precision::Exact, 1 << 30).unwrap();
+    assert_eq!(files(cache.path()).len(), 4);
+    let kept = mixture.weight_cache.as_ref().unwrap();
+    kept.forget(&mixture).unwrap();
+    assert_eq!(files(cache.path()).len(), 1, "that of the other one");
+    kept.forget(&mixture).unwrap();
+}
+
+#[test]
 fn what_cannot_be_kept_does_no_harm() {
     let path = fixtures().join("tiny/qwen3_dense");
     let expected = logits(&Checkpoint::open(&path).unwrap(), Precision::Exact);
