@@ -278,8 +278,6 @@ impl Writer {
         let keep = move || {
             if let Err(why) = self.complete() {
                 tracing::warn!(path = %self.target.display(), %why, "packed weights are not kept");
-                // What is left goes with the next one that is abandoned.
-                let _ = std::fs::remove_file(&self.temporary);
             }
         };
         match std::thread::Builder::new().name("packed-weights".to_owned()).spawn(keep) {
@@ -308,6 +306,13 @@ impl Writer {
         file.sync_all()?;
         std::fs::rename(&self.temporary, &self.target)?;
         File::open(&self.cache.folder)?.sync_all()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Of a load that failed, half a file; of one that was kept, nothing. What stays goes as abandoned.
+        let _ = std::fs::remove_file(&self.temporary);
     }
 }
 

@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::Bench;
 use crate::machine::{self, SystemClock};
-use crate::model;
-use crate::shelf::{self, Entry};
+use crate::{model, shelf};
 
 /// Rows of one step of a prompt: enough for the arithmetic to be full, few enough for the buffers to stay small.
 const PROMPT_ROWS: usize = 512;
@@ -48,7 +47,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let began_us = clock.monotonic_us();
     let weight_cache = machine::weight_cache(&data, Some(bench.weight_cache_mib));
     let checkpoint = Checkpoint { weight_cache, ..shelf::open(&entry)? };
-    let model = load(bench, &entry, &checkpoint, &cpu)?;
+    let model = shelf::load(&entry, &checkpoint, &cpu, bench.precision.kernel(), bench.expert_mib)?;
     let load_ms = (clock.monotonic_us() - began_us) / 1000;
 
     // A first token needs no room for others.
@@ -108,22 +107,6 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         "tests": rows,
     });
     show(&report, bench.json)
-}
-
-fn load(bench: &Bench, entry: &Entry, checkpoint: &Checkpoint, cpu: &Cpu) -> anyhow::Result<Qwen3> {
-    shelf::expect_experts(entry, checkpoint, bench.expert_mib)?;
-    let bar = shelf::loading_bar(&entry.name);
-    let progress = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
-    let precision = bench.precision.kernel();
-    let model = match bench.expert_mib {
-        Some(mib) => Qwen3::load_streaming(cpu, checkpoint, precision, mib << 20, progress),
-        None => Qwen3::load(cpu, checkpoint, precision, progress),
-    };
-    bar.finish_and_clear();
-    model.with_context(|| format!("load the model {}", entry.name))
 }
 
 /// How fast the vision tower looks at pictures, if any are asked for.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use kernels::{Cpu, KV_BLOCK_TOKENS, KvFormat};
 use models::vision::{self, Features, Placed};
-use models::{Checkpoint, Inserted, KvPool, LogitRows, Qwen3, Recurrence, Sequence, Vision, Workspace, picture};
+use models::{Checkpoint, Inserted, KvPool, LogitRows, Recurrence, Sequence, Vision, Workspace, picture};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -19,7 +19,6 @@ const POSITIONS_MAX: usize = 8192;
 pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
     let entry = shelf::find(&machine::data_folder(&logits.data), &logits.model)?;
     let checkpoint = shelf::open(&entry)?;
-    shelf::expect_experts(&entry, &checkpoint, logits.expert_mib)?;
     let vocabulary = checkpoint.config.vocabulary;
     if let Some(token) = logits.tokens.iter().find(|&&token| token as usize >= vocabulary) {
         anyhow::bail!("token {token} is not below the vocabulary size {vocabulary}");
@@ -29,18 +28,7 @@ pub(crate) fn run(logits: &Logits) -> anyhow::Result<()> {
     let (tokens, placed) = placed(&logits.tokens, &checkpoint, &features)?;
     let positions = tokens.len();
     ensure!(positions <= POSITIONS_MAX, "{positions} tokens, {POSITIONS_MAX} allowed");
-    let bar = shelf::loading_bar(&entry.name);
-    let progress = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
-    let precision = logits.precision.kernel();
-    let model = match logits.expert_mib {
-        Some(mib) => Qwen3::load_streaming(&cpu, &checkpoint, precision, mib << 20, progress),
-        None => Qwen3::load(&cpu, &checkpoint, precision, progress),
-    };
-    let model = model.with_context(|| format!("load the model {}", entry.name))?;
-    bar.finish_and_clear();
+    let model = shelf::load(&entry, &checkpoint, &cpu, logits.precision.kernel(), logits.expert_mib)?;
     let blocks: Vec<u32> = (0..positions.div_ceil(KV_BLOCK_TOKENS) as u32).collect();
     let mut kv = KvPool::new(model.config(), KvFormat::F32, blocks.len() as u32)?;
     let mut workspace = Workspace::default();

@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use engine::Source;
 use hub::{Cache, Cached, Record};
 use indicatif::{ProgressBar, ProgressStyle};
-use models::Checkpoint;
+use kernels::{Cpu, Precision};
+use models::{Checkpoint, Qwen3};
 
 use crate::built_in;
 use crate::depot;
@@ -134,13 +135,35 @@ pub(crate) fn open(entry: &Entry) -> anyhow::Result<Checkpoint> {
 }
 
 /// Refuses memory for the experts of a model that has none.
-pub(crate) fn expect_experts(entry: &Entry, checkpoint: &Checkpoint, expert_mib: Option<usize>) -> anyhow::Result<()> {
+fn expect_experts(entry: &Entry, checkpoint: &Checkpoint, expert_mib: Option<usize>) -> anyhow::Result<()> {
     match expert_mib {
         Some(mib) if checkpoint.config.experts.is_none() => {
             bail!("--expert-memory {mib}: {} has no experts, all of its weights are needed for every token", entry.name)
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Loads a decoder, with a bar, and with `expert_mib` for its experts if they are to be read when they are chosen.
+pub(crate) fn load(
+    entry: &Entry,
+    checkpoint: &Checkpoint,
+    cpu: &Cpu,
+    precision: Precision,
+    expert_mib: Option<usize>,
+) -> anyhow::Result<Qwen3> {
+    expect_experts(entry, checkpoint, expert_mib)?;
+    let bar = loading_bar(&entry.name);
+    let progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let model = match expert_mib {
+        Some(mib) => Qwen3::load_streaming(cpu, checkpoint, precision, mib << 20, progress),
+        None => Qwen3::load(cpu, checkpoint, precision, progress),
+    };
+    bar.finish_and_clear();
+    model.with_context(|| format!("load the model {}", entry.name))
 }
 
 /// Whether it is a mixture of experts that can be opened.

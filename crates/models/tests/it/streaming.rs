@@ -25,9 +25,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn resident(checkpoint: &Checkpoint, precision: Precision) -> Self {
+        Self::try_resident(checkpoint, precision).unwrap()
+    }
+
+    pub(crate) fn try_resident(checkpoint: &Checkpoint, precision: Precision) -> Result<Self, Error> {
         let cpu = cpu();
-        let model = Qwen3::load(&cpu, checkpoint, precision, |_, _| {}).unwrap();
-        Self { cpu, model }
+        let model = Qwen3::load(&cpu, checkpoint, precision, |_, _| {})?;
+        Ok(Self { cpu, model })
     }
 
     pub(crate) fn streaming(checkpoint: &Checkpoint, precision: Precision, bytes: usize) -> Result<Self, Error> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kernels::Precision;
-use models::{Checkpoint, WeightCache};
+use models::{Checkpoint, Error, WeightCache};
 
 use crate::streaming::{Reader, copy};
 use crate::truth::fixtures;
@@ -124,6 +124,20 @@ fn what_was_not_used_for_longest_goes_first() {
     let all: u64 = files(cache.path()).iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
     logits(&open(&fixtures().join("tiny/qwen3_next"), cache.path(), all + size / 2), Precision::Fast);
     assert!(!old.exists(), "there was no room for three");
+}
+
+#[test]
+fn a_load_that_fails_leaves_nothing() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy(&fixtures().join("tiny/qwen3_dense"), folder.path());
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let head = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[head..].fill(0xff);
+    std::fs::write(&weights, bytes).unwrap();
+    let refused = Reader::try_resident(&open(folder.path(), cache.path(), ALL), Precision::Exact).map(|_| ());
+    assert!(matches!(refused, Err(Error::NotFinite { .. })), "{refused:?}");
+    assert_eq!(files(cache.path()).len(), 0);
 }
 
 #[test]
