@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+mod both;
 mod chain;
 mod clock;
 mod entropy;
@@ -18,6 +19,7 @@ mod kind;
 mod pattern;
 mod rng;
 
+pub use both::both;
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use entropy::{Entropy, SeededEntropy};

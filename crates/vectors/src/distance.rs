@@ -13,6 +13,19 @@ pub(crate) fn kernels() -> &'static CodeKernels {
     *KERNELS
 }
 
+/// Folds numbers eight beside each other, and the eight then: one behind the other, each would wait for the one before it.
+pub(crate) fn fold<T: Copy>(numbers: &[f32], first: T, next: impl Fn(T, f32) -> T, both: impl Fn(T, T) -> T) -> T {
+    let (eights, rest) = numbers.as_chunks::<8>();
+    let mut folded = [first; 8];
+    for eight in eights {
+        for (folded, &number) in folded.iter_mut().zip(eight) {
+            *folded = next(*folded, number);
+        }
+    }
+    let rest = rest.iter().fold(first, |folded, &number| next(folded, number));
+    folded.into_iter().fold(rest, both)
+}
+
 /// The vector that distances are taken of: for [`Metric::Cosine`] of length 1, so that half the squared distance is the
 /// cosine distance.
 pub(crate) fn prepare(vector: &[f32], metric: Metric) -> Vec<f32> {
@@ -20,7 +33,7 @@ pub(crate) fn prepare(vector: &[f32], metric: Metric) -> Vec<f32> {
         Metric::Euclidean => vector.to_vec(),
         Metric::Cosine => {
             // In `f64`: the square of a small number leaves the range of `f32`.
-            let squared: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            let squared = fold(vector, 0.0_f64, |sum, x| sum + f64::from(x) * f64::from(x), |sum, other| sum + other);
             let scale = 1.0 / squared.sqrt();
             vector.iter().map(|&x| (f64::from(x) * scale) as f32).collect()
         }

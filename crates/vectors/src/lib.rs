@@ -19,7 +19,6 @@
 #![warn(missing_docs)]
 
 mod bits;
-mod both;
 mod catalogue;
 mod cluster;
 mod codec;

@@ -65,11 +65,11 @@ impl Near {
 
 impl Chunk {
     fn of(rows: Vec<Arc<Row>>, metric: Metric) -> Self {
-        let (mut numbers, mut scales, mut squared) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut scales, mut squared) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let mut numbers = Vec::with_capacity(rows.iter().map(|row| row.vector.len()).sum());
         for row in &rows {
             let prepared = prepare(&row.vector, metric);
             let scale = scale_of(&prepared);
-            numbers.reserve_exact(rows.len() * prepared.len() - numbers.len());
             numbers.extend(rounded(&prepared, scale));
             scales.push(scale);
             squared.push(kernels().dot_f32(&prepared, &prepared));

@@ -68,3 +68,45 @@ async fn the_errors_say_what_could_not_be_done() {
     assert_eq!(refused.kind(), base::Kind::Unavailable);
     assert!(matches!(folder.get(&name("a/b"), 10).await, Err(Error::NotFound { .. })));
 }
+
+#[tokio::test]
+async fn folders_go_with_their_last_object() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = Folder::open(root.path()).unwrap();
+    for text in ["a/b/c", "a/d/e", "a/d/f"] {
+        folder.put_create(&name(text), Bytes::from_static(b"1")).await.unwrap();
+    }
+    folder.delete(&name("a/b/c")).await.unwrap();
+    folder.delete(&name("a/d/e")).await.unwrap();
+    assert!(!root.path().join("objects/a/b").exists());
+    assert_eq!(folder.get(&name("a/d/f"), 10).await.unwrap(), &b"1"[..]);
+    folder.delete(&name("a/d/f")).await.unwrap();
+    assert_eq!(fs::read_dir(root.path().join("objects")).unwrap().count(), 0);
+    folder.put_create(&name("a/d/f"), Bytes::from_static(b"2")).await.unwrap();
+    assert_eq!(folder.get(&name("a/d/f"), 10).await.unwrap(), &b"2"[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_and_removers_of_one_folder_do_not_disturb_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    // Two processes, as far as the folder can tell.
+    let stores = [(); 2].map(|()| Folder::open(root.path()).unwrap());
+    let tasks = (0..4_usize).map(|task| {
+        let store = stores[task % 2].clone();
+        tokio::spawn(async move {
+            for round in 0..60 {
+                let name = name(&format!("a/b/{task}-{round}"));
+                let write = if round % 2 == 0 {
+                    store.put_create(&name, Bytes::from_static(b"1"))
+                } else {
+                    store.put(&name, Bytes::from_static(b"1"))
+                };
+                write.await.unwrap();
+                assert_eq!(store.get(&name, 10).await.unwrap(), &b"1"[..]);
+                store.delete(&name).await.unwrap();
+            }
+        })
+    });
+    futures::future::try_join_all(tasks).await.unwrap();
+    assert_eq!(fs::read_dir(root.path().join("objects")).unwrap().count(), 0);
+}

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use base::both;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use store::{Name, Store};
@@ -11,7 +12,6 @@ use store::{Name, Store};
 use super::Index;
 use super::commit::Applier;
 use crate::bits::Bits;
-use crate::both::both;
 use crate::error::tried;
 use crate::log::{self, ENTRY_BYTES_MAX, Read};
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry};
@@ -99,20 +99,21 @@ pub(super) async fn load(
 
 /// Rows of the segments that are alive and have one of these keys.
 pub(super) async fn locate(segments: &[Live], keys: &[&Key]) -> Result<Vec<Place>> {
-    let wanted: HashSet<&Key> = keys.iter().copied().collect();
     let mut places = Vec::new();
     for (number, live) in segments.iter().enumerate() {
-        let mut rows: Vec<u32> = wanted
+        let mut rows: Vec<u32> = keys
             .iter()
             .flat_map(|key| live.segment.rows_with_hash(key))
             .filter(|&row| !live.dead.contains(row))
             .collect();
+        // As it is for new keys.
         if rows.is_empty() {
             continue;
         }
         rows.sort_unstable();
         rows.dedup();
         let found = live.segment.keys(&rows).await?;
+        let wanted: HashSet<&Key> = keys.iter().copied().collect();
         let alive = rows.iter().zip(&found).filter(|(_, key)| wanted.contains(key));
         places.extend(alive.map(|(&row, _)| Place { segment: number, row }));
     }

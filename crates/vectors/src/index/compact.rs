@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::Index;
 use super::apply::manifest_name;
 use super::collect::is_rubbish;
+use super::{Index, LARGE_ROWS};
 use crate::error::tried;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SegmentEntry, Writers};
 use crate::newest;
@@ -162,7 +162,7 @@ impl Index {
         }
         self.is_tidy.store(false, Ordering::Relaxed);
         drop(snapshot);
-        if rows >= super::LARGE_ROWS {
+        if rows >= LARGE_ROWS {
             kernels::give_back_memory();
         }
         Ok(Compaction::Done { rows })
@@ -170,7 +170,7 @@ impl Index {
 
     /// Removes segments that only the manifest before the newest names, if there are any: writes the newest once more,
     /// and that is the one before it then. Whoever calls it leaves other readers time to take the newest, seconds after
-    /// a compaction.
+    /// a compaction; by then nobody reads what was merged any more, and its memory is given back.
     ///
     /// Cost: a listing, and nothing the next time if nothing was compacted since.
     ///
@@ -183,6 +183,8 @@ impl Index {
         let tidied = self.write_newest_again().await;
         if tidied.is_err() {
             self.is_tidy.store(false, Ordering::Relaxed);
+        } else if self.view().rows() >= LARGE_ROWS {
+            kernels::give_back_memory();
         }
         tidied
     }

@@ -1,4 +1,4 @@
-//! Two things at once, when they are long: whoever opens an index waits for the rows in its log.
+//! Two things at once, when they are long.
 
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
@@ -7,8 +7,11 @@ use std::thread::{Builder, scope};
 /// Reading so many bytes takes longer than a thread takes to start and to be waited for.
 const LONG_BYTES: usize = 256 << 10;
 
-/// Does both, side by side if one of them reads so many bytes that it pays. Waits for both.
-pub(crate) fn both<A: Send, B>(bytes: usize, one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+/// Does both, side by side if one of them reads so many bytes that it pays. Waits for both: not for a thread that serves requests.
+///
+/// # Panics
+/// As the two do.
+pub fn both<A: Send, B>(bytes: usize, one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
     if bytes < LONG_BYTES {
         return (one(), other());
     }
@@ -17,7 +20,7 @@ pub(crate) fn both<A: Send, B>(bytes: usize, one: impl FnOnce() -> A + Send, oth
         let one = one.lock().unwrap_or_else(PoisonError::into_inner).take();
         one.expect("it is done in one place")()
     };
-    scope(|scope| match Builder::new().name("vectors-log".to_owned()).spawn_scoped(scope, run_one) {
+    scope(|scope| match Builder::new().name("both".to_owned()).spawn_scoped(scope, run_one) {
         Ok(thread) => {
             let other = other();
             (thread.join().unwrap_or_else(|panic| resume_unwind(panic)), other)
