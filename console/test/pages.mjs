@@ -109,8 +109,11 @@ const tests = {
     await page.waitForSelector(".said.user >> text=Who are you?");
     await page.click("[aria-label='Compare two models']");
     assert.equal(await page.locator(".lane").count(), 2);
+    // One of the two has random weights, and would end when it happens to.
+    await page.click("[aria-label='Settings']");
+    await page.getByLabel("Longest answer").fill("32");
     await say(page, "And now?");
-    await page.waitForFunction(() => document.querySelectorAll(".lane").length === 2 && [...document.querySelectorAll(".lane")].every((lane) => lane.querySelectorAll(".said.model .figures").length === 2), undefined, { timeout: 600_000 }); // One of the two has random weights, and ends when it happens to.
+    await page.waitForFunction(() => document.querySelectorAll(".lane").length === 2 && [...document.querySelectorAll(".lane")].every((lane) => lane.querySelectorAll(".said.model .figures").length === 2));
     await page.click("[aria-label='Copy as code']");
     await page.click("dialog >> role=tab[name='Rust']");
     assert.match(await page.textContent("dialog code"), /reqwest/);

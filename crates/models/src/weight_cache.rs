@@ -75,6 +75,12 @@ pub(crate) enum Part {
 
 impl Part {
     const ALL: [Self; 4] = [Self::Decoder, Self::DecoderWithoutExperts, Self::Predictor, Self::Tower];
+
+    /// What it takes at most: of a predictor or a tower, whose tensors nobody counts by themselves, what the model takes.
+    fn packed_bytes(self, checkpoint: &Checkpoint, precision: Precision) -> u64 {
+        let experts = if self == Self::DecoderWithoutExperts { checkpoint.expert_bytes(precision) } else { 0 };
+        checkpoint.packed_bytes(precision) - experts
+    }
 }
 
 /// What one load has of the cache.
@@ -112,7 +118,7 @@ impl WeightCache {
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
             Err(why) => tracing::warn!(path = %target.display(), %why, "packed weights that cannot be used"),
         }
-        let size = checkpoint.packed_bytes(precision);
+        let size = part.packed_bytes(checkpoint, precision);
         if size < self.least_bytes || size > self.limit_bytes {
             return None;
         }

@@ -71,6 +71,17 @@ fn precisions_and_streamed_experts_have_files_of_their_own() {
 }
 
 #[test]
+fn experts_that_are_streamed_take_none_of_the_limit() {
+    let (path, cache) = (fixtures().join("tiny/qwen3_moe"), tempfile::tempdir().unwrap());
+    let too_little = Checkpoint::open(&path).unwrap().packed_bytes(Precision::Exact) - 1;
+    let checkpoint = open(&path, cache.path(), too_little);
+    logits(&checkpoint, Precision::Exact);
+    assert_eq!(files(cache.path()).len(), 0);
+    Reader::streaming(&checkpoint, Precision::Exact, 1 << 30).unwrap().logits().unwrap();
+    assert_eq!(files(cache.path()).len(), 1);
+}
+
+#[test]
 fn a_model_that_was_replaced_is_packed_again() {
     let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy(&fixtures().join("tiny/qwen3_dense"), folder.path());
