@@ -7,7 +7,8 @@ use std::thread::{Builder, scope};
 /// Reading so many bytes takes longer than a thread takes to start and to be waited for.
 const LONG_BYTES: usize = 256 << 10;
 
-/// Does both, side by side if one of them reads so many bytes that it pays. Waits for both: not for a thread that serves requests.
+/// Does both, side by side if one of them reads so many bytes that it pays. Waits for both, so a thread that serves
+/// requests does not call it.
 ///
 /// # Panics
 /// As the two do.

@@ -76,7 +76,7 @@ pub(crate) enum Part {
 impl Part {
     const ALL: [Self; 4] = [Self::Decoder, Self::DecoderWithoutExperts, Self::Predictor, Self::Tower];
 
-    /// What it takes at most: of a predictor or a tower, whose tensors nobody counts by themselves, what the model takes.
+    /// What it takes at most: of a predictor or a tower, whose tensors nobody counts, what the model does.
     fn packed_bytes(self, checkpoint: &Checkpoint, precision: Precision) -> u64 {
         let experts = if self == Self::DecoderWithoutExperts { checkpoint.expert_bytes(precision) } else { 0 };
         checkpoint.packed_bytes(precision) - experts

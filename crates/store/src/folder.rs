@@ -6,7 +6,7 @@
 //! ```
 //! A write costs: create, write, `fdatasync` of the temporary file, `link` (fails if the name is taken) or `rename`
 //! (replaces), `fsync` of the folder that holds the name. Each new folder costs one more `fsync` of its parent, once.
-//! A delete costs: `unlink`, `fsync` of the folder; folders that are empty then go too, with one `fsync` of where they lay.
+//! A delete costs: `unlink`, `fsync` of the folder; folders that are empty then go too, with an `fsync` above them.
 //! A crash leaves temporary files, which the next process that opens the folder removes, and never half an object.
 //!
 //! A read takes at once what the system has in its cache, on the thread that asks. Only what has to come from the disk
@@ -352,7 +352,7 @@ impl Inner {
         synced
     }
 
-    /// Removes a folder and its parents as far as they are empty: an index leaves one behind for each segment that is merged.
+    /// Removes a folder and its parents as far as they are empty: each segment that is merged leaves one behind.
     fn remove_empty(&self, folder: &Path) -> Result<()> {
         let below = |folder: &&Path| *folder != self.objects && folder.starts_with(&self.objects);
         let mut last = None;

@@ -13,7 +13,7 @@ pub(crate) fn kernels() -> &'static CodeKernels {
     *KERNELS
 }
 
-/// Folds numbers eight beside each other, and the eight then: one behind the other, each would wait for the one before it.
+/// Folds numbers eight beside each other, and the eight then: one behind the other, each would wait for the one before.
 pub(crate) fn fold<T: Copy>(numbers: &[f32], first: T, next: impl Fn(T, f32) -> T, both: impl Fn(T, T) -> T) -> T {
     let (eights, rest) = numbers.as_chunks::<8>();
     let mut folded = [first; 8];
