@@ -307,7 +307,7 @@ mod tests {
     fn numbers_are_rounded_to_the_nearest_byte() {
         let numbers: Vec<f32> = (-508..=508).map(|quarter| quarter as f32 / 4.0).collect();
         let scale = scale_of(&numbers);
-        assert_eq!(scale, 1.0);
+        assert_eq!(scale.to_bits(), 1.0_f32.to_bits());
         let bytes: Vec<i8> = rounded(&numbers, scale).map(u8::cast_signed).collect();
         let expected: Vec<i8> = numbers.iter().map(|number| number.round_ties_even() as i8).collect();
         assert_eq!(bytes, expected);
