@@ -6,7 +6,6 @@
 //! ```
 //! A write costs: create, write, `fdatasync` of the temporary file, `link` (fails if the name is taken) or `rename`
 //! (replaces), `fsync` of the folder that holds the name. Each new folder costs one more `fsync` of its parent, once.
-//! A delete costs: `unlink`, `fsync` of the folder; folders that are empty then go too, with an `fsync` above them.
 //! A crash leaves temporary files, which the next process that opens the folder removes, and never half an object.
 //!
 //! A read takes at once what the system has in its cache, on the thread that asks. Only what has to come from the disk
@@ -33,9 +32,6 @@ use crate::{Entry, Error, Name, OBJECT_BYTES_MAX, Result, Store};
 
 /// An object up to this length is read where it is asked for; it takes less than 0.1 ms out of the system's cache.
 const HERE_BYTES_MAX: u64 = 256 << 10;
-
-/// How often the folder of an object is made for it, while others remove it empty.
-const PLACES_MAX: u32 = 100;
 
 /// A folder that takes no more than this has few names.
 const FEW_BYTES: u64 = 4 << 10;
@@ -300,71 +296,22 @@ impl Inner {
         check_size(name, bytes.len() as u64, OBJECT_BYTES_MAX)?;
         let target = self.path(name);
         let folder = target.parent().expect("an object lies below the root");
+        self.ensure_folder(folder)?;
         let scratch = self.scratch.join(self.next_scratch.fetch_add(1, Ordering::Relaxed).to_string());
-        let placed = write_synced(&scratch, bytes).map_err(|source| io_name("write", name, source));
-        match placed.and_then(|()| self.place(name, &scratch, &target, replace)) {
-            Ok(()) => self.sync_nearest(folder),
-            Err(error) => {
+        let placed = write_synced(&scratch, bytes).and_then(|()| place(&scratch, &target, replace));
+        match placed {
+            Ok(()) => sync_folder(folder),
+            Err(source) => {
                 // The temporary file is worth nothing now; if it cannot be removed, the next process does it.
                 let _ = fs::remove_file(&scratch);
-                if matches!(error, Error::Exists { .. }) {
+                if source.kind() == ErrorKind::AlreadyExists {
                     // Whoever made it may not have synced the folder yet; the caller is going to rely on it.
-                    self.sync_nearest(folder)?;
+                    sync_folder(folder)?;
+                    return Err(Error::Exists { name: name.clone() });
                 }
-                Err(error)
+                Err(io_name("write", name, source))
             }
         }
-    }
-
-    /// Gives the finished file its name, in a folder that is made if it is not there.
-    fn place(&self, name: &Name, scratch: &Path, target: &Path, replace: bool) -> Result<()> {
-        let folder = target.parent().expect("an object lies below the root");
-        let mut tries = 0;
-        // Ends: each round counts a try.
-        loop {
-            tries += 1;
-            let placed = self.ensure_folder(folder).and_then(|()| {
-                place(scratch, target, replace).map_err(|source| match source.kind() {
-                    ErrorKind::AlreadyExists => Error::Exists { name: name.clone() },
-                    _ => io_name("write", name, source),
-                })
-            });
-            match placed {
-                // Somebody deleted the last object of the folder, and the folder with it.
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound && tries < PLACES_MAX => {
-                    let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-                    known.retain(|known| *known == self.objects || !folder.starts_with(known));
-                }
-                placed => return placed,
-            }
-        }
-    }
-
-    /// Makes durable what was done in a folder: if it is gone by now, that it is.
-    fn sync_nearest(&self, folder: &Path) -> Result<()> {
-        let mut synced = sync_folder(folder);
-        for folder in folder.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.objects)) {
-            match synced {
-                Err(Error::Io { source, .. }) if is_absent(&source) => synced = sync_folder(folder),
-                synced => return synced,
-            }
-        }
-        synced
-    }
-
-    /// Removes a folder and its parents as far as they are empty: each segment that is merged leaves one behind.
-    fn remove_empty(&self, folder: &Path) -> Result<()> {
-        let below = |folder: &&Path| *folder != self.objects && folder.starts_with(&self.objects);
-        let mut last = None;
-        for folder in folder.ancestors().take_while(below) {
-            // Mostly because it is not empty.
-            if fs::remove_dir(folder).is_err() {
-                break;
-            }
-            self.folders.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
-            last = folder.parent();
-        }
-        last.map_or(Ok(()), |parent| self.sync_nearest(parent))
     }
 
     /// Makes the folder and its parents up to the root of the objects, each durable in its own parent.
@@ -422,11 +369,7 @@ impl Inner {
     fn delete(&self, name: &Name) -> Result<()> {
         let path = self.path(name);
         match fs::remove_file(&path) {
-            Ok(()) => {
-                let folder = path.parent().expect("an object lies below the root");
-                self.sync_nearest(folder)?;
-                self.remove_empty(folder)
-            }
+            Ok(()) => sync_folder(path.parent().expect("an object lies below the root")),
             Err(source) if is_absent(&source) => Ok(()),
             Err(source) => Err(io_name("delete", name, source)),
         }
@@ -458,7 +401,7 @@ fn read_all(name: &Name, mut file: File, size_bytes: u64) -> Result<Bytes> {
         let mut bytes = Memory::zeroed(size_bytes as usize).map_err(|why| failed(std::io::Error::other(why)))?;
         let middle = bytes.len() / 2;
         let (left, right) = bytes.split_at_mut(middle);
-        // Most of it is the system's clearing of new pages, which two threads do in half the time.
+        // Most of it is the system's clearing of new pages, which two threads share.
         let read = both(middle, || file.read_exact_at(left, 0), || file.read_exact_at(right, middle as u64));
         read.0.and(read.1).map_err(failed)?;
         return Ok(Bytes::from_owner(bytes));
@@ -474,7 +417,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// Gives a file its name. `link` is the one portable call that fails when the name is taken; `rename`
+/// Gives the finished file its name. `link` is the one portable call that fails when the name is taken; `rename`
 /// replaces.
 fn place(scratch: &Path, target: &Path, replace: bool) -> std::io::Result<()> {
     if replace {
