@@ -1,4 +1,4 @@
-//! The words that every crate of Sampan shares: error kinds, time, chance and names.
+//! What every crate of Sampan shares: error kinds, time, chance, names, and doing two things at once.
 //!
 //! Nothing here knows what a model or a request is. The crate exists so that three rules hold everywhere:
 //!
