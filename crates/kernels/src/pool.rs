@@ -6,7 +6,11 @@
 //! joined: on a machine that is busy with other things the caller does by itself what no worker comes for, and only a
 //! thread that was stopped in the middle of an index holds it up. A worker that has spun in vain for a while sleeps,
 //! so an idle server uses no processor.
+//!
+//! Every thread begins with neighbouring indexes of its own, so that it reads memory in one stream and what it asks for
+//! ahead is what it reads; who has none left takes over from the others' ends.
 
+mod queue;
 mod region;
 
 use std::any::Any;
@@ -16,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use queue::Queue;
 use region::{Found, Region};
 
 use crate::{Error, Result};
@@ -43,6 +48,8 @@ type Job = &'static (dyn Fn(usize) + Sync);
 /// What the caller and the workers share.
 struct Shared {
     region: Region,
+    /// Each thread's indexes of the current region: filled before it is opened.
+    queues: Box<[Queue]>,
     /// The closure of the current region: written before it is opened, read by those who joined it.
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
@@ -75,6 +82,7 @@ impl Pool {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let shared = Arc::new(Shared {
             region: Region::new(),
+            queues: (0..threads.max(1)).map(|_| Queue::default()).collect(),
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -103,31 +111,37 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `body(thread, index)` for every index below `count`, each once; returns when all are done. A thread takes
-    /// the next index that nobody has. `thread` is below [`Pool::threads`] and differs between calls that run at the
-    /// same time. Callers on several threads wait for each other. A panic of any thread is raised again here, after all
-    /// have finished.
+    /// Calls `body(thread, index)` for every index below `count`, each once; returns when all are done. Each thread has
+    /// a share of neighbouring indexes, in order, and afterwards those that others have not come to. `thread` is below
+    /// [`Pool::threads`] and differs between calls that run at the same time. Callers on several threads wait for each
+    /// other. A panic of any thread is raised again here, after all have finished.
     ///
     /// A region must not start another one.
     pub(crate) fn for_each(&self, count: usize, body: &(dyn Fn(usize, usize) + Sync)) {
-        if count <= 1 || self.workers.is_empty() {
+        let Some(count) = u32::try_from(count).ok().filter(|count| *count > 1 && !self.workers.is_empty()) else {
             return (0..count).for_each(|index| body(0, index));
+        };
+        let turn = lock(&self.turn);
+        let threads = self.threads() as u64;
+        let bound = |thread: usize| (u64::from(count) * thread as u64 / threads) as u32;
+        for (thread, queue) in self.shared.queues.iter().enumerate() {
+            queue.fill(bound(thread)..bound(thread + 1));
         }
-        let next = AtomicUsize::new(0);
-        self.run(&|thread| {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    break;
-                }
-                body(thread, index);
+        self.run(turn, &|thread| {
+            while let Some(index) = self.next(thread) {
+                body(thread, index as usize);
             }
         });
     }
 
+    /// The next index of a thread, or one that another has not come to.
+    fn next(&self, thread: usize) -> Option<u32> {
+        let (before, own) = self.shared.queues.split_at(thread);
+        own[0].first().or_else(|| own[1..].iter().chain(before).find_map(Queue::last))
+    }
+
     /// Calls `body` on the caller's thread and on every worker that comes before the caller's call returns.
-    fn run(&self, body: &(dyn Fn(usize) + Sync)) {
-        let turn = lock(&self.turn);
+    fn run(&self, turn: MutexGuard<'_, ()>, body: &(dyn Fn(usize) + Sync)) {
         // SAFETY: only the lifetime changes; this function waits until no worker can use the reference any more.
         let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(body) };
         // SAFETY: it is our turn and the region is closed and left, so nobody else touches `job`.

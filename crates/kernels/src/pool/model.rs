@@ -1,4 +1,4 @@
-//! The region under a model checker, which runs a caller and its workers in every order.
+//! The region and its queues under a model checker, which runs a caller and its workers in every order.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -12,6 +12,11 @@ mod atomics {
 #[expect(clippy::duplicate_mod, reason = "it is compiled once more, with the checker's atomics")]
 mod region;
 
+#[path = "queue.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod queue;
+
+use queue::Queue;
 use region::{Found, Region};
 
 /// Regions of the caller, and attempts of each worker to join one.
@@ -85,4 +90,20 @@ fn one_worker_joins_in_every_order() {
 #[test]
 fn two_workers_join_in_every_order() {
     check(2);
+}
+
+#[test]
+fn an_index_is_taken_once_in_every_order() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS_MAX);
+    model.check(|| {
+        let queue = Arc::new(Queue::default());
+        queue.fill(3..6);
+        let other = Arc::clone(&queue);
+        let thief = thread::spawn(move || std::iter::from_fn(|| other.last()).collect::<Vec<_>>());
+        let mut taken: Vec<u32> = std::iter::from_fn(|| queue.first()).collect();
+        assert!(taken.is_sorted(), "the owner takes them in order");
+        taken.extend(thief.join().unwrap().into_iter().rev());
+        assert_eq!(taken, [3, 4, 5]);
+    });
 }
