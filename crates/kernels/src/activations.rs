@@ -50,4 +50,6 @@ impl Kind {
 pub(crate) struct Tile<'a> {
     pub(crate) words: &'a [u32],
     pub(crate) stride: usize,
+    /// What is read after the panels that the tile meets, unless it lies behind them.
+    pub(crate) next: Option<&'a [u8]>,
 }

@@ -1,7 +1,7 @@
 //! Causal attention over a cache of blocks: two products with a softmax between them, never the whole score matrix.
 //!
 //! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile; where
-//! there is a kernel for it ([`CausalFn`]), up to 32 queries of a prompt. A block of 64 keys is one step: scores,
+//! there is a kernel for it ([`CausalFn`]), a prompt's are up to 32. A block of 64 keys is one step: scores,
 //! online softmax, weights times values. Eight blocks are a chunk, gathered on its own and then merged into the
 //! total, in order; chunks begin at fixed positions. So a row's result does not depend on who computes which chunk:
 //! several threads may share one long sequence, and a prompt may be cut anywhere.
@@ -24,7 +24,8 @@ pub(crate) const QUERIES: usize = 2 * TILE;
 
 /// What a [`CausalFn`] reads and writes: up to [`QUERIES`] columns and a block of keys and values in BF16.
 pub(crate) struct Block<'a> {
-    /// Two full tiles, packed; what lies behind `columns` is of no importance.
+    /// A packed tile of all columns, or, if they are more than one has, two full ones; what lies behind `columns` is of
+    /// no importance.
     pub(crate) queries: &'a [u32],
     pub(crate) columns: usize,
     /// Panels of keys, from panel `first_panel` of the block on.
@@ -35,13 +36,15 @@ pub(crate) struct Block<'a> {
     /// Panels of values, of which `steps` times 32 tokens matter.
     pub(crate) values: Panels<'a>,
     pub(crate) steps: usize,
+    /// The keys, from the same panel on, and the values that are read next, if these are read but once.
+    pub(crate) next: Option<(&'a [u8], &'a [u8])>,
     /// Of each column the largest score so far and the sum of weights.
     pub(crate) largest: &'a mut [f32],
     pub(crate) total: &'a mut [f32],
     /// What was gathered, `[columns, padded]`.
     pub(crate) gathered: &'a mut [f32],
     pub(crate) padded: usize,
-    /// Working memory: `[panels][QUERIES]` scores, packed weights, and sums of two panels of values.
+    /// Working memory: `[panels][columns]` scores, packed weights, and sums of two panels of values.
     pub(crate) scores: &'a mut [[f32; LANES]],
     pub(crate) weights: &'a mut [u32],
     pub(crate) sums: &'a mut [[f32; LANES]],
@@ -112,7 +115,8 @@ pub fn attention(
             let (tile, chunk) = (call.tile(index / chunks), index % chunks);
             // SAFETY: every index has its own state.
             let state = unsafe { states.part(index * size..(index + 1) * size) };
-            call.chunk(&tile, chunk, &mut workspace(thread), state);
+            let following = (index + 1 < tiles * chunks).then(|| call.tile((index + 1) / chunks));
+            call.chunk(&tile, chunk, following.as_ref(), &mut workspace(thread), state);
         });
         cpu.pool.for_each(tiles, &|thread, index| {
             let (tile, workspace) = (call.tile(index), workspace(thread));
@@ -129,7 +133,8 @@ pub fn attention(
         // The last tiles see the most keys; they go first, so that no thread ends with a long one.
         cpu.pool.for_each(tiles, &|thread, index| {
             let (tile, mut workspace) = (call.tile(tiles - 1 - index), workspace(thread));
-            call.whole(&tile, &mut workspace);
+            let following = (index + 1 < tiles).then(|| call.tile(tiles - 2 - index));
+            call.whole(&tile, following.as_ref(), &mut workspace);
             call.finish(&tile, workspace.total, &out);
         });
     }
@@ -201,7 +206,7 @@ struct Call<'a> {
     tile_heads: usize,
     tiles_of_group: usize,
     tile_rows: usize,
-    /// The kernel for twice as many rows, and how many columns a tile has at most.
+    /// The kernel for all of a block at once, and how many columns a tile has at most: twice as many for its prompts.
     causal: Option<CausalFn>,
     columns: usize,
     /// Numbers of a head, rounded up to whole panels.
@@ -220,8 +225,9 @@ impl<'a> Call<'a> {
         let padded = shape.head_dim.next_multiple_of(LANES);
         let (tile_rows, tiles_of_group) = (TILE / tile_heads, group.div_ceil(TILE));
         let is_whole = cache.format == KvFormat::Bf16 && shape.head_dim.is_multiple_of(BLOCK);
-        let causal = cpu.table.causal.filter(|_| is_whole && spans.iter().any(|span| span.rows > tile_rows));
-        let columns = if causal.is_some() { QUERIES } else { TILE };
+        let causal = cpu.table.causal.filter(|_| is_whole);
+        let has_prompt = spans.iter().any(|span| span.rows > tile_rows);
+        let columns = if causal.is_some() && has_prompt { QUERIES } else { TILE };
         Self { cpu, cache, shape, q, spans, kind, tile_heads, tiles_of_group, tile_rows, causal, columns, padded }
     }
 
@@ -293,17 +299,17 @@ impl<'a> Call<'a> {
         state[self.columns..2 * self.columns + tile.columns() * self.padded].fill(0.0);
     }
 
-    /// All chunks of a tile, gathered in `workspace.total`.
-    fn whole(&self, tile: &QueryTile<'_>, workspace: &mut Workspace<'_>) {
+    /// All chunks of a tile, gathered in `workspace.total`; `following` is computed next.
+    fn whole(&self, tile: &QueryTile<'_>, following: Option<&QueryTile<'_>>, workspace: &mut Workspace<'_>) {
         let last = tile.position(tile.columns() - 1);
         self.pack_queries(tile, workspace);
         let (first, last) = (self.first_key(tile) / CHUNK, last / CHUNK);
         // What comes first needs no merging: merged with nothing it would be the same.
         let total = std::mem::take(&mut workspace.total);
-        self.gather(tile, first, workspace, total);
+        self.gather(tile, first, following, workspace, total);
         for chunk in first + 1..=last {
             let part = std::mem::take(&mut workspace.part);
-            self.gather(tile, chunk, workspace, part);
+            self.gather(tile, chunk, following, workspace, part);
             self.merge(tile, part, total);
             workspace.part = part;
         }
@@ -311,9 +317,16 @@ impl<'a> Call<'a> {
     }
 
     /// One chunk of a tile, gathered in `state`.
-    fn chunk(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
+    fn chunk(
+        &self,
+        tile: &QueryTile<'_>,
+        chunk: usize,
+        following: Option<&QueryTile<'_>>,
+        workspace: &mut Workspace<'_>,
+        state: &mut [f32],
+    ) {
         self.pack_queries(tile, workspace);
-        self.gather(tile, chunk, workspace, state);
+        self.gather(tile, chunk, following, workspace, state);
     }
 
     /// The first key that any column of the tile sees.
@@ -337,35 +350,47 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn gather(&self, tile: &QueryTile<'_>, chunk: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
+    fn gather(
+        &self,
+        tile: &QueryTile<'_>,
+        chunk: usize,
+        following: Option<&QueryTile<'_>>,
+        workspace: &mut Workspace<'_>,
+        state: &mut [f32],
+    ) {
         self.clear(tile, state);
         let first = self.first_key(tile).max(chunk * CHUNK) / KV_BLOCK_TOKENS;
         let end = (tile.position(tile.columns() - 1) + 1).min((chunk + 1) * CHUNK).div_ceil(KV_BLOCK_TOKENS);
-        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
         let last = tile.position(tile.columns() - 1) / KV_BLOCK_TOKENS;
         for index in first..end {
-            // Few queries wait for memory, and a head's part of the next block lies elsewhere.
-            if index < last && tile.columns() < TILE {
-                self.cache.prefetch(tile.span.blocks[index + 1], kv_head);
-            }
+            let next = match following {
+                _ if index < last => (tile.span.blocks[index + 1], self.kv_head(tile)),
+                Some(tile) => (tile.span.blocks[self.first_key(tile) / KV_BLOCK_TOKENS], self.kv_head(tile)),
+                None => (tile.span.blocks[index], self.kv_head(tile)),
+            };
             match self.causal {
-                Some(causal) if tile.columns() > TILE => self.wide_block(causal, tile, index, workspace, state),
-                Some(_) | None => self.block(tile, index, workspace, state),
+                Some(causal) => self.whole_block(causal, tile, index, next, workspace, state),
+                None => self.block(tile, index, next, workspace, state),
             }
         }
     }
 
-    /// One block of 64 keys, for more columns than a tile has.
-    fn wide_block(
+    /// The key/value head of a tile.
+    fn kv_head(&self, tile: &QueryTile<'_>) -> usize {
+        tile.head / (self.shape.heads / self.shape.kv_heads)
+    }
+
+    /// One block of 64 keys at once. `next` is the block and the head whose keys and values are read after these.
+    fn whole_block(
         &self,
         causal: CausalFn,
         tile: &QueryTile<'_>,
         index: usize,
+        (next, next_head): (u32, usize),
         workspace: &mut Workspace<'_>,
         state: &mut [f32],
     ) {
-        let (columns, id) = (tile.columns(), tile.span.blocks[index]);
-        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
+        let (columns, id, kv_head) = (tile.columns(), tile.span.blocks[index], self.kv_head(tile));
         let of_tile = tile.seen(index, self.shape.window);
         let panels = of_tile.start / LANES..of_tile.end.div_ceil(LANES);
         let mut seen = [0; QUERIES];
@@ -376,8 +401,8 @@ impl<'a> Call<'a> {
                 *seen = 0;
             }
         }
-        let (limits, gathered) = state.split_at_mut(2 * QUERIES);
-        let (largest, total) = limits.split_at_mut(QUERIES);
+        let (limits, gathered) = state.split_at_mut(2 * self.columns);
+        let (largest, total) = limits.split_at_mut(self.columns);
         let steps = of_tile.end.div_ceil(BLOCK);
         causal(Block {
             queries: workspace.query_words,
@@ -387,28 +412,38 @@ impl<'a> Call<'a> {
             seen,
             values: self.cache.value_panels(id, kv_head, steps * BLOCK),
             steps,
+            // What several tiles read lies in a cache already.
+            next: (tile.rows == tile.span.rows).then(|| self.cache.panels_from(next, next_head, panels.start)),
             largest,
             total,
             gathered,
             padded: self.padded,
             scores: workspace.scores.as_chunks_mut().0,
             weights: workspace.weight_words,
-            sums: &mut workspace.queries.as_chunks_mut().0[..2 * QUERIES],
+            sums: workspace.queries.as_chunks_mut().0,
         });
     }
 
     /// One block of 64 keys: scores, softmax, values. What no query sees is not read: panels of keys, and the half of
-    /// the values behind the last one. Its weights are zero, so this changes no sum.
-    fn block(&self, tile: &QueryTile<'_>, index: usize, workspace: &mut Workspace<'_>, state: &mut [f32]) {
-        let (columns, block) = (tile.columns(), tile.span.blocks[index]);
+    /// the values behind the last one. Its weights are zero, so this changes no sum. `next` as for
+    /// [`Self::whole_block`].
+    fn block(
+        &self,
+        tile: &QueryTile<'_>,
+        index: usize,
+        (next, next_head): (u32, usize),
+        workspace: &mut Workspace<'_>,
+        state: &mut [f32],
+    ) {
+        let (columns, block, kv_head) = (tile.columns(), tile.span.blocks[index], self.kv_head(tile));
         let seen = tile.seen(index, self.shape.window);
         let keys = seen.end.next_multiple_of(BLOCK);
         let seen = seen.start / LANES..seen.end.div_ceil(LANES);
-        let kv_head = tile.head / (self.shape.heads / self.shape.kv_heads);
         let words = &workspace.query_words[..columns * self.kind.words(self.shape.head_dim)];
         let scores = &mut workspace.scores;
         let panels = self.cache.key_panels(block, kv_head, seen.clone());
-        self.panels(panels, Tile { words, stride: columns }, |panel, out| {
+        let (next_keys, next_values) = self.cache.panels_from(next, next_head, seen.start);
+        self.panels(panels, Tile { words, stride: columns, next: Some(next_keys) }, |panel, out| {
             for (scores, out) in scores.chunks_exact_mut(keys).zip(out) {
                 scores[(seen.start + panel) * LANES..][..LANES].copy_from_slice(out);
             }
@@ -429,13 +464,13 @@ impl<'a> Call<'a> {
         let words = &mut workspace.weight_words[..columns * self.kind.words(keys)];
         let scores = &workspace.scores[..columns * keys];
         self.cpu.table.pack(self.kind)(scores, keys, &ROWS[..columns], words);
-        self.panels(self.cache.value_panels(block, kv_head, keys), Tile { words, stride: columns }, |panel, out| {
+        let tile = Tile { words, stride: columns, next: Some(next_values) };
+        self.panels(self.cache.value_panels(block, kv_head, keys), tile, |panel, out| {
             for ((gathered, out), factor) in gathered.chunks_exact_mut(self.padded).zip(out).zip(factors) {
                 let gathered: &mut [f32; LANES] =
                     gathered[panel * LANES..].first_chunk_mut().expect("a head is padded to whole panels");
-                for (gathered, out) in gathered.iter_mut().zip(out) {
-                    *gathered = *gathered * factor + out;
-                }
+                // All at once: then they are computed several at a time.
+                *gathered = std::array::from_fn(|i| gathered[i] * factor + out[i]);
             }
         });
     }
@@ -451,6 +486,7 @@ impl<'a> Call<'a> {
         while done < panels.count {
             let count = if pair.is_some() { 2.min(panels.count - done) } else { 1 };
             let bytes = &panels.bytes[done * panels.size..][..(count - 1) * panels.size + panels.used];
+            let tile = Tile { next: tile.next.map(|next| &next[done * panels.size..]), ..tile };
             pair.filter(|_| count == 2).unwrap_or(kernel)(bytes, tile, &mut out[..count * columns]);
             for (panel, out) in out.chunks_exact(columns).take(count).enumerate() {
                 each(done + panel, out);
@@ -463,8 +499,10 @@ impl<'a> Call<'a> {
     fn hide(&self, tile: &QueryTile<'_>, index: usize, keys: usize, scores: &mut [f32]) {
         for (column, scores) in scores.chunks_exact_mut(keys).take(tile.columns()).enumerate() {
             let Range { start, end } = tile.seen_by(column, index, self.shape.window);
-            scores[end.min(keys)..].fill(f32::NEG_INFINITY);
-            scores[..start.min(keys)].fill(f32::NEG_INFINITY);
+            if end - start < keys {
+                scores[end.min(keys)..].fill(f32::NEG_INFINITY);
+                scores[..start.min(keys)].fill(f32::NEG_INFINITY);
+            }
         }
     }
 

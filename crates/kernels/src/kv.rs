@@ -29,9 +29,6 @@ use crate::{Cpu, Error, Result};
 /// rescalings of the softmax outweigh them.
 pub const KV_BLOCK_TOKENS: usize = 64;
 
-/// How much of the next block is asked for while one is read: as far as the kernels look ahead of themselves.
-const PREFETCH_BYTES: usize = 2048;
-
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvFormat {
@@ -184,10 +181,10 @@ impl KvCache {
         Panels { bytes: &self.head(block, head)[self.head.values..], size, used, count }
     }
 
-    /// Asks for the beginning of a head's keys, which will be read after what is being read now.
-    pub(crate) fn prefetch(&self, block: u32, head: usize) {
-        let bytes = self.head(block, head);
-        prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
+    /// All panels of a head's keys from `first_panel` on, and all of its values.
+    pub(crate) fn panels_from(&self, block: u32, head: usize, first_panel: usize) -> (&[u8], &[u8]) {
+        let (keys, values) = self.head(block, head).split_at(self.head.values);
+        (&keys[first_panel * self.head.key_panel..], values)
     }
 
     /// The scale of each token's values (Int8 only).
@@ -201,18 +198,6 @@ impl KvCache {
         &self.memory[start..start + self.head.total]
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-fn prefetch(bytes: &[u8]) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for line in bytes.chunks(64) {
-        // SAFETY: a hint, which every processor of this kind knows.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch(_bytes: &[u8]) {}
 
 fn head_bytes(head_dim: usize, format: KvFormat) -> Option<HeadBytes> {
     let layout = format.layout();

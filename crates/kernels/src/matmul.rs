@@ -317,7 +317,7 @@ impl Call<'_> {
                 let count = 2.min(panels.end - p);
                 for index in first..task.set.tiles().min(first + chunk) {
                     let (range, stride) = task.set.tile(index, words);
-                    let tile = Tile { words: &buffer[range], stride };
+                    let tile = Tile { words: &buffer[range], stride, next: None };
                     // One column is bound by memory, and that is read fastest as one stream, panel behind panel.
                     if let Some(pair) = pair.filter(|_| count == 2 && stride > 1) {
                         pair(task.matrix.panel(p, 2), tile, &mut out.0[..2 * stride]);

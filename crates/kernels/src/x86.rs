@@ -11,22 +11,42 @@ pub(crate) mod avx512;
 
 use std::arch::x86_64::*;
 
-/// How far ahead of itself the reading of one column asks for weights, in bytes. The processor's own prefetching stops
-/// at every 4 KiB; measured, see `docs/decisions/0013-reading-weights.md`.
-const PREFETCH: usize = 2048;
+/// How far ahead of themselves kernels ask for weights, in bytes. The processor's own prefetching stops at every 4 KiB;
+/// measured, see `docs/decisions/0023-reading-further-ahead.md`.
+const AHEAD: usize = 16 << 10;
 
-/// Asks for the weights that lie [`PREFETCH`] behind `bytes` bytes at `at` of each of neighbouring panels that are read
-/// side by side. Behind the end of a panel comes, for whoever reads it, not its neighbour but the one behind that.
-#[inline]
-fn prefetch_panels<const P: usize>(panels: [&[u8]; P], at: usize, bytes: usize) {
-    let mut ahead = at + PREFETCH;
-    if ahead >= panels[0].len() {
-        ahead += (P - 1) * panels[0].len();
+/// Where that lies what is read after neighbouring panels, which are read side by side.
+#[derive(Clone, Copy)]
+struct Ahead<const P: usize> {
+    panels: [*const u8; P],
+    /// How far behind the panels; it wraps.
+    distance: usize,
+    /// What is asked for when this place of the panels is reached belongs to those behind them, `skip` bytes further.
+    end: usize,
+    skip: usize,
+}
+
+impl<const P: usize> Ahead<P> {
+    #[inline]
+    fn of(panels: [&[u8]; P], next: Option<&[u8]>) -> Self {
+        let (size, panels) = (panels[0].len(), panels.map(<[u8]>::as_ptr));
+        let (distance, end, skip) = match next {
+            Some(next) => (next.as_ptr().addr().wrapping_sub(panels[0].addr()), usize::MAX, 0),
+            None => (AHEAD / P, size.saturating_sub(AHEAD / P), (P - 1) * size),
+        };
+        Self { panels, distance, end, skip }
     }
-    for panel in panels {
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: a hint, which may point anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(panel.as_ptr().wrapping_add(ahead + line).cast()) };
+
+    /// Asks for as much of each panel, into the second-level cache, when `bytes` bytes at `at` are read.
+    #[inline]
+    fn ask(&self, at: usize, bytes: usize) {
+        let at = if at < self.end { at } else { at + self.skip };
+        for panel in self.panels {
+            let place = panel.wrapping_add(self.distance).wrapping_add(at);
+            for line in (0..bytes).step_by(64) {
+                // SAFETY: a hint, which may point anywhere.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(place.wrapping_add(line).cast()) };
+            }
         }
     }
 }

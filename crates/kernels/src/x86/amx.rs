@@ -5,8 +5,7 @@
 //! its columns one after the other, `[columns][words]`.
 //!
 //! A product of sixteen words keeps the sums of even and of odd numbers apart and adds both to the total at its end
-//! (Intel's manual, TDPBF16PS). Few columns, which memory binds, are summed by AVX-512 in just this order, so a row
-//! does not depend on how many stand beside it.
+//! (Intel's manual, TDPBF16PS), for one column as for sixteen, so a row does not depend on how many stand beside it.
 //!
 //! Quantised weights become BF16 for the rows of a prompt, a few panels at a time, once for all rows. Rows that were
 //! generated meet them in int8, block by block; Q6K with AVX-512, since it has a scale for half a block, and twice as
@@ -31,9 +30,6 @@ use crate::encoder::{Blocks, HeadRows, Work};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::table::{Encode, Table, Wide};
-
-/// Columns from which on a tile is laid out for, and computed by, AMX.
-const COLUMNS_MIN: usize = 4;
 
 /// Makes a safe function of the table out of a body that needs AMX or AVX-512.
 macro_rules! entry {

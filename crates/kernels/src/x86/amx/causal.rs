@@ -1,19 +1,18 @@
-//! Two tiles of a prompt's queries past one block of keys: scores, online softmax and sums of values, with nothing
-//! packed or copied between them. The numbers are those of the kernels one by one, see [`crate::attention`].
+//! One or two tiles of queries past one block of keys: scores, online softmax and sums of values, with nothing packed
+//! or copied between them. The numbers are those of the kernels one by one, see [`crate::attention`].
 
 use std::arch::x86_64::*;
 
+use super::super::Ahead;
 use super::super::avx512::{exp, load_floats, store_floats};
-use super::tiles::{Four, Tiles, WORDS};
+use super::tiles::{Few, Four, Tiles, UNIT_BYTES, WORDS};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::TILE;
 use crate::attention::{Block, QUERIES};
-use crate::layout::{BLOCK, LANES};
+use crate::layout::LANES;
 
-/// Words of a tile's sixteen columns of 32 numbers.
-const UNIT: usize = TILE * WORDS;
-/// Words of a tile's weights.
-const TILE_WEIGHTS: usize = KV_BLOCK_TOKENS / BLOCK * UNIT;
+/// Words of a column's weights.
+const WEIGHTS: usize = KV_BLOCK_TOKENS / 2;
 /// Panels of a block's keys.
 const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 
@@ -21,50 +20,43 @@ const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 /// The processor has AMX, and [`super::is_permitted`] has said yes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn block(mut block: Block<'_>) {
-    let words = block.queries.len() / QUERIES;
-    let (keys, values) = (&block.keys, &block.values);
-    assert!(words.is_multiple_of(WORDS) && block.queries.len() == QUERIES * words, "whole units of two tiles");
-    assert!(keys.size == 4 * LANES * words && block.first_panel + keys.count <= PANELS, "keys are as long as queries");
+    let (keys, values) = (block.keys, block.values);
+    let words = keys.size / (4 * LANES);
+    let is_wide = block.columns > TILE;
+    let columns = if is_wide { QUERIES } else { block.columns };
+    assert!(words.is_multiple_of(WORDS) && block.queries.len() >= columns * words, "whole units of all columns");
+    assert!(block.first_panel + keys.count <= PANELS, "keys of one block");
     assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && values.count.is_multiple_of(2), "values in pairs of panels");
-    assert!(block.scores.len() == PANELS * QUERIES && block.weights.len() == 2 * TILE_WEIGHTS, "shapes fit");
-    assert!(block.sums.len() == 2 * QUERIES && block.columns <= QUERIES, "shapes fit");
+    assert!(block.scores.len() >= PANELS * columns && block.weights.len() >= columns * WEIGHTS, "shapes fit");
+    assert!(block.sums.len() >= 2 * columns && columns <= QUERIES, "shapes fit");
     // SAFETY: the caller's promise.
-    let registers = unsafe { Tiles::new(TILE, 0) };
-    let (first_tile, second_tile) = block.queries.split_at(TILE * words);
+    let registers = unsafe { Tiles::new(columns.min(TILE), 0) };
     for panel in (0..keys.count).step_by(2) {
         // The last of an odd number of panels stands for both.
         let panels = [panel, (panel + 1).min(keys.count - 1)];
-        let out = panels.map(|panel| &raw mut block.scores[(block.first_panel + panel) * QUERIES]);
-        let call = Four {
-            x: [first_tile.as_ptr(), second_tile.as_ptr()],
-            w: panels.map(|panel| keys.bytes[panel * keys.size..][..keys.size].as_ptr()),
-            units: words / WORDS,
-            out: out.map(<*mut [f32; LANES]>::cast),
-        };
-        // SAFETY: both tiles have whole units of sixteen queries, each panel as many of sixteen keys, and the scores of
-        // each panel have room for both tiles.
-        unsafe { registers.four(call) };
+        let w = panels.map(|panel| &keys.bytes[panel * keys.size..][..keys.size]);
+        let out = panels.map(|panel| block.scores[(block.first_panel + panel) * columns..][..columns].as_mut_ptr());
+        let units = words / WORDS;
+        let next = block.next.map(|(keys, _)| &keys[panel * w[0].len()..]);
+        // SAFETY: the queries have whole units of all columns, each panel as many of sixteen keys, and the scores of
+        // each panel have room for all columns.
+        unsafe { multiply(&registers, block.queries, columns, w, next, units, out.map(<*mut [f32; LANES]>::cast)) };
     }
     let factors = weigh(&mut block);
-    let (first_tile, second_tile) = block.weights.split_at(TILE_WEIGHTS);
-    for panel in (0..block.values.count).step_by(2) {
-        let [first, second] = [panel, panel + 1].map(|panel| &block.values.bytes[panel * block.values.size..]);
-        let used = block.steps * 4 * LANES * WORDS;
-        let (first_out, second_out) = block.sums.split_at_mut(QUERIES);
-        let call = Four {
-            x: [first_tile.as_ptr(), second_tile.as_ptr()],
-            w: [first[..used].as_ptr(), second[..used].as_ptr()],
-            units: block.steps,
-            out: [first_out.as_mut_ptr().cast(), second_out.as_mut_ptr().cast()],
-        };
-        // SAFETY: both tiles have units of sixteen queries for all steps, each panel as many of values, and the sums of
-        // each panel have room for both tiles.
-        unsafe { registers.four(call) };
+    for panel in (0..values.count).step_by(2) {
+        let used = block.steps * UNIT_BYTES;
+        let w = [panel, panel + 1].map(|panel| &values.bytes[panel * values.size..][..used]);
+        let (first_out, second_out) = block.sums.split_at_mut(columns);
+        let out = [first_out.as_mut_ptr().cast(), second_out.as_mut_ptr().cast()];
+        let next = block.next.map(|(_, values)| &values[panel * block.values.size..]);
+        // SAFETY: the weights have units of all columns for all steps, each panel as many of values, and the sums of
+        // each panel have room for all columns.
+        unsafe { multiply(&registers, block.weights, columns, w, next, block.steps, out) };
         let gathered = block.gathered.chunks_exact_mut(block.padded);
         for (c, (gathered, factor)) in gathered.take(block.columns).zip(factors).enumerate() {
             let factor = _mm512_set1_ps(factor);
             let places = gathered[panel * LANES..].as_chunks_mut::<LANES>().0.iter_mut();
-            for (gathered, sums) in places.zip([&block.sums[c], &block.sums[QUERIES + c]]) {
+            for (gathered, sums) in places.zip([&block.sums[c], &block.sums[columns + c]]) {
                 let sum = _mm512_add_ps(_mm512_mul_ps(load_floats(gathered), factor), load_floats(sums));
                 store_floats(gathered, sum);
             }
@@ -78,16 +70,19 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
 fn weigh(block: &mut Block<'_>) -> [f32; QUERIES] {
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
     let mut factors = [1.0; QUERIES];
+    let columns = if block.columns > TILE { QUERIES } else { block.columns };
+    // Of each tile, whole units of its columns.
+    let stride = columns.min(TILE);
     for c in 0..block.columns {
         let mut scores = [nothing; PANELS];
         for (panel, score) in scores.iter_mut().enumerate() {
             let seen = (block.seen[c] >> (panel * LANES)) as u16;
-            *score = _mm512_mask_blend_ps(seen, nothing, load_floats(&block.scores[panel * QUERIES + c]));
+            *score = _mm512_mask_blend_ps(seen, nothing, load_floats(&block.scores[panel * columns + c]));
         }
         let highest = scores.iter().fold(_mm512_set1_ps(block.largest[c]), |high, score| _mm512_max_ps(high, *score));
         let highest = _mm512_reduce_max_ps(highest);
-        let units = &mut block.weights[c / TILE * TILE_WEIGHTS..][..TILE_WEIGHTS];
-        let units = units.chunks_exact_mut(UNIT).map(|unit| &mut unit[c % TILE * WORDS..][..WORDS]);
+        let units = &mut block.weights[c / TILE * stride * WEIGHTS..][..stride * WEIGHTS];
+        let units = units.chunks_exact_mut(stride * WORDS).map(|unit| &mut unit[c % TILE * WORDS..][..WORDS]);
         if highest == f32::NEG_INFINITY {
             units.for_each(|words| words.fill(0));
             continue;
@@ -114,6 +109,35 @@ fn weigh(block: &mut Block<'_>) -> [f32; QUERIES] {
         block.total[c] = block.total[c] * factors[c] + _mm512_reduce_add_ps(added);
     }
     factors
+}
+
+/// Two panels of `units` units with all columns, as [`Tiles::few`] or [`Tiles::four`].
+///
+/// # Safety
+/// `x` is packed for these units, each of `w` has as many of sixteen rows, and each output `columns`.
+#[inline]
+unsafe fn multiply(
+    registers: &Tiles,
+    x: &[u32],
+    columns: usize,
+    w: [&[u8]; 2],
+    next: Option<&[u8]>,
+    units: usize,
+    out: [*mut f32; 2],
+) {
+    let pointers = w.map(<[u8]>::as_ptr);
+    if columns > TILE {
+        let (first, second) = x.split_at(x.len() / 2);
+        let call = Four { x: [first.as_ptr(), second.as_ptr()], w: pointers, units, out };
+        // SAFETY: the caller's promise.
+        unsafe { registers.four(call) };
+    } else {
+        // What is read several times is in a cache already, and asking for it once more costs least.
+        let ahead = Ahead::of(w, next.or(Some(w[0])));
+        let call = Few { x: x.as_ptr(), columns, w: pointers, ahead, units, rest: 0, out };
+        // SAFETY: the caller's promise.
+        unsafe { registers.few(call) };
+    }
 }
 
 #[inline]

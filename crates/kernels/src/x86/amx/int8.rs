@@ -10,12 +10,12 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8};
+use super::super::Ahead;
+use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8, STEP, step_bytes};
 use super::super::avx512::{load, load_floats, pack, store_floats};
-use super::super::prefetch_panels;
 use super::tiles::{Tiles, TwoBlocks};
 use crate::activations::{I8_WORDS, Tile};
-use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q8_PAIR};
+use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX: fewer are quicker without.
 const COLUMNS_MIN: usize = 6;
@@ -23,8 +23,6 @@ const COLUMNS_MIN: usize = 6;
 const BLOCK_BYTES: usize = LANES * BLOCK;
 /// Words of a column for a block's numbers; behind those of all columns come their sums, then their scales.
 const WORDS: usize = BLOCK / 4;
-/// Blocks of a step.
-const STEP: usize = 2;
 /// Where sums begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added as an integer, the
 /// bits of that much more: so sums leave the tiles as floats. Its product with a scale of at most 22 bits is exact, and
 /// no format has longer ones.
@@ -122,8 +120,9 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
         for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
             let block = pack::i8_block(&x);
             out[c * WORDS..][..WORDS].copy_from_slice(&block.words);
-            out[stride * WORDS + c] = block.sum;
-            out[stride * (WORDS + 1) + c] = block.scale;
+            let [low, high] = block.sums.map(f32::from);
+            out[stride * WORDS + c] = (block.scale * (low + high)).to_bits();
+            out[stride * (WORDS + 1) + c] = block.scale.to_bits();
         }
     }
 }
@@ -146,7 +145,9 @@ unsafe fn some<const L: u8>(panels: &[u8], size: usize, tile: Tile<'_>, out: &mu
     // SAFETY: the caller's promise.
     let registers = unsafe { Tiles::int8(tile.stride) };
     BUFFERS.with_borrow_mut(|buffers| {
-        for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(tile.stride)) {
+        let outs = out.chunks_exact_mut(tile.stride);
+        for (p, (panel, out)) in panels.chunks_exact(size).zip(outs).enumerate() {
+            let tile = Tile { next: tile.next.map(|next| &next[p * size..]), ..tile };
             // SAFETY: the caller's promise; the registers are the tile's.
             unsafe { body(&registers, panel, tile, out, buffers) };
         }
@@ -173,10 +174,11 @@ unsafe fn columns<const L: u8, const N: usize>(
     padded[..rest].copy_from_slice(&tile.words[whole * size..]);
     let steps = whole + usize::from(rest > 0);
     let words_of = |step: usize| if step < whole { &tile.words[step * size..][..size] } else { &padded[..size] };
+    let ahead = Ahead::of([panel], tile.next);
     let mut totals = [_mm512_setzero_ps(); N];
     for step in 0..steps + 2 {
         if step < steps {
-            prefetch_panels([panel], step * step_bytes::<L>(), step_bytes::<L>());
+            ahead.ask(step * step_bytes::<L>(), step_bytes::<L>());
             unpack::<L, N>(panel, step, words_of(step), stride, buffers);
         }
         if (1..=steps).contains(&step) {
@@ -189,16 +191,6 @@ unsafe fn columns<const L: u8, const N: usize>(
     }
     for (out, total) in out.iter_mut().zip(totals) {
         store_floats(out, total);
-    }
-}
-
-/// About how many bytes of a panel a step reads.
-const fn step_bytes<const L: u8>() -> usize {
-    match L {
-        Q8 => Q8_PAIR,
-        Q4 => Q4_PAIR,
-        Q4K => Q4K_SUPER / 4,
-        _ => Q5K_SUPER / 4,
     }
 }
 

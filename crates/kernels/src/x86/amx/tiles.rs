@@ -14,10 +14,23 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
+use super::super::Ahead;
 use crate::layout::LANES;
 
 /// Words of a row that one product takes at most.
 pub(super) const WORDS: usize = 16;
+/// Bytes of a panel that one product takes.
+pub(super) const UNIT_BYTES: usize = 4 * LANES * WORDS;
+
+/// Asks for as many bytes, `ahead` behind a panel.
+macro_rules! ask {
+    ($w:literal) => {
+        ask!($w "0" "64" "128" "192" "256" "320" "384" "448" "512" "576" "640" "704" "768" "832" "896" "960")
+    };
+    ($w:literal $($at:literal)*) => {
+        concat!($("prefetcht1 [{", $w, "} + {ahead}*1 + ", $at, "]\n"),*)
+    };
+}
 
 /// `arch_prctl`: asks the kernel to let this process use a feature that enlarges a thread's saved state.
 const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -128,6 +141,8 @@ pub(super) struct Few<const P: usize> {
     pub(super) columns: usize,
     /// The panels, `[units * 16 + rest][16]` words each.
     pub(super) w: [*const u8; P],
+    /// What is asked for meanwhile.
+    pub(super) ahead: Ahead<P>,
     /// Whole products, and words that are left behind them.
     pub(super) units: usize,
     pub(super) rest: usize,
@@ -229,6 +244,7 @@ impl Tiles {
     pub(super) unsafe fn few<const P: usize>(&self, call: Few<P>) {
         // With one panel the second register repeats the first, and its sums go where the first ones overwrite them.
         let (last_w, last_out) = (call.w[P - 1], call.out[P - 1]);
+        let turn = call.units.saturating_sub(call.ahead.end / UNIT_BYTES);
         // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
         unsafe {
             asm!(
@@ -237,17 +253,29 @@ impl Tiles {
                 "test {units}, {units}",
                 "jz 3f",
                 "2:",
+                "cmp {units}, {turn}",
+                "jne 5f",
+                "add {ahead}, {skip}",
+                "5:",
                 "tileloadd tmm4, [{x} + {row}*1]",
                 "tileloadd tmm6, [{w0} + {row}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "test {second}, {second}",
-                "jz 6f",
+                ask!("w0"),
+                "cmp {w0}, {w1}",
+                "je 6f",
                 "tileloadd tmm6, [{w1} + {row}*1]",
                 "tdpbf16ps tmm1, tmm4, tmm6",
+                ask!("w1"),
                 "add {w1}, 1024",
-                "6:",
-                "add {x}, {unit}",
                 "add {w0}, 1024",
+                "add {x}, {unit}",
+                "dec {units}",
+                "jnz 2b",
+                "jmp 3f",
+                "6:",
+                "add {w1}, 1024",
+                "add {w0}, 1024",
+                "add {x}, {unit}",
                 "dec {units}",
                 "jnz 2b",
                 "3:",
@@ -264,7 +292,8 @@ impl Tiles {
                 "tilestored [{out0} + {row}*1], tmm0",
                 x = inout(reg) call.x => _, unit = in(reg) 64 * call.columns,
                 w0 = inout(reg) call.w[0] => _, w1 = inout(reg) last_w => _,
-                units = inout(reg) call.units => _, rest = inout(reg) call.rest => _, second = in(reg) P - 1,
+                ahead = inout(reg) call.ahead.distance => _, turn = in(reg) turn, skip = in(reg) call.ahead.skip,
+                units = inout(reg) call.units => _, rest = inout(reg) call.rest => _,
                 out0 = in(reg) call.out[0], out1 = in(reg) last_out, row = in(reg) 64_usize,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::prefetch_panels;
+use super::super::Ahead;
 use super::{columns_of, load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
@@ -32,9 +32,10 @@ fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, o
 fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
     let mut sums = [[_mm256_setzero_ps(); 2]; N];
     let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+    let ahead = Ahead::of([panel], tile.next);
     for (k, (w, x)) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)).enumerate() {
         if first == 0 {
-            prefetch_panels([panel], 64 * k, 64);
+            ahead.ask(64 * k, 64);
         }
         let [low, high] = load(w);
         let (x_even, x_odd) = x.split_at(tile.stride);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::prefetch_panels;
+use super::super::Ahead;
 use super::{columns_of, over_columns, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
@@ -45,11 +45,11 @@ fn columns<const L: u8, const N: usize>(panel: &[u8], tile: Tile<'_>, first: usi
     let stride = tile.stride;
     assert!(first + N <= stride, "a tile has the columns that are asked for");
     let blocks = tile.words.len() / (I8_WORDS * stride);
-    let block_bytes = panel.len() / blocks.max(1);
+    let (ahead, block_bytes) = (Ahead::of([panel], tile.next), panel.len() / blocks.max(1));
     let mut totals = [[_mm256_setzero_ps(); N]; 2];
     for (b, words) in tile.words.chunks_exact(I8_WORDS * stride).enumerate() {
         if first == 0 {
-            prefetch_panels([panel], b * block_bytes, block_bytes);
+            ahead.ask(b * block_bytes, block_bytes);
         }
         let mut x = [&[0; N]; I8_WORDS];
         for (x, words) in x.iter_mut().zip(words.chunks_exact(stride)) {

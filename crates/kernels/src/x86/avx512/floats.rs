@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::prefetch_panels;
+use super::super::Ahead;
 use super::{load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
@@ -54,12 +54,12 @@ fn bf16_bf16_sums<const P: usize, const N: usize>(
     first: usize,
     out: &mut [&mut [[f32; LANES]]; P],
 ) {
-    let bytes = panels;
+    let ahead = Ahead::of(panels, tile.next);
     let panels = panels.map(|panel| panel.as_chunks::<64>().0);
     let mut sums = [[_mm512_setzero_ps(); N]; P];
     for (k, x) in tile.words.chunks_exact(tile.stride).enumerate() {
         if first == 0 {
-            prefetch_panels(bytes, 64 * k, 64);
+            ahead.ask(64 * k, 64);
         }
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut weights = [as_bf16(_mm512_setzero_si512()); P];

@@ -1,7 +1,6 @@
 //! Packing of activations; the numbers are those of `scalar::pack`.
 //!
-//! Int8 is kept as the kernels of [`super::quantised`] want it: `[blocks][columns][words of a block]`, `x + 128`, and
-//! instead of the two sums one f32, the sum of the block times its scale.
+//! Int8 is kept as the kernels of [`super::quantised`] want it: `[blocks][columns][words of a block]`.
 
 use std::arch::x86_64::*;
 
@@ -9,9 +8,6 @@ use super::load_floats;
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
-
-/// The upper bit of each byte: flips between `x` and `x + 128`.
-const SIGNS: u32 = 0x8080_8080;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(in super::super) fn bf16(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
@@ -54,11 +50,10 @@ pub(in super::super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u
         for (x, out) in blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
             let block = i8_block(&x);
             let out = &mut out[c * I8_WORDS..][..I8_WORDS];
-            for (out, word) in out.iter_mut().zip(block.words) {
-                *out = word ^ SIGNS;
-            }
-            out[I8_SUMS] = block.sum;
-            out[I8_SCALE] = block.scale;
+            out[..I8_SUMS].copy_from_slice(&block.words);
+            let [low, high] = block.sums.map(|sum| u32::from(sum.cast_unsigned()));
+            out[I8_SUMS] = low | high << 16;
+            out[I8_SCALE] = block.scale.to_bits();
         }
     }
 }
@@ -78,10 +73,9 @@ pub(in super::super) fn blocks(x: &[f32]) -> impl Iterator<Item = [f32; BLOCK]> 
 pub(in super::super) struct I8Block {
     /// Its numbers, signed.
     pub(in super::super) words: [u32; BLOCK / 4],
-    /// Their sum times the scale, an f32.
-    pub(in super::super) sum: u32,
-    /// An f32.
-    pub(in super::super) scale: u32,
+    /// The sums of both halves.
+    pub(in super::super) sums: [i16; 2],
+    pub(in super::super) scale: f32,
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -92,12 +86,15 @@ pub(in super::super) fn i8_block(x: &[f32; BLOCK]) -> I8Block {
     let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
     let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
     let (low, high) = (round(low, inverse), round(high, inverse));
-    let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
-    let bytes = [_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high)];
+    let bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
+    // Sums of eight bytes each, 128 too large.
+    let eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
     // SAFETY: both are 32 bytes, and any bits are valid for either.
-    let words = unsafe { std::mem::transmute::<[__m128i; 2], [u32; BLOCK / 4]>(bytes) };
-    let scale = largest / 127.0;
-    I8Block { words, sum: (scale * sum as f32).to_bits(), scale: scale.to_bits() }
+    let eights = unsafe { std::mem::transmute::<__m256i, [u64; 4]>(eights) };
+    let sums = [eights[0] + eights[1], eights[2] + eights[3]].map(|sum| sum as i16 - 16 * 128);
+    // SAFETY: as above.
+    let words = unsafe { std::mem::transmute::<__m256i, [u32; BLOCK / 4]>(bytes) };
+    I8Block { words, sums, scale: largest / 127.0 }
 }
 
 /// The nearest integers of `x * inverse`, ties to even.

@@ -1,12 +1,12 @@
 //! Panels of quantised weights, int8 activations.
 //!
-//! `vpdpbusd` multiplies unsigned bytes with signed ones. Activations are packed as `x + 128`, weights are signed
-//! (after unpacking), and a block's sum begins at `-128 * sum(w)`: that costs eight products for a block of weights,
-//! whatever the number of columns, and nothing for a column.
+//! `vpdpbusd` multiplies unsigned bytes with signed ones: weights as most formats store them, a number above what they
+//! are, and activations. A column's sum of a block begins at minus that number times the sum of its activations, which
+//! is packed beside them, so that weights are unpacked and no more.
 
 use std::arch::x86_64::*;
 
-use super::super::prefetch_panels;
+use super::super::Ahead;
 use super::{load, load_floats, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
@@ -47,14 +47,22 @@ kernels! {
 /// A block's weights.
 #[derive(Clone, Copy)]
 struct Block {
-    /// Signed numbers.
+    /// Unsigned numbers, [`offset`] too large.
     q: [__m512i; 8],
-    /// `-128 * sum(q)`, of the whole block (of each half in Q6K).
-    start: [__m512i; 2],
     /// The scales of both halves, the same but in Q6K.
     scale: [__m512; 2],
     /// Of Q4K and Q5K.
     minimum: __m512,
+}
+
+/// How much larger than what they stand for the numbers of a [`Block`] are.
+const fn offset<const L: u8>() -> i16 {
+    match L {
+        Q8 => 128,
+        Q4 => 8,
+        Q6K => 32,
+        _ => 0,
+    }
 }
 
 impl Block {
@@ -71,9 +79,9 @@ fn columns<const L: u8, const P: usize>(panels: [&[u8]; P], tile: Tile<'_>, mut 
         assert_eq!(out.len(), tile.stride, "there is an output for every column");
         out.iter_mut().for_each(|out| *out = [0.0; LANES]);
     }
-    let block_bytes = block_bytes(panels[0], tile);
+    let (ahead, block_bytes) = (Ahead::of(panels, tile.next), step_bytes::<L>() / STEP);
     for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
-        prefetch_panels(panels, b * block_bytes, block_bytes);
+        ahead.ask(b * block_bytes, block_bytes);
         // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
         let mut blocks = [Block::ZERO; P];
         for (block, panel) in blocks.iter_mut().zip(panels) {
@@ -94,17 +102,32 @@ fn columns<const L: u8, const P: usize>(panels: [&[u8]; P], tile: Tile<'_>, mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 fn one_column<const L: u8>(panel: &[u8], tile: Tile<'_>, out: &mut [f32; LANES]) {
     let mut total = [[_mm512_setzero_ps()]];
-    let block_bytes = block_bytes(panel, tile);
-    for (b, words) in tile.words.chunks_exact(I8_WORDS).enumerate() {
-        prefetch_panels([panel], b * block_bytes, block_bytes);
-        total = products::<L, 1, 1>(&[unpack::<L>(panel, b)], words, total);
+    let ahead = Ahead::of([panel], tile.next);
+    let (steps, last) = tile.words.as_chunks::<{ STEP * I8_WORDS }>();
+    for (step, words) in steps.iter().enumerate() {
+        ahead.ask(step * step_bytes::<L>(), step_bytes::<L>());
+        for (i, words) in words.as_chunks::<I8_WORDS>().0.iter().enumerate() {
+            total = products::<L, 1, 1>(&[unpack::<L>(panel, STEP * step + i)], words, total);
+        }
+    }
+    if !last.is_empty() {
+        total = products::<L, 1, 1>(&[unpack::<L>(panel, STEP * steps.len())], last, total);
     }
     store_floats(out, total[0][0]);
 }
 
-/// About how many bytes of a panel belong to a block of a tile.
-fn block_bytes(panel: &[u8], tile: Tile<'_>) -> usize {
-    panel.len() / (tile.words.len() / (I8_WORDS * tile.stride)).max(1)
+/// Blocks that one step of a kernel takes.
+pub(in super::super) const STEP: usize = 2;
+
+/// How many bytes of a panel a step reads.
+pub(in super::super) const fn step_bytes<const L: u8>() -> usize {
+    match L {
+        Q8 => Q8_PAIR,
+        Q4 => Q4_PAIR,
+        Q4K => Q4K_SUPER / 4,
+        Q5K => Q5K_SUPER / 4,
+        _ => Q6K_SUPER / 4,
+    }
 }
 
 /// Adds the products of a block of each panel and `C` columns to their totals.
@@ -140,62 +163,67 @@ fn products<const L: u8, const P: usize, const C: usize>(
 ) -> [[__m512; P]; C] {
     let columns: &[[u32; I8_WORDS]; C] = words.as_chunks().0.first_chunk().expect("a block of every column");
     let mut dots = [[[_mm512_setzero_si512(); 2]; P]; C];
-    for dots in &mut dots {
-        for (dots, block) in dots.iter_mut().zip(blocks) {
-            *dots = block.start;
-        }
+    for (column, dots) in columns.iter().zip(&mut dots) {
+        *dots = [start::<L>(column[I8_SUMS]); P];
     }
     for j in 0..8 {
-        let half = if L == Q6K { j / 4 } else { 0 };
+        let half = if L == Q6K { j / 4 } else { j % 2 };
         for (column, dots) in columns.iter().zip(&mut dots) {
             let x = _mm512_set1_epi32(column[j].cast_signed());
             for (dots, block) in dots.iter_mut().zip(blocks) {
-                dots[half] = _mm512_dpbusd_epi32(dots[half], x, block.q[j]);
+                dots[half] = _mm512_dpbusd_epi32(dots[half], block.q[j], x);
             }
         }
     }
     for (column, (totals, dots)) in columns.iter().zip(totals.iter_mut().zip(&dots)) {
         let x_scale = _mm512_set1_ps(f32::from_bits(column[I8_SCALE]));
         for ((total, dots), block) in totals.iter_mut().zip(dots).zip(blocks) {
-            let mut product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
-            if L == Q6K {
-                product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], product);
-            }
+            let product = if L == Q6K {
+                let first = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], first)
+            } else {
+                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(dots[0], dots[1])), block.scale[0])
+            };
             *total = _mm512_fmadd_ps(product, x_scale, *total);
             if L == Q4K || L == Q5K {
-                let x_sum = _mm512_set1_ps(f32::from_bits(column[I8_SUMS]));
-                *total = _mm512_fnmadd_ps(block.minimum, x_sum, *total);
+                let sum = _mm512_cvtepi32_ps(sums(column[I8_SUMS], [1, 1]));
+                *total = _mm512_fnmadd_ps(block.minimum, _mm512_mul_ps(sum, x_scale), *total);
             }
         }
     }
     totals
 }
 
+/// What the two sums of a column's products begin at: those of both halves of a block in Q6K, elsewhere any two that
+/// add up to the block's.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn start<const L: u8>(x_sums: u32) -> [__m512i; 2] {
+    let (zero, offset) = (_mm512_setzero_si512(), -offset::<L>());
+    match L {
+        Q4K | Q5K => [zero; 2],
+        Q6K => [sums(x_sums, [offset, 0]), sums(x_sums, [0, offset])],
+        _ => [sums(x_sums, [offset; 2]), zero],
+    }
+}
+
+/// The sums of a column's halves, each times a factor, added up.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn sums(x_sums: u32, factors: [i16; 2]) -> __m512i {
+    let [low, high] = factors.map(|factor| u32::from(factor.cast_unsigned()));
+    let factors = _mm512_set1_epi32((low | high << 16).cast_signed());
+    _mm512_madd_epi16(_mm512_set1_epi32(x_sums.cast_signed()), factors)
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
     let (mut q, scale, minimum) = numbers::<L>(panel, b);
-    let offset = match L {
-        Q4 => _mm512_set1_epi8(8),
-        Q6K => _mm512_set1_epi8(32),
-        _ => _mm512_setzero_si512(),
-    };
-    let (zero, x_offset) = (_mm512_setzero_si512(), _mm512_set1_epi8(-128));
-    let mut sums = [zero; 2];
-    for (j, q) in q.iter_mut().enumerate() {
-        match L {
-            Q4 | Q6K => *q = _mm512_sub_epi8(*q, offset),
-            _ => {}
-        }
-        // Two chains, so that decoding one column does not wait for eight products in a row.
-        sums[j / 4] = _mm512_dpbusd_epi32(sums[j / 4], x_offset, *q);
+    if L == Q8 {
+        q.iter_mut().for_each(|q| *q = _mm512_xor_si512(*q, _mm512_set1_epi8(-128)));
     }
-    let start = if L == Q6K {
-        [_mm512_sub_epi32(zero, sums[0]), _mm512_sub_epi32(zero, sums[1])]
-    } else {
-        [_mm512_sub_epi32(_mm512_sub_epi32(zero, sums[0]), sums[1]), zero]
-    };
-    Block { q, start, scale, minimum }
+    Block { q, scale, minimum }
 }
 
 /// The numbers of a block as they are stored (signed in Q8, unsigned elsewhere), its scales and its minimum.
