@@ -44,10 +44,9 @@ pub(crate) struct Block<'a> {
     /// What was gathered, `[columns, padded]`.
     pub(crate) gathered: &'a mut [f32],
     pub(crate) padded: usize,
-    /// Working memory: `[panels][columns]` scores, packed weights, and sums of two panels of values.
+    /// Working memory: `[panels][columns]` scores, and packed weights.
     pub(crate) scores: &'a mut [[f32; LANES]],
     pub(crate) weights: &'a mut [u32],
-    pub(crate) sums: &'a mut [[f32; LANES]],
 }
 
 /// What stays the same for all layers of a model.
@@ -420,7 +419,6 @@ impl<'a> Call<'a> {
             padded: self.padded,
             scores: workspace.scores.as_chunks_mut().0,
             weights: workspace.weight_words,
-            sums: workspace.queries.as_chunks_mut().0,
         });
     }
 

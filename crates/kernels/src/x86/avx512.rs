@@ -110,7 +110,6 @@ macro_rules! over_columns {
         }
     }};
 }
-pub(super) use ops::exp;
 pub(super) use over_columns;
 
 #[target_feature(enable = "avx512f")]

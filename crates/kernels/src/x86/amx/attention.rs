@@ -95,11 +95,12 @@ pub(super) unsafe fn attend(queries: HeadRows<'_>, first: usize, blocks: Blocks<
                 x: [work.queries.as_ptr(), work.queries[units * UNIT..].as_ptr()],
                 w: [w.as_ptr().cast(), w[LANES * d / 2..].as_ptr().cast()],
                 units,
-                out: [first.as_mut_ptr().cast(), second.as_mut_ptr().cast()],
+                out: Four::outs(first, second),
+                out_row: 4 * LANES,
             };
             // SAFETY: both tiles have `units` units of sixteen queries, each panel as many of sixteen keys, and each
             // output has two tiles of scores.
-            unsafe { registers.four(call) };
+            unsafe { registers.four::<false>(call) };
         }
         let scores = &mut work.scores[..2 * steps * QUERIES];
         hide(scores, keys);
@@ -111,11 +112,12 @@ pub(super) unsafe fn attend(queries: HeadRows<'_>, first: usize, blocks: Blocks<
                 x: [work.weights.as_ptr(), work.weights[KEYS / BLOCK * UNIT..].as_ptr()],
                 w: [w.as_ptr().cast(), w[KEYS / 2 * LANES..].as_ptr().cast()],
                 units: steps,
-                out: [first.as_mut_ptr().cast(), second.as_mut_ptr().cast()],
+                out: Four::outs(first, second),
+                out_row: 4 * LANES,
             };
             // SAFETY: both tiles have `steps` units of sixteen queries, each panel room for as many keys, and each
             // output has two tiles of sums.
-            unsafe { registers.four(call) };
+            unsafe { registers.four::<false>(call) };
         }
         join(work.total, work.part, &factors);
     }
@@ -222,11 +224,13 @@ fn as_words(x: __m512bh) -> __m512i {
 }
 
 /// `2^x` for `x <= 0` to 2.4e-6, which the rounding to BF16 does not show: `2^n * p(r)` with `x = n + r`,
-/// `|r| <= 1 / 2` and Taylor's polynomial of degree five.
+/// `|r| <= 1 / 2` and Taylor's polynomial of degree five. Below -200 it is zero.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
-fn exp2(x: __m512) -> __m512 {
+pub(super) fn exp2(x: __m512) -> __m512 {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    // The second operand comes back if one is NaN: `x`.
+    let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
     let n = _mm512_roundscale_ps::<NEAREST>(x);
     let r = _mm512_sub_ps(x, n);
     let mut p = _mm512_set1_ps(1.333_355_8e-3);

@@ -1,11 +1,11 @@
 //! One or two tiles of queries past one block of keys: scores, online softmax and sums of values, with nothing packed
-//! or copied between them. The numbers are those of the kernels one by one, see [`crate::attention`].
+//! or copied between them, see [`crate::attention`].
 
 use std::arch::x86_64::*;
 
-use super::super::Ahead;
-use super::super::avx512::{exp, load_floats, store_floats};
-use super::tiles::{Few, Four, Tiles, UNIT_BYTES, WORDS};
+use super::super::avx512::{load_floats, store_floats};
+use super::attention::exp2;
+use super::tiles::{Four, Tiles, Two, UNIT_BYTES, WORDS};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::TILE;
 use crate::attention::{Block, QUERIES};
@@ -28,7 +28,7 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
     assert!(block.first_panel + keys.count <= PANELS, "keys of one block");
     assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && values.count.is_multiple_of(2), "values in pairs of panels");
     assert!(block.scores.len() >= PANELS * columns && block.weights.len() >= columns * WEIGHTS, "shapes fit");
-    assert!(block.sums.len() >= 2 * columns && columns <= QUERIES, "shapes fit");
+    assert!(columns <= QUERIES && block.steps > 0 && words > 0, "something of at most two tiles");
     // SAFETY: the caller's promise.
     let registers = unsafe { Tiles::new(columns.min(TILE), 0) };
     for panel in (0..keys.count).step_by(2) {
@@ -36,40 +36,32 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
         let panels = [panel, (panel + 1).min(keys.count - 1)];
         let w = panels.map(|panel| &keys.bytes[panel * keys.size..][..keys.size]);
         let out = panels.map(|panel| block.scores[(block.first_panel + panel) * columns..][..columns].as_mut_ptr());
-        let units = words / WORDS;
-        let next = block.next.map(|(keys, _)| &keys[panel * w[0].len()..]);
+        let next = block.next.map(|(keys, _)| &keys[panel * block.keys.size..]);
+        let product = Product { x: block.queries, columns, w, next, units: words / WORDS };
         // SAFETY: the queries have whole units of all columns, each panel as many of sixteen keys, and the scores of
         // each panel have room for all columns.
-        unsafe { multiply(&registers, block.queries, columns, w, next, units, out.map(<*mut [f32; LANES]>::cast)) };
+        unsafe { product.multiply::<false>(&registers, out.map(<*mut [f32; LANES]>::cast), LANES) };
     }
-    let factors = weigh(&mut block);
+    weigh(&mut block);
+    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
     for panel in (0..values.count).step_by(2) {
         let used = block.steps * UNIT_BYTES;
         let w = [panel, panel + 1].map(|panel| &values.bytes[panel * values.size..][..used]);
-        let (first_out, second_out) = block.sums.split_at_mut(columns);
-        let out = [first_out.as_mut_ptr().cast(), second_out.as_mut_ptr().cast()];
+        let out = [panel, panel + 1].map(|panel| block.gathered[panel * LANES..].as_mut_ptr());
         let next = block.next.map(|(_, values)| &values[panel * block.values.size..]);
-        // SAFETY: the weights have units of all columns for all steps, each panel as many of values, and the sums of
-        // each panel have room for all columns.
-        unsafe { multiply(&registers, block.weights, columns, w, next, block.steps, out) };
-        let gathered = block.gathered.chunks_exact_mut(block.padded);
-        for (c, (gathered, factor)) in gathered.take(block.columns).zip(factors).enumerate() {
-            let factor = _mm512_set1_ps(factor);
-            let places = gathered[panel * LANES..].as_chunks_mut::<LANES>().0.iter_mut();
-            for (gathered, sums) in places.zip([&block.sums[c], &block.sums[columns + c]]) {
-                let sum = _mm512_add_ps(_mm512_mul_ps(load_floats(gathered), factor), load_floats(sums));
-                store_floats(gathered, sum);
-            }
-        }
+        let product = Product { x: block.weights, columns, w, next, units: block.steps };
+        // SAFETY: the weights have units of all columns for all steps, each panel as many of values, and all columns
+        // have a place for the sums of each panel.
+        unsafe { product.multiply::<true>(&registers, out, block.padded) };
     }
 }
 
-/// `scalar::softmax_block` of every column, whose weights are rounded and packed; what was gathered before has to be
-/// multiplied with the factors.
+/// `scalar::softmax_block` of every column, whose weights are rounded and packed; what was gathered before fits the
+/// largest score then.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bf16")]
-fn weigh(block: &mut Block<'_>) -> [f32; QUERIES] {
+fn weigh(block: &mut Block<'_>) {
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
-    let mut factors = [1.0; QUERIES];
+    let (log2_e, upper) = (_mm512_set1_ps(std::f32::consts::LOG2_E), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
     let columns = if block.columns > TILE { QUERIES } else { block.columns };
     // Of each tile, whole units of its columns.
     let stride = columns.min(TILE);
@@ -88,55 +80,68 @@ fn weigh(block: &mut Block<'_>) -> [f32; QUERIES] {
             continue;
         }
         // Most blocks hold no larger score than those before, and the first of all is compared with none.
-        factors[c] = match block.largest[c] {
+        let factor = match block.largest[c] {
             largest if largest >= highest => 1.0,
             f32::NEG_INFINITY => 0.0,
             largest => (largest - highest).exp(),
         };
-        let (shift, mut added) = (_mm512_set1_ps(highest), _mm512_setzero_ps());
-        for (scores, words) in scores.as_chunks::<2>().0.iter().zip(units) {
-            let [low, high] = scores.map(|score| exp(_mm512_sub_ps(score, shift)));
-            let pairs = as_words(_mm512_cvtne2ps_pbh(high, low));
-            for half in [_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64::<1>(pairs)] {
-                let rounded = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half));
-                added = _mm512_add_ps(added, _mm512_castsi512_ps(rounded));
+        if factor < 1.0 {
+            let gathered = &mut block.gathered[c * block.padded..][..block.padded];
+            for gathered in gathered.as_chunks_mut::<LANES>().0 {
+                store_floats(gathered, _mm512_mul_ps(load_floats(gathered), _mm512_set1_ps(factor)));
             }
+        }
+        let shift = _mm512_mul_ps(_mm512_set1_ps(highest), log2_e);
+        let mut added = _mm512_setzero_ps();
+        for (scores, words) in scores.as_chunks::<2>().0.iter().zip(units) {
+            let [low, high] = scores.map(|score| exp2(_mm512_fmsub_ps(score, log2_e, shift)));
+            let pairs = as_words(_mm512_cvtne2ps_pbh(high, low));
+            let [even, odd] = [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper)];
+            added = _mm512_add_ps(added, _mm512_add_ps(_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)));
             let words: &mut [u32; WORDS] = words.try_into().expect("a unit has sixteen words of a column");
             // SAFETY: there is room for sixteen words, and the store needs no alignment.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), pairs) };
         }
         block.largest[c] = highest;
-        block.total[c] = block.total[c] * factors[c] + _mm512_reduce_add_ps(added);
+        block.total[c] = block.total[c] * factor + _mm512_reduce_add_ps(added);
     }
-    factors
 }
 
-/// Two panels of `units` units with all columns, as [`Tiles::few`] or [`Tiles::four`].
-///
-/// # Safety
-/// `x` is packed for these units, each of `w` has as many of sixteen rows, and each output `columns`.
-#[inline]
-unsafe fn multiply(
-    registers: &Tiles,
-    x: &[u32],
+/// Two panels, which may be the same, and all columns.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    /// Packed units of the columns.
+    x: &'a [u32],
     columns: usize,
-    w: [&[u8]; 2],
-    next: Option<&[u8]>,
+    w: [&'a [u8]; 2],
+    /// What is read after the panels.
+    next: Option<&'a [u8]>,
     units: usize,
-    out: [*mut f32; 2],
-) {
-    let pointers = w.map(<[u8]>::as_ptr);
-    if columns > TILE {
-        let (first, second) = x.split_at(x.len() / 2);
-        let call = Four { x: [first.as_ptr(), second.as_ptr()], w: pointers, units, out };
-        // SAFETY: the caller's promise.
-        unsafe { registers.four(call) };
-    } else {
-        // What is read several times is in a cache already, and asking for it once more costs least.
-        let ahead = Ahead::of(w, next.or(Some(w[0])));
-        let call = Few { x: x.as_ptr(), columns, w: pointers, ahead, units, rest: 0, out };
-        // SAFETY: the caller's promise.
-        unsafe { registers.few(call) };
+}
+
+impl Product<'_> {
+    /// The sums of each panel, or, with `ADDS`, what is there and they; those of a column stand `stride` behind those
+    /// of the one before.
+    ///
+    /// # Safety
+    /// `x` is packed for `units` units, each panel has as many of sixteen rows, and `out` places for all columns.
+    #[inline]
+    unsafe fn multiply<const ADDS: bool>(self, registers: &Tiles, out: [*mut f32; 2], stride: usize) {
+        let (w, units, out_row) = (self.w.map(<[u8]>::as_ptr), self.units, 4 * stride);
+        if self.columns > TILE {
+            let (first, second) = self.x.split_at(self.x.len() / 2);
+            let later = out.map(|out| out.wrapping_add(TILE * stride));
+            let out = [out[0], out[1], later[0], later[1]];
+            let call = Four { x: [first.as_ptr(), second.as_ptr()], w, units, out, out_row };
+            // SAFETY: the caller's promise.
+            unsafe { registers.four::<ADDS>(call) };
+        } else {
+            // What is read several times is in a cache already, and asking for it once more costs least.
+            let distance = self.next.map_or(0, |next| next.as_ptr().addr().wrapping_sub(w[0].addr()));
+            let call = Two { x: self.x.as_ptr(), columns: self.columns, w, distance, units, out, out_row };
+            // SAFETY: the caller's promise.
+            unsafe { registers.two::<ADDS>(call) };
+        }
     }
 }
 

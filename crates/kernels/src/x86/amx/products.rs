@@ -79,11 +79,12 @@ pub(super) unsafe fn wide(panels: &[u8], words: usize, all: &[u32], out: &mut [[
                 x: [x.as_ptr(), x[TILE * words..].as_ptr()],
                 w: [panels.as_ptr(), panels[size..].as_ptr()],
                 units: words / tiles::WORDS,
-                out: [first.as_mut_ptr().cast(), second.as_mut_ptr().cast()],
+                out: Four::outs(first, second),
+                out_row: 4 * LANES,
             };
             // SAFETY: both tiles have `units` units of sixteen columns, each panel as many of sixteen rows, and each
             // output has two tiles of sums.
-            unsafe { registers.four(call) };
+            unsafe { registers.four::<false>(call) };
         }
     }
     let rest = all[in_fours * words..].chunks(TILE * words);

@@ -129,8 +129,35 @@ pub(super) struct Four {
     /// Two panels, `[units * 16][16]` words.
     pub(super) w: [*const u8; 2],
     pub(super) units: usize,
-    /// The sums `[32 columns][16]` of each panel.
+    /// The sums `[16 columns][16]` of both panels and the first tile, then of both and the second.
+    pub(super) out: [*mut f32; 4],
+    /// Bytes from the sums of a column to those of the next.
+    pub(super) out_row: usize,
+}
+
+impl Four {
+    /// Where sums belong that stand one behind the other for all columns of each panel.
+    pub(super) fn outs(first: &mut [[f32; LANES]], second: &mut [[f32; LANES]]) -> [*mut f32; 4] {
+        let [first, second] = [first, second].map(|out| out.as_flattened_mut().split_at_mut(LANES * LANES));
+        [first.0, second.0, first.1, second.1].map(<[f32]>::as_mut_ptr)
+    }
+}
+
+/// What one call of [`Tiles::two`] reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Two {
+    /// A tile, `[units][columns][16 words]`.
+    pub(super) x: *const u32,
+    pub(super) columns: usize,
+    /// Two panels, which may be the same, `[units * 16][16]` words.
+    pub(super) w: [*const u8; 2],
+    /// How far behind them that lies what is asked for meanwhile; it wraps.
+    pub(super) distance: usize,
+    pub(super) units: usize,
+    /// The sums `[columns][16]` of each panel.
     pub(super) out: [*mut f32; 2],
+    /// Bytes from the sums of a column to those of the next.
+    pub(super) out_row: usize,
 }
 
 /// What one call of [`Tiles::few`] reads and writes.
@@ -192,46 +219,101 @@ impl Tiles {
         }
     }
 
-    /// Sums over whole rows of two panels and two tiles.
+    /// Sums over whole rows of two panels and two tiles; `ADDS` to what is there.
     ///
     /// # Safety
     /// The pointers are good for their shapes, and the registers were shaped for sixteen columns and nothing left.
     #[inline]
-    pub(super) unsafe fn four(&self, call: Four) {
-        // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tileloadd tmm4, [{x0} + {row}*1]",
-                "tileloadd tmm6, [{w0} + {row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{w1} + {row}*1]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{x1} + {row}*1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {x0}, 1024",
-                "add {x1}, 1024",
-                "add {w0}, 1024",
-                "add {w1}, 1024",
-                "dec {units}",
-                "jnz 2b",
-                "tilestored [{out0} + {row}*1], tmm0",
-                "tilestored [{out1} + {row}*1], tmm1",
-                "tilestored [{out0} + {row}*1 + 1024], tmm2",
-                "tilestored [{out1} + {row}*1 + 1024], tmm3",
-                x0 = inout(reg) call.x[0] => _, x1 = inout(reg) call.x[1] => _,
-                w0 = inout(reg) call.w[0] => _, w1 = inout(reg) call.w[1] => _,
-                units = inout(reg) call.units => _,
-                out0 = in(reg) call.out[0], out1 = in(reg) call.out[1], row = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
-                out("tmm6") _, out("tmm7") _,
-                options(nostack),
+    pub(super) unsafe fn four<const ADDS: bool>(&self, call: Four) {
+        macro_rules! body {
+            ($($begin:literal)*) => {
+                // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+                unsafe { asm!(
+                    $($begin,)*
+                    "2:",
+                    "tileloadd tmm4, [{x0} + {row}*1]",
+                    "tileloadd tmm6, [{w0} + {row}*1]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{w1} + {row}*1]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{x1} + {row}*1]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {x0}, 1024",
+                    "add {x1}, 1024",
+                    "add {w0}, 1024",
+                    "add {w1}, 1024",
+                    "dec {units}",
+                    "jnz 2b",
+                    "tilestored [{out0} + {out_row}*1], tmm0",
+                    "tilestored [{out1} + {out_row}*1], tmm1",
+                    "tilestored [{out2} + {out_row}*1], tmm2",
+                    "tilestored [{out3} + {out_row}*1], tmm3",
+                    x0 = inout(reg) call.x[0] => _, x1 = inout(reg) call.x[1] => _,
+                    w0 = inout(reg) call.w[0] => _, w1 = inout(reg) call.w[1] => _,
+                    units = inout(reg) call.units => _,
+                    out0 = in(reg) call.out[0], out1 = in(reg) call.out[1],
+                    out2 = in(reg) call.out[2], out3 = in(reg) call.out[3],
+                    row = in(reg) 64_usize, out_row = in(reg) call.out_row,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
+                    out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                ) }
+            };
+        }
+        if ADDS {
+            body!(
+                "tileloadd tmm0, [{out0} + {out_row}*1]"
+                "tileloadd tmm1, [{out1} + {out_row}*1]"
+                "tileloadd tmm2, [{out2} + {out_row}*1]"
+                "tileloadd tmm3, [{out3} + {out_row}*1]"
             );
+        } else {
+            body!("tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3");
+        }
+    }
+
+    /// Sums over whole rows of two panels and one tile; `ADDS` to what is there. Of a panel that stands for both, the
+    /// first sums are right.
+    ///
+    /// # Safety
+    /// The pointers are good for their shapes, and the registers were shaped for the columns and nothing left.
+    #[inline]
+    pub(super) unsafe fn two<const ADDS: bool>(&self, call: Two) {
+        macro_rules! body {
+            ($($begin:literal)*) => {
+                // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+                unsafe { asm!(
+                    $($begin,)*
+                    "2:",
+                    "tileloadd tmm4, [{x} + {row}*1]",
+                    "tileloadd tmm6, [{w0} + {row}*1]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    ask!("w0"),
+                    "tileloadd tmm7, [{w1} + {row}*1]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    ask!("w1"),
+                    "add {x}, {unit}",
+                    "add {w0}, 1024",
+                    "add {w1}, 1024",
+                    "dec {units}",
+                    "jnz 2b",
+                    "tilestored [{out1} + {out_row}*1], tmm1",
+                    "tilestored [{out0} + {out_row}*1], tmm0",
+                    x = inout(reg) call.x => _, unit = in(reg) 64 * call.columns,
+                    w0 = inout(reg) call.w[0] => _, w1 = inout(reg) call.w[1] => _,
+                    ahead = in(reg) call.distance, units = inout(reg) call.units => _,
+                    out0 = in(reg) call.out[0], out1 = in(reg) call.out[1],
+                    row = in(reg) 64_usize, out_row = in(reg) call.out_row,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                ) }
+            };
+        }
+        if ADDS {
+            body!("tileloadd tmm0, [{out0} + {out_row}*1]" "tileloadd tmm1, [{out1} + {out_row}*1]");
+        } else {
+            body!("tilezero tmm0" "tilezero tmm1");
         }
     }
 
@@ -261,7 +343,7 @@ impl Tiles {
                 "tileloadd tmm6, [{w0} + {row}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 ask!("w0"),
-                "cmp {w0}, {w1}",
+                "cmp {out0}, {out1}",
                 "je 6f",
                 "tileloadd tmm6, [{w1} + {row}*1]",
                 "tdpbf16ps tmm1, tmm4, tmm6",

@@ -90,7 +90,7 @@ fn round_to_bf16(x: __m512) -> __m512 {
 /// of degree seven. Below -87.3 the result fades to zero, above 88.7 it is infinite; NaN stays NaN.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
-pub(in super::super) fn exp(x: __m512) -> __m512 {
+fn exp(x: __m512) -> __m512 {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     // The second operand comes back if one is NaN: `x`. The bounds keep the exponent within what `scalef` scales.
     let x = _mm512_min_ps(_mm512_set1_ps(200.0), _mm512_max_ps(_mm512_set1_ps(-200.0), x));
