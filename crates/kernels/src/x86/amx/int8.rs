@@ -18,7 +18,7 @@ use crate::activations::{I8_WORDS, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX: fewer are quicker without.
-const COLUMNS_MIN: usize = 6;
+const COLUMNS_MIN: usize = 9;
 /// Bytes of a block of a panel.
 const BLOCK_BYTES: usize = LANES * BLOCK;
 /// Words of a column for a block's numbers; behind those of all columns come their sums, then their scales.
@@ -138,8 +138,7 @@ unsafe fn some<const L: u8>(panels: &[u8], size: usize, tile: Tile<'_>, out: &mu
     }
     assert!(tile.stride > 0 && out.len() * size == panels.len() * tile.stride, "every column has an output");
     let body = match tile.stride {
-        ..=8 => columns::<L, 8>,
-        9..=12 => columns::<L, 12>,
+        ..=12 => columns::<L, 12>,
         _ => columns::<L, 16>,
     };
     // SAFETY: the caller's promise.
