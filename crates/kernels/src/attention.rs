@@ -115,7 +115,9 @@ pub fn attention(
             // SAFETY: every index has its own state.
             let state = unsafe { states.part(index * size..(index + 1) * size) };
             let following = (index + 1 < tiles * chunks).then(|| call.tile((index + 1) / chunks));
-            call.chunk(&tile, chunk, following.as_ref(), &mut workspace(thread), state);
+            let mut workspace = workspace(thread);
+            call.pack_queries(&tile, &mut workspace);
+            call.gather(&tile, chunk, following.as_ref(), &mut workspace, state);
         });
         cpu.pool.for_each(tiles, &|thread, index| {
             let (tile, workspace) = (call.tile(index), workspace(thread));
@@ -315,19 +317,6 @@ impl<'a> Call<'a> {
         workspace.total = total;
     }
 
-    /// One chunk of a tile, gathered in `state`.
-    fn chunk(
-        &self,
-        tile: &QueryTile<'_>,
-        chunk: usize,
-        following: Option<&QueryTile<'_>>,
-        workspace: &mut Workspace<'_>,
-        state: &mut [f32],
-    ) {
-        self.pack_queries(tile, workspace);
-        self.gather(tile, chunk, following, workspace, state);
-    }
-
     /// The first key that any column of the tile sees.
     fn first_key(&self, tile: &QueryTile<'_>) -> usize {
         self.shape.window.map_or(0, |window| (tile.position(0) + 1).saturating_sub(window))
@@ -349,6 +338,7 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// One chunk of a tile, whose queries are packed, gathered in `state`; `following` is computed after the tile.
     fn gather(
         &self,
         tile: &QueryTile<'_>,

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::Ahead;
 use super::super::avx512::{load_floats, store_floats};
 use super::attention::exp2;
 use super::tiles::{Four, Tiles, Two, UNIT_BYTES, WORDS};
@@ -22,8 +23,8 @@ const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 pub(super) unsafe fn block(mut block: Block<'_>) {
     let (keys, values) = (block.keys, block.values);
     let words = keys.size / (4 * LANES);
-    let is_wide = block.columns > TILE;
-    let columns = if is_wide { QUERIES } else { block.columns };
+    // Of two tiles, both are whole.
+    let columns = if block.columns > TILE { QUERIES } else { block.columns };
     assert!(words.is_multiple_of(WORDS) && block.queries.len() >= columns * words, "whole units of all columns");
     assert!(block.first_panel + keys.count <= PANELS, "keys of one block");
     assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && values.count.is_multiple_of(2), "values in pairs of panels");
@@ -37,32 +38,31 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
         let w = panels.map(|panel| &keys.bytes[panel * keys.size..][..keys.size]);
         let out = panels.map(|panel| block.scores[(block.first_panel + panel) * columns..][..columns].as_mut_ptr());
         let next = block.next.map(|(keys, _)| &keys[panel * block.keys.size..]);
-        let product = Product { x: block.queries, columns, w, next, units: words / WORDS };
+        let product = Product { x: &block.queries[..columns * words], columns, w, next, units: words / WORDS };
         // SAFETY: the queries have whole units of all columns, each panel as many of sixteen keys, and the scores of
         // each panel have room for all columns.
         unsafe { product.multiply::<false>(&registers, out.map(<*mut [f32; LANES]>::cast), LANES) };
     }
-    weigh(&mut block);
+    weigh(&mut block, columns);
     assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
     for panel in (0..values.count).step_by(2) {
         let used = block.steps * UNIT_BYTES;
         let w = [panel, panel + 1].map(|panel| &values.bytes[panel * values.size..][..used]);
         let out = [panel, panel + 1].map(|panel| block.gathered[panel * LANES..].as_mut_ptr());
         let next = block.next.map(|(_, values)| &values[panel * block.values.size..]);
-        let product = Product { x: block.weights, columns, w, next, units: block.steps };
+        let product = Product { x: &block.weights[..columns * WEIGHTS], columns, w, next, units: block.steps };
         // SAFETY: the weights have units of all columns for all steps, each panel as many of values, and all columns
         // have a place for the sums of each panel.
         unsafe { product.multiply::<true>(&registers, out, block.padded) };
     }
 }
 
-/// `scalar::softmax_block` of every column, whose weights are rounded and packed; what was gathered before fits the
-/// largest score then.
+/// `scalar::softmax_block` of every column, whose weights are rounded and packed, `columns` of them; what was gathered
+/// before fits the largest score then.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bf16")]
-fn weigh(block: &mut Block<'_>) {
+fn weigh(block: &mut Block<'_>, columns: usize) {
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
     let (log2_e, upper) = (_mm512_set1_ps(std::f32::consts::LOG2_E), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
-    let columns = if block.columns > TILE { QUERIES } else { block.columns };
     // Of each tile, whole units of its columns.
     let stride = columns.min(TILE);
     for c in 0..block.columns {
@@ -137,7 +137,7 @@ impl Product<'_> {
             unsafe { registers.four::<ADDS>(call) };
         } else {
             // What is read several times is in a cache already, and asking for it once more costs least.
-            let distance = self.next.map_or(0, |next| next.as_ptr().addr().wrapping_sub(w[0].addr()));
+            let distance = Ahead::of(self.w, self.next.or(Some(self.w[0]))).distance;
             let call = Two { x: self.x.as_ptr(), columns: self.columns, w, distance, units, out, out_row };
             // SAFETY: the caller's promise.
             unsafe { registers.two::<ADDS>(call) };
