@@ -7,6 +7,7 @@
 //! | F32 | one f32 each; a zero behind an odd number of them |
 //! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
 //! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
+//! | I16 | for 32 numbers: eight of four i8, the upper halves, eight of the lower halves, and four more |
 //!
 //! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels
 //! want them; I8Tiles is what tile registers want where the processor has them.
@@ -29,9 +30,11 @@ pub(crate) enum Kind {
     Bf16 = 1,
     I8 = 2,
     I8Tiles = 3,
+    /// For attention alone.
+    I16 = 4,
 }
 
-/// How many kinds there are.
+/// How many kinds there are that matrices are multiplied with.
 pub(crate) const KINDS: usize = 4;
 
 impl Kind {
@@ -41,6 +44,7 @@ impl Kind {
             Self::F32 => columns.next_multiple_of(2),
             Self::Bf16 => columns.div_ceil(2),
             Self::I8 | Self::I8Tiles => columns.div_ceil(BLOCK) * I8_WORDS,
+            Self::I16 => 2 * columns.div_ceil(BLOCK) * I8_WORDS,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Causal attention over a cache of blocks: two products with a softmax between them, never the whole score matrix.
 //!
 //! Up to sixteen queries that share a key/value head (the heads of a group, and neighbouring rows) are one tile; where
-//! there is a kernel for it ([`CausalFn`]), a prompt's are up to 32. A block of 64 keys is one step: scores,
+//! there is a kernel for it ([`Causal`]), a prompt's are up to 32. A block of 64 keys is one step: scores,
 //! online softmax, weights times values. Eight blocks are a chunk, gathered on its own and then merged into the
 //! total, in order; chunks begin at fixed positions. So a row's result does not depend on who computes which chunk:
 //! several threads may share one long sequence, and a prompt may be cut anywhere.
@@ -13,19 +13,19 @@ use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Panels, Span};
 use crate::layout::{BLOCK, LANES};
 use crate::parts::Parts;
 use crate::scalar::Weights;
-use crate::table::CausalFn;
+use crate::table::Causal;
 use crate::{Cpu, Scratch};
 
 /// Keys that are gathered before they are merged into the total.
 const CHUNK: usize = 8 * KV_BLOCK_TOKENS;
 
-/// Queries that a [`CausalFn`] takes.
+/// The most queries that a [`Causal`] takes.
 pub(crate) const QUERIES: usize = 2 * TILE;
 
-/// What a [`CausalFn`] reads and writes: up to [`QUERIES`] columns and a block of keys and values in BF16.
+/// What a [`Causal`] reads and writes: some columns and a block of keys and values.
 pub(crate) struct Block<'a> {
-    /// A packed tile of all columns, or, if they are more than one has, two full ones; what lies behind `columns` is of
-    /// no importance.
+    /// A packed tile of all columns, or, if they are more than one has, two full ones, where what lies behind `columns`
+    /// is of no importance.
     pub(crate) queries: &'a [u32],
     pub(crate) columns: usize,
     /// Panels of keys, from panel `first_panel` of the block on.
@@ -36,6 +36,8 @@ pub(crate) struct Block<'a> {
     /// Panels of values, of which `steps` times 32 tokens matter.
     pub(crate) values: Panels<'a>,
     pub(crate) steps: usize,
+    /// The scales of all tokens' values, of int8 only.
+    pub(crate) scales: &'a [[u8; 4]],
     /// The keys, from the same panel on, and the values that are read next, if these are read but once.
     pub(crate) next: Option<(&'a [u8], &'a [u8])>,
     /// Of each column the largest score so far and the sum of weights.
@@ -70,7 +72,8 @@ pub struct AttentionShape {
 /// with `p - window < j`. Rows that belong to no span are left as they are.
 ///
 /// Error: all in f32 with an F32 cache. With a BF16 cache queries and softmax weights are rounded to BF16 where the
-/// processor multiplies them; with an Int8 cache both are rounded to int8 with a scale for 32 numbers.
+/// processor multiplies them. With an Int8 cache both are rounded to sixteen bits on AVX-512 and to eight elsewhere,
+/// with a scale for 32 numbers of a query and 64 or 32 weights.
 ///
 /// # Panics
 /// If the lengths do not fit, a span has too few blocks, or a block is not one of the cache's.
@@ -203,12 +206,13 @@ struct Call<'a> {
     q: &'a [f32],
     spans: &'a [Span<'a>],
     kind: Kind,
-    /// Query heads of a tile, tiles of a group of heads, rows of a tile of sixteen columns.
+    /// Query heads of a tile, tiles of a group of heads, rows of a tile, and of a tile of a prompt.
     tile_heads: usize,
     tiles_of_group: usize,
     tile_rows: usize,
-    /// The kernel for all of a block at once, and how many columns a tile has at most: twice as many for its prompts.
-    causal: Option<CausalFn>,
+    prompt_rows: usize,
+    /// The kernel for all of a block at once, and how many columns a tile has room for.
+    causal: Option<Causal>,
     columns: usize,
     /// Numbers of a head, rounded up to whole panels.
     padded: usize,
@@ -218,27 +222,37 @@ impl<'a> Call<'a> {
     fn new(cpu: &'a Cpu, cache: &'a KvCache, shape: &'a AttentionShape, q: &'a [f32], spans: &'a [Span<'a>]) -> Self {
         let group = shape.heads / shape.kv_heads;
         let tile_heads = group.min(TILE);
-        let kind = match cache.format {
+        let causal = (cpu.table.causal)(cache.format, shape.head_dim);
+        let plain = match cache.format {
             KvFormat::F32 => Kind::F32,
             KvFormat::Bf16 => cpu.table.bf16_kind,
-            KvFormat::Int8 => cpu.table.i8_kind,
+            KvFormat::Int8 => Kind::I8,
         };
+        let (kind, most) = causal.map_or((plain, TILE), |causal| (causal.kind, causal.columns));
         let padded = shape.head_dim.next_multiple_of(LANES);
         let (tile_rows, tiles_of_group) = (TILE / tile_heads, group.div_ceil(TILE));
-        let is_whole = cache.format == KvFormat::Bf16 && shape.head_dim.is_multiple_of(BLOCK);
-        let causal = cpu.table.causal.filter(|_| is_whole);
         let has_prompt = spans.iter().any(|span| span.rows > tile_rows);
-        let columns = if causal.is_some() && has_prompt { QUERIES } else { TILE };
-        Self { cpu, cache, shape, q, spans, kind, tile_heads, tiles_of_group, tile_rows, causal, columns, padded }
+        let (columns, prompt_rows) = (if has_prompt { most } else { TILE }, most / TILE * tile_rows);
+        Self {
+            cpu,
+            cache,
+            shape,
+            q,
+            spans,
+            kind,
+            tile_heads,
+            tiles_of_group,
+            tile_rows,
+            prompt_rows,
+            causal,
+            columns,
+            padded,
+        }
     }
 
     /// Rows of a tile of this span.
     fn rows(&self, span: &Span<'_>) -> usize {
-        if self.causal.is_some() && span.rows > self.tile_rows {
-            QUERIES / TILE * self.tile_rows
-        } else {
-            self.tile_rows
-        }
+        if span.rows > self.tile_rows { self.prompt_rows } else { self.tile_rows }
     }
 
     fn tiles(&self, span: &Span<'_>) -> usize {
@@ -329,9 +343,7 @@ impl<'a> Call<'a> {
             out.iter_mut().zip(q).for_each(|(out, q)| *out = q * self.shape.scale);
         }
         let (words, pack) = (self.kind.words(d), self.cpu.table.pack(self.kind));
-        // One tile as it is, or two full ones.
-        let columns = if columns > TILE { QUERIES } else { columns };
-        let queries = workspace.queries[..columns * d].chunks(TILE * d);
+        let queries = workspace.queries[..packed_columns(columns) * d].chunks(TILE * d);
         for (queries, out) in queries.zip(workspace.query_words.chunks_mut(TILE * words)) {
             let count = queries.len() / d;
             pack(queries, d, &ROWS[..count], &mut out[..count * words]);
@@ -358,7 +370,7 @@ impl<'a> Call<'a> {
                 None => (tile.span.blocks[index], self.kv_head(tile)),
             };
             match self.causal {
-                Some(causal) => self.whole_block(causal, tile, index, next, workspace, state),
+                Some(causal) => self.whole_block(causal.block, tile, index, next, workspace, state),
                 None => self.block(tile, index, next, workspace, state),
             }
         }
@@ -372,7 +384,7 @@ impl<'a> Call<'a> {
     /// One block of 64 keys at once. `next` is the block and the head whose keys and values are read after these.
     fn whole_block(
         &self,
-        causal: CausalFn,
+        block: fn(Block<'_>),
         tile: &QueryTile<'_>,
         index: usize,
         (next, next_head): (u32, usize),
@@ -393,14 +405,17 @@ impl<'a> Call<'a> {
         let (limits, gathered) = state.split_at_mut(2 * self.columns);
         let (largest, total) = limits.split_at_mut(self.columns);
         let steps = of_tile.end.div_ceil(BLOCK);
-        causal(Block {
-            queries: workspace.query_words,
+        let is_int8 = self.cache.format == KvFormat::Int8;
+        let packed = packed_columns(columns) * self.kind.words(self.shape.head_dim);
+        block(Block {
+            queries: &workspace.query_words[..packed],
             columns,
             keys: self.cache.key_panels(id, kv_head, panels.clone()),
             first_panel: panels.start,
             seen,
             values: self.cache.value_panels(id, kv_head, steps * BLOCK),
             steps,
+            scales: if is_int8 { self.cache.value_scales(id, kv_head) } else { &[] },
             // What several tiles read lies in a cache already.
             next: (tile.rows == tile.span.rows).then(|| self.cache.panels_from(next, next_head, panels.start)),
             largest,
@@ -522,6 +537,11 @@ impl<'a> Call<'a> {
             out.iter_mut().zip(gathered).for_each(|(out, gathered)| *out = gathered * inverse);
         }
     }
+}
+
+/// How many columns are packed: one tile as it is, or two full ones.
+fn packed_columns(columns: usize) -> usize {
+    if columns > TILE { QUERIES } else { columns }
 }
 
 /// The rows of a workspace, which are packed in order.

@@ -22,12 +22,15 @@ use half::f16;
 use crate::layout::{BLOCK, LANES, Layout, PAIR_HEAD, Q8_PAIR, put_q8};
 use crate::memory::Memory;
 use crate::parts::Parts;
-use crate::table::PackFn;
+use crate::table::{PackFn, Write};
 use crate::{Cpu, Error, Result};
 
 /// Tokens in a block of the cache: as many as one pair of int8 blocks, and enough that the products between two
 /// rescalings of the softmax outweigh them.
 pub const KV_BLOCK_TOKENS: usize = 64;
+
+/// Rows of a step up to which handing out work costs more than writing their keys and values alone.
+const ALONE_ROWS_MAX: usize = 4;
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,17 +76,19 @@ struct HeadBytes {
     total: usize,
 }
 
-/// Sixteen tokens of a head, the first of which begins a panel of keys.
-pub(crate) struct Sixteen<'a> {
+/// One token of a head, or sixteen that fill a panel of keys.
+pub(crate) struct Tokens<'a> {
     /// The head's numbers of the first token; those of the next lie `stride` behind them.
     pub(crate) k: &'a [f32],
     pub(crate) v: &'a [f32],
     pub(crate) stride: usize,
     pub(crate) d: usize,
-    /// Their panel of keys, and all panels of the block's values, which begin with token `first` for these.
+    /// Their panel of keys, all panels of the block's values, and the values' scales.
     pub(crate) keys: &'a mut [u8],
     pub(crate) values: &'a mut [u8],
+    pub(crate) scales: &'a mut [[u8; 4]],
     pub(crate) value_panel: usize,
+    /// The place of the first token in the block.
     pub(crate) first: usize,
 }
 
@@ -227,6 +232,7 @@ pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[S
     }
     let block_bytes = cache.block_bytes();
     let parts = Parts::new(&mut cache.memory[..]);
+    let write = (cpu.table.kv_write)(format, d);
     let body = |_: usize, index: usize| {
         let (span, head) = (&spans[index / heads], index % heads);
         let mut row = 0;
@@ -238,94 +244,87 @@ pub fn kv_write(cpu: &Cpu, cache: &mut KvCache, k: &[f32], v: &[f32], spans: &[S
             let bytes = unsafe { parts.part(start..start + head_bytes.total) };
             let at = ((span.first_row + row) * heads + head) * d;
             let token = position % KV_BLOCK_TOKENS;
-            let sixteen = cpu.table.kv_sixteen.filter(|_| {
-                let is_whole = format == KvFormat::Bf16 && d.is_multiple_of(BLOCK);
-                is_whole && token.is_multiple_of(LANES) && span.rows - row >= LANES
-            });
-            if let Some(sixteen) = sixteen {
-                let (keys, values) = bytes.split_at_mut(head_bytes.values);
-                if token == 0 {
-                    values.fill(0);
-                }
-                let keys = &mut keys[token / LANES * head_bytes.key_panel..][..head_bytes.key_panel];
-                let (k, v, value_panel) = (&k[at..], &v[at..], head_bytes.value_panel);
-                sixteen(Sixteen { k, v, stride: heads * d, d, keys, values, value_panel, first: token });
-                row += LANES;
-                continue;
+            let (keys, rest) = bytes.split_at_mut(head_bytes.values);
+            let (values, scales) = rest.split_at_mut(head_bytes.scales - head_bytes.values);
+            let scales = scales.as_chunks_mut().0;
+            if token == 0 {
+                clear(format, values, scales);
             }
-            row += 1;
-            let (k, v) = (&k[at..at + d], &v[at..at + d]);
-            match format {
-                KvFormat::F32 => write_f32(bytes, head_bytes, token, k, v),
-                KvFormat::Bf16 => write_bf16(cpu.table.pack_bf16, bytes, head_bytes, token, [k, v]),
-                KvFormat::Int8 => write_int8(bytes, head_bytes, token, k, v),
+            let keys = &mut keys[token / LANES * head_bytes.key_panel..][..head_bytes.key_panel];
+            let is_whole = token.is_multiple_of(LANES) && span.rows - row >= LANES;
+            let (k, v, value_panel) = (&k[at..], &v[at..], head_bytes.value_panel);
+            let of = Tokens { k, v, stride: heads * d, d, keys, values, scales, value_panel, first: token };
+            match write {
+                Some(Write { sixteen, .. }) if is_whole => sixteen(of),
+                Some(Write { one, .. }) => one(of),
+                None => match format {
+                    KvFormat::F32 => write_f32(of),
+                    KvFormat::Bf16 => write_bf16(cpu.table.pack_bf16, of),
+                    KvFormat::Int8 => write_int8(of),
+                },
             }
+            row += if write.is_some() && is_whole { LANES } else { 1 };
         }
     };
     let count = spans.len() * heads;
-    if rows <= 4 { (0..count).for_each(|index| body(0, index)) } else { cpu.pool.for_each(count, &body) }
+    if rows <= ALONE_ROWS_MAX { (0..count).for_each(|index| body(0, index)) } else { cpu.pool.for_each(count, &body) }
 }
 
-fn write_f32(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
-    let (keys, values) = bytes.split_at_mut(head.values);
-    if token == 0 {
-        values.fill(0);
+/// Values of a block of which nothing is written.
+fn clear(format: KvFormat, values: &mut [u8], scales: &mut [[u8; 4]]) {
+    values.fill(0);
+    scales.fill([0; 4]);
+    if format == KvFormat::Int8 {
+        for pair in values.chunks_exact_mut(Q8_PAIR) {
+            pair[..PAIR_HEAD].as_chunks_mut().0.fill(f16::ONE.to_le_bytes());
+        }
     }
-    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+}
+
+fn write_f32(of: Tokens<'_>) {
+    let Tokens { k, v, d, keys, values, value_panel, first: token, .. } = of;
+    let (k, v) = (&k[..d], &v[..d]);
     for (i, k) in k.iter().enumerate() {
-        panel[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&k.to_le_bytes());
+        keys[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&k.to_le_bytes());
     }
     for (i, v) in v.iter().enumerate() {
-        let at = i / LANES * head.value_panel + 4 * (LANES * token + i % LANES);
+        let at = i / LANES * value_panel + 4 * (LANES * token + i % LANES);
         values[at..at + 4].copy_from_slice(&v.to_le_bytes());
     }
 }
 
-fn write_bf16(pack: PackFn, bytes: &mut [u8], head: HeadBytes, token: usize, [k, v]: [&[f32]; 2]) {
-    let (keys, values) = bytes.split_at_mut(head.values);
-    if token == 0 {
-        values.fill(0);
-    }
-    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+fn write_bf16(pack: PackFn, of: Tokens<'_>) {
+    let Tokens { k, v, d, keys, values, value_panel, first: token, .. } = of;
+    let (k, v) = (&k[..d], &v[..d]);
     let mut words = [0; LANES];
     for (piece, (k, v)) in k.chunks(2 * LANES).zip(v.chunks(2 * LANES)).enumerate() {
         let words = &mut words[..k.len().div_ceil(2)];
         pack(k, k.len(), &[0], words);
         for (i, word) in (piece * LANES..).zip(&*words) {
-            panel[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&word.to_le_bytes());
+            keys[4 * (LANES * i + token % LANES)..][..4].copy_from_slice(&word.to_le_bytes());
         }
         pack(v, v.len(), &[0], words);
         let numbers = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]);
         for (i, number) in (2 * LANES * piece..).zip(numbers).take(v.len()) {
-            let at = i / LANES * head.value_panel + 4 * (LANES * (token / 2) + i % LANES) + 2 * (token % 2);
+            let at = i / LANES * value_panel + 4 * (LANES * (token / 2) + i % LANES) + 2 * (token % 2);
             values[at..at + 2].copy_from_slice(&number.to_le_bytes());
         }
     }
 }
 
-fn write_int8(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f32]) {
-    let (keys, rest) = bytes.split_at_mut(head.values);
-    let (values, scales) = rest.split_at_mut(head.scales - head.values);
-    if token == 0 {
-        scales.fill(0);
-        for pair in values.chunks_exact_mut(Q8_PAIR) {
-            pair[PAIR_HEAD..].fill(0);
-            for scale in pair[..PAIR_HEAD].as_chunks_mut::<2>().0 {
-                *scale = f16::ONE.to_le_bytes();
-            }
-        }
-    }
-    let panel = &mut keys[token / LANES * head.key_panel..][..head.key_panel];
+fn write_int8(of: Tokens<'_>) {
+    let Tokens { k, v, d, keys, values, scales, value_panel, first: token, .. } = of;
+    let (k, v) = (&k[..d], &v[..d]);
     for (b, k) in k.chunks(BLOCK).enumerate() {
         // The scale is rounded first, so that the numbers are the nearest under the scale that is kept.
         let scale = f16::from_f32(largest(k) / 127.0);
         let mut q = [0; BLOCK];
         quantise(k, scale.to_f32(), &mut q);
-        put_q8(panel, b, token % LANES, scale, &q);
+        put_q8(keys, b, token % LANES, scale, &q);
     }
     let scale = largest(v) / 127.0;
-    scales[4 * token..][..4].copy_from_slice(&scale.to_le_bytes());
-    for (panel, v) in values.chunks_exact_mut(head.value_panel).zip(v.chunks(LANES)) {
+    scales[token] = scale.to_le_bytes();
+    for (panel, v) in values.chunks_exact_mut(value_panel).zip(v.chunks(LANES)) {
         let mut q = [0; LANES];
         quantise(v, scale, &mut q);
         for (r, q) in q.iter().enumerate() {
@@ -336,12 +335,24 @@ fn write_int8(bytes: &mut [u8], head: HeadBytes, token: usize, k: &[f32], v: &[f
 }
 
 fn largest(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |largest, x| x.abs().max(largest))
+    // Several at a time.
+    let (lanes, rest) = x.as_chunks::<LANES>();
+    let mut largest = [0.0_f32; LANES];
+    for x in lanes {
+        largest
+            .iter_mut()
+            .zip(x)
+            .for_each(|(largest, x)| *largest = if x.abs() > *largest { x.abs() } else { *largest });
+    }
+    largest.iter().chain(rest).fold(0.0, |largest, x| x.abs().max(largest))
 }
 
+/// The nearest numbers of eight bits, ties to even.
 fn quantise(x: &[f32], scale: f32, out: &mut [i8]) {
+    /// Added to less than 2^22, it leaves no bits behind the point.
+    const ROUND: f32 = 1.5 * (1 << 23) as f32;
     let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
     for (out, x) in out.iter_mut().zip(x) {
-        *out = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+        *out = ((x * inverse).clamp(-127.0, 127.0) + ROUND - ROUND) as i8;
     }
 }

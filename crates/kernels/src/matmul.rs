@@ -9,10 +9,11 @@ mod feed_forward;
 mod plan;
 mod rows;
 
+use std::ops::Range;
+
 use crate::activations::{KINDS, Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
-use crate::pool::SHARES_PER_THREAD;
 use crate::scratch::Lines;
 use crate::table::Wide;
 use crate::{Cpu, Matrix, Precision, Scratch};
@@ -34,7 +35,9 @@ const STREAM_MIN: usize = 1 << 20;
 /// Tiles that one call of a [`Wide`] kernel takes.
 const WIDE_TILES: usize = 4;
 /// Bytes of weights, times columns, below which a share of a product is not cut further.
-const SHARE_BYTES_MIN: usize = 32 << 10;
+const SHARE_BYTES_MIN: usize = 16 << 10;
+/// Shares of a product for each thread.
+const SHARES_PER_THREAD: usize = 32;
 /// Numbers below which handing out work costs more than packing them alone.
 const PACK_ALONE_MAX: usize = 16 << 10;
 
@@ -233,10 +236,10 @@ impl Call<'_> {
         let size = if is_unpacked { pair_bytes * (UNPACK_BYTES / pair_bytes).max(1) } else { 0 };
         let unpacked = Parts::new(unpacked.bytes(size * self.cpu.threads()));
         let shares = self.shares();
-        self.cpu.pool.for_each(shares, &|thread, share| {
+        self.cpu.pool.for_ranges(shares, &|thread, mine| {
             // SAFETY: every thread has its own part.
             let unpacked = unsafe { unpacked.part(thread * size..(thread + 1) * size) };
-            self.multiply(buffers, share, shares, unpacked);
+            self.multiply(buffers, mine, shares, unpacked);
             if self.store == Store::Stream {
                 (self.cpu.table.fence)();
             }
@@ -273,26 +276,28 @@ impl Call<'_> {
         }
     }
 
-    /// Into how many shares the work is cut: several a thread, so that a thread that was held up leaves its part to the
-    /// others, but none so small that it would be no stream.
+    /// Into how many shares the work is cut: so many a thread that threads end together, but none so small that it
+    /// would be no stream.
     fn shares(&self) -> usize {
         let tasks = (0..self.count).map(|index| (self.task)(index));
         let bytes: usize = tasks.map(|task| task.matrix.size_bytes() * task.set.count.min(TILE)).sum();
         (bytes / SHARE_BYTES_MIN).clamp(1, SHARES_PER_THREAD * self.cpu.threads())
     }
 
-    /// One share of the work: all panels whose first unit of work lies in it, the unit being a panel's column.
-    fn multiply(&self, buffers: [&[u32]; KINDS], share: usize, shares: usize, unpacked: &mut [u8]) {
+    /// Some shares of the work: all pairs of panels whose first unit of work lies in them, the unit being a panel's
+    /// column.
+    fn multiply(&self, buffers: [&[u32]; KINDS], mine: Range<usize>, shares: usize, unpacked: &mut [u8]) {
         let work = |task: &Task<'_>| task.matrix.panels() * task.panel_work();
         let total: usize = (0..self.count).map(|index| work(&(self.task)(index))).sum();
-        let (mine, next) = (total * share / shares, total * (share + 1) / shares);
+        let (mine, next) = (total * mine.start / shares, total * mine.end / shares);
         let mut before = 0;
         for index in 0..self.count {
             let task = (self.task)(index);
             let (begin, end) = (before, before + work(&task));
             before = end;
             if end > begin && begin < next && end > mine {
-                let panel = |at: usize| at.saturating_sub(begin).div_ceil(task.panel_work()).min(task.matrix.panels());
+                let pair = |at: usize| at.saturating_sub(begin).div_ceil(2 * task.panel_work());
+                let panel = |at: usize| (2 * pair(at)).min(task.matrix.panels());
                 let (panels, buffer) = (panel(mine)..panel(next), buffers[task.set.kind as usize]);
                 match &self.cpu.table.wide {
                     Some(wide) if task.is_gated() => self.gated(wide, &task, panels, buffer, unpacked),
@@ -306,7 +311,7 @@ impl Call<'_> {
         }
     }
 
-    fn panels(&self, task: &Task<'_>, panels: std::ops::Range<usize>, buffer: &[u32]) {
+    fn panels(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) {
         let words = task.set.kind.words(self.columns);
         let kernel = self.cpu.table.tile(task.matrix.layout, task.set.kind);
         let chunk = (CHUNK_BYTES / (4 * TILE * words)).max(1);
@@ -336,7 +341,7 @@ impl Call<'_> {
 
     /// As [`Self::panels`], for BF16 and for weights that become BF16 first: as many panels as fit `unpacked` at a
     /// time, each once for all columns.
-    fn wide(&self, wide: &Wide, task: &Task<'_>, panels: std::ops::Range<usize>, buffer: &[u32], unpacked: &mut [u8]) {
+    fn wide(&self, wide: &Wide, task: &Task<'_>, panels: Range<usize>, buffer: &[u32], unpacked: &mut [u8]) {
         let words = task.set.kind.words(self.columns);
         let (size, matrix) = (4 * LANES * words, task.matrix);
         let group = if task.is_unpacked() { unpacked.len() / size } else { panels.len() }.max(1);

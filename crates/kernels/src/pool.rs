@@ -15,12 +15,13 @@ mod region;
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use queue::Queue;
+use queue::{Part, Queue};
 use region::{Found, Region};
 
 use crate::{Error, Result};
@@ -118,8 +119,18 @@ impl Pool {
     ///
     /// A region must not start another one.
     pub(crate) fn for_each(&self, count: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        self.divide(count, Part::MAX, &|thread, indexes| indexes.for_each(|index| body(thread, index)));
+    }
+
+    /// As [`Self::for_each`], where many small pieces of even work are done with few calls: a thread takes half of
+    /// what is left at once, so that the last ones are the smallest, and threads end together.
+    pub(crate) fn for_ranges(&self, count: usize, body: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.divide(count, const { Part::new(2).unwrap() }, body);
+    }
+
+    fn divide(&self, count: usize, part: Part, body: &(dyn Fn(usize, Range<usize>) + Sync)) {
         let Some(count) = u32::try_from(count).ok().filter(|count| *count > 1 && !self.workers.is_empty()) else {
-            return (0..count).for_each(|index| body(0, index));
+            return body(0, 0..count);
         };
         let turn = lock(&self.turn);
         let threads = self.threads() as u64;
@@ -128,16 +139,16 @@ impl Pool {
             queue.fill(bound(thread)..bound(thread + 1));
         }
         self.run(turn, &|thread| {
-            while let Some(index) = self.next(thread) {
-                body(thread, index as usize);
+            while let Some(Range { start, end }) = self.next(thread, part) {
+                body(thread, start as usize..end as usize);
             }
         });
     }
 
-    /// The next index of a thread, or one that another has not come to.
-    fn next(&self, thread: usize) -> Option<u32> {
+    /// The next indexes of a thread, or some that another has not come to.
+    fn next(&self, thread: usize, part: Part) -> Option<Range<u32>> {
         let (before, own) = self.shared.queues.split_at(thread);
-        own[0].first().or_else(|| own[1..].iter().chain(before).find_map(Queue::last))
+        own[0].first(part).or_else(|| own[1..].iter().chain(before).find_map(|queue| queue.last(part)))
     }
 
     /// Calls `body` on the caller's thread and on every worker that comes before the caller's call returns.
@@ -302,6 +313,10 @@ mod tests {
                 seen[index].fetch_add(1, Ordering::Relaxed);
             });
             assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            pool.for_ranges(count, &|_, indexes| {
+                seen[indexes].iter().for_each(|seen| _ = seen.fetch_add(1, Ordering::Relaxed));
+            });
+            assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 2));
         }
     }
 

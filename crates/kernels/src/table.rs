@@ -6,7 +6,7 @@ use crate::Isa;
 use crate::activations::{Kind, Tile};
 use crate::attention::Block;
 use crate::encoder::{Blocks, HeadRows, Work};
-use crate::kv::Sixteen;
+use crate::kv::{KvFormat, Tokens};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar::{self, Weights};
@@ -29,11 +29,22 @@ pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mu
 /// Nobody else packs this panel of this tile at the same time.
 pub(crate) type PlaceFn = unsafe fn(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize);
 
-/// Writes sixteen tokens of a prompt into a cache of BF16.
-pub(crate) type SixteenFn = fn(Sixteen<'_>);
+/// Writes tokens into a cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Write {
+    pub(crate) one: fn(Tokens<'_>),
+    pub(crate) sixteen: fn(Tokens<'_>),
+}
 
-/// Attention of a prompt's queries over one block of keys and values.
-pub(crate) type CausalFn = fn(Block<'_>);
+/// Attention of some queries over one block of keys and values at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Causal {
+    /// How queries are packed.
+    pub(crate) kind: Kind,
+    /// Most columns of a prompt's tile; any other tile has [`TILE`].
+    pub(crate) columns: usize,
+    pub(crate) block: fn(Block<'_>),
+}
 
 /// Kernels for many columns of BF16, where the processor has a unit for it.
 pub(crate) struct Wide {
@@ -70,10 +81,10 @@ pub(crate) struct Table {
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
-    /// If it is there, tokens of a prompt are not written one by one.
-    pub(crate) kv_sixteen: Option<SixteenFn>,
-    /// If it is there, prompts are not computed tile by tile.
-    pub(crate) causal: Option<CausalFn>,
+    /// What tokens are written with into a cache with heads of so many numbers, if not number by number.
+    pub(crate) kv_write: fn(KvFormat, usize) -> Option<Write>,
+    /// What attention over a cache with heads of so many numbers is computed with, if not product by product.
+    pub(crate) causal: fn(KvFormat, usize) -> Option<Causal>,
     /// Stores past the caches what is a line. Others see it after [`Self::fence`].
     pub(crate) stream: fn(from: &[f32; LANES], to: &mut [f32; LANES]),
     /// Ends the streaming of this thread.
@@ -85,6 +96,8 @@ pub(crate) struct Table {
     pub(crate) pack_i8: PackFn,
     /// Not used unless it is [`Self::i8_kind`].
     pub(crate) pack_i8_tiles: PackFn,
+    /// Not used unless [`Self::causal`] asks for it.
+    pub(crate) pack_i16: PackFn,
     pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) rms_norm_in_place: fn(x: &mut [f32], weight: &[f32], eps: f32),
     pub(crate) swiglu: fn(gate: &mut [f32], up: &[f32]),
@@ -133,6 +146,7 @@ impl Table {
             Kind::Bf16 => self.pack_bf16,
             Kind::I8 => self.pack_i8,
             Kind::I8Tiles => self.pack_i8_tiles,
+            Kind::I16 => self.pack_i16,
         }
     }
 }
@@ -151,8 +165,8 @@ static SCALAR: Table = Table {
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
     wide: None,
-    causal: None,
-    kv_sixteen: None,
+    causal: |_, _| None,
+    kv_write: |_, _| None,
     stream: |from, to| *to = *from,
     fence: || (),
     encode: None,
@@ -160,6 +174,7 @@ static SCALAR: Table = Table {
     pack_bf16: scalar::pack_bf16,
     pack_i8: scalar::pack_i8,
     pack_i8_tiles: scalar::pack_i8,
+    pack_i16: scalar::pack_i8,
     rms_norm: scalar::rms_norm,
     rms_norm_in_place: scalar::rms_norm_in_place,
     swiglu: scalar::swiglu,

@@ -16,7 +16,7 @@ mod region;
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod queue;
 
-use queue::Queue;
+use queue::{Part, Queue};
 use region::{Found, Region};
 
 /// Regions of the caller, and attempts of each worker to join one.
@@ -94,16 +94,25 @@ fn two_workers_join_in_every_order() {
 
 #[test]
 fn an_index_is_taken_once_in_every_order() {
+    take(3, Part::MAX);
+}
+
+#[test]
+fn halves_are_taken_once_in_every_order() {
+    take(5, Part::new(2).unwrap());
+}
+
+fn take(count: u32, part: Part) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(PREEMPTIONS_MAX);
-    model.check(|| {
+    model.check(move || {
         let queue = Arc::new(Queue::default());
-        queue.fill(3..6);
+        queue.fill(3..3 + count);
         let other = Arc::clone(&queue);
-        let thief = thread::spawn(move || std::iter::from_fn(|| other.last()).collect::<Vec<_>>());
-        let mut taken: Vec<u32> = std::iter::from_fn(|| queue.first()).collect();
+        let thief = thread::spawn(move || std::iter::from_fn(|| other.last(part)).collect::<Vec<_>>());
+        let mut taken: Vec<u32> = std::iter::from_fn(|| queue.first(part)).flatten().collect();
         assert!(taken.is_sorted(), "the owner takes them in order");
-        taken.extend(thief.join().unwrap().into_iter().rev());
-        assert_eq!(taken, [3, 4, 5]);
+        taken.extend(thief.join().unwrap().into_iter().rev().flatten());
+        assert!(taken.into_iter().eq(3..3 + count), "each is taken once");
     });
 }

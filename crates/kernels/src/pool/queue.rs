@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::atomics::{AtomicU64, Ordering};
 
+/// How many of the indexes that are left are taken at once: one `n`-th, rounded up.
+pub(super) type Part = std::num::NonZeroU32;
+
 /// Neighbouring indexes: the owner takes the first, others the last. On a line of its own, since its owner writes it
 /// all the time.
 #[derive(Debug)]
@@ -25,25 +28,35 @@ impl Queue {
         self.range.store(pack(indexes), Ordering::Relaxed);
     }
 
-    /// Takes the first index.
-    pub(super) fn first(&self) -> Option<u32> {
-        self.take(|range| range.next())
+    /// Takes the first indexes.
+    pub(super) fn first(&self, part: Part) -> Option<Range<u32>> {
+        self.take(|Range { start, end }| {
+            let middle = start + (end - start).div_ceil(part.get());
+            (start..middle, middle..end)
+        })
     }
 
-    /// Takes the last index.
-    pub(super) fn last(&self) -> Option<u32> {
-        self.take(|range| range.next_back())
+    /// Takes the last indexes.
+    pub(super) fn last(&self, part: Part) -> Option<Range<u32>> {
+        self.take(|Range { start, end }| {
+            let middle = end - (end - start).div_ceil(part.get());
+            (middle..end, start..middle)
+        })
     }
 
-    fn take(&self, one: impl Fn(&mut Range<u32>) -> Option<u32>) -> Option<u32> {
+    /// `cut` says what is taken of some indexes and what is left.
+    fn take(&self, cut: impl Fn(Range<u32>) -> (Range<u32>, Range<u32>)) -> Option<Range<u32>> {
         let mut now = self.range.load(Ordering::Relaxed);
-        // Ends, since whoever is in the way takes one of finitely many. A range never comes back within a region, so
+        // Ends, since whoever is in the way takes some of finitely many. A range never comes back within a region, so
         // equal bits are the same range.
         loop {
-            let mut range = now as u32..(now >> 32) as u32;
-            let index = one(&mut range)?;
-            match self.range.compare_exchange_weak(now, pack(range), Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some(index),
+            let range = now as u32..(now >> 32) as u32;
+            if range.is_empty() {
+                return None;
+            }
+            let (taken, left) = cut(range);
+            match self.range.compare_exchange_weak(now, pack(left), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken),
                 Err(other) => now = other,
             }
         }

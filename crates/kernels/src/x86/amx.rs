@@ -25,11 +25,12 @@ use std::ops::Range;
 use super::avx512;
 use crate::Isa;
 use crate::activations::{Kind, Tile};
-use crate::attention::Block;
+use crate::attention::{Block, QUERIES};
 use crate::encoder::{Blocks, HeadRows, Work};
-use crate::layout::{LANES, Layout};
+use crate::kv::KvFormat;
+use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
-use crate::table::{Encode, Table, Wide};
+use crate::table::{Causal, Encode, Table, Wide};
 
 /// Makes a safe function of the table out of a body that needs AMX or AVX-512.
 macro_rules! entry {
@@ -55,7 +56,7 @@ entry!(q5_k_pair, int8::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f
 entry!(pack_i8_tiles, int8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_bf16, products::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(unpack, unpack::panel, (layout: Layout, panel: &[u8], out: &mut [u8]));
-entry!(causal, causal::block, (block: Block<'_>));
+entry!(causal_bf16, causal::block, (block: Block<'_>));
 entry!(multiply, products::wide, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(pack_block, attention::pack, (keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>, out: &mut [u32]));
 entry!(attend, attention::attend, (queries: HeadRows<'_>, first: usize, blocks: Blocks<'_>, work: &mut Work<'_>));
@@ -83,7 +84,12 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q4K, _) => Some(q4_k_pair),
         (Layout::Q5K, _) => Some(q5_k_pair),
     },
-    causal: Some(causal),
+    causal: |format, head_dim| match format {
+        KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => {
+            Some(Causal { kind: Kind::Bf16, columns: QUERIES, block: causal_bf16 })
+        }
+        _ => (avx512::TABLE.causal)(format, head_dim),
+    },
     wide: Some(Wide { unpack, multiply, place }),
     encode: Some(Encode { pack: pack_block, attend }),
     pack_bf16,

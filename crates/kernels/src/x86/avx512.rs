@@ -4,6 +4,7 @@
 //! of the columns of the matrix whatever the number of columns beside it: that is what makes rows independent of their
 //! batch.
 
+pub(super) mod causal;
 mod floats;
 mod kv;
 mod ops;
@@ -13,11 +14,12 @@ pub(super) mod quantised;
 use std::arch::x86_64::*;
 
 use crate::Isa;
-use crate::activations::{Kind, Tile};
-use crate::kv::Sixteen;
-use crate::layout::{LANES, Layout};
+use crate::activations::{Kind, TILE, Tile};
+use crate::attention::Block;
+use crate::kv::{KvFormat, Tokens};
+use crate::layout::{BLOCK, LANES, Layout};
 use crate::scalar;
-use crate::table::Table;
+use crate::table::{Causal, Table, Write};
 
 /// Makes a safe function of the table out of a body that needs AVX-512.
 macro_rules! entry {
@@ -53,8 +55,13 @@ entry!(
     ops::softmax_block,
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
+entry!(causal_i8, causal::i8_block, (block: Block<'_>));
+entry!(pack_i16, causal::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(stream, stream_line, (from: &[f32; LANES], to: &mut [f32; LANES]));
-entry!(kv_sixteen, kv::sixteen, (of: Sixteen<'_>));
+entry!(bf16_one, kv::bf16_one, (of: Tokens<'_>));
+entry!(bf16_sixteen, kv::bf16_sixteen, (of: Tokens<'_>));
+entry!(i8_one, kv::i8_one, (of: Tokens<'_>));
+entry!(i8_sixteen, kv::i8_sixteen, (of: Tokens<'_>));
 entry!(fence, _mm_sfence, ());
 
 pub(crate) static TABLE: Table = Table {
@@ -79,8 +86,14 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q6K, _) => Some(q6_k_pair),
     },
     wide: None,
-    causal: None,
-    kv_sixteen: Some(kv_sixteen),
+    causal: |format, _| {
+        (format == KvFormat::Int8).then_some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 })
+    },
+    kv_write: |format, head_dim| match format {
+        KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => Some(Write { one: bf16_one, sixteen: bf16_sixteen }),
+        KvFormat::Int8 if head_dim.is_multiple_of(2 * BLOCK) => Some(Write { one: i8_one, sixteen: i8_sixteen }),
+        _ => None,
+    },
     stream,
     fence,
     encode: None,
@@ -88,6 +101,7 @@ pub(crate) static TABLE: Table = Table {
     pack_bf16,
     pack_i8,
     pack_i8_tiles: pack_i8,
+    pack_i16,
     rms_norm,
     rms_norm_in_place,
     swiglu,

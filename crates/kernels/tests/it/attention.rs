@@ -1,4 +1,4 @@
-use kernels::{AttentionShape, Cpu, KV_BLOCK_TOKENS, KvCache, KvFormat, Scratch, Span, attention, kv_write};
+use kernels::{AttentionShape, Cpu, Isa, KV_BLOCK_TOKENS, KvCache, KvFormat, Scratch, Span, attention, kv_write};
 
 use crate::random::{Random, assert_close, cpus};
 
@@ -7,6 +7,8 @@ const EXACT: f64 = 3e-6;
 const BF16: f64 = 1e-2;
 /// Keys, values, queries and weights rounded to int8.
 const INT8: f64 = 3e-2;
+/// Queries and weights rounded to sixteen bits.
+const INT16: f64 = 5e-5;
 
 /// Keys and values of one sequence, and what attention over them should give.
 struct Sequence {
@@ -121,6 +123,31 @@ fn prompts_then_single_tokens_equal_the_formula() {
                 let what = format!("{cpu:?} {format:?} {shape:?}");
                 assert_close(&found, &sequence.expected(&shape), tolerance(format), &what);
             }
+        }
+    }
+}
+
+#[test]
+fn with_avx512_int8_loses_only_what_keys_and_values_lose() {
+    let mut random = Random(5);
+    for cpu in cpus().iter().filter(|cpu| matches!(cpu.isa(), Isa::Avx512 | Isa::Amx)) {
+        for shape in shapes() {
+            let mut next_block = 0;
+            let mut sequence = Sequence::new(&mut random, &shape, 150, &mut next_block);
+            for x in [&mut sequence.k, &mut sequence.v] {
+                // Numbers that int8 holds as they are: the largest of each block makes the scale a power of two.
+                for x in x.chunks_mut(shape.head_dim).flat_map(|head| head.chunks_mut(32)) {
+                    x.iter_mut().for_each(|x| *x = (*x * 127.0).round() / 64.0);
+                    x[0] = 127.0 / 64.0;
+                }
+            }
+            let mut cache = KvCache::new(shape.kv_heads, shape.head_dim, KvFormat::Int8, next_block).unwrap();
+            let mut scratch = Scratch::new();
+            let mut found = Vec::new();
+            for (from, to) in [(0, 66), (66, 67), (67, 129), (129, 150)] {
+                found.extend(step(cpu, &mut cache, &shape, &[(&sequence, from, to)], &mut scratch));
+            }
+            assert_close(&found, &sequence.expected(&shape), INT16, &format!("{cpu:?} {shape:?}"));
         }
     }
 }

@@ -12,9 +12,7 @@ use tokenizers::Tokenizer;
 use crate::truth::{Runner, best, fixtures};
 
 const WINDOW: usize = 256;
-const WINDOWS: usize = 12;
-/// How far perplexity may move, as a share: one in a thousand. Over all of the text, 16,320 tokens, it moves by at most
-/// 0.09 %.
+/// How far perplexity may move, as a share, over all of the text: one in a thousand.
 const SHARE_MAX: f64 = 1e-3;
 /// The gap to the second choice below which rounding may change a greedy token.
 const MARGIN_MIN: f32 = 0.25;
@@ -24,8 +22,8 @@ fn windows() -> Vec<Vec<u32>> {
     let tokenizer = Tokenizer::from_file(fixtures().join("nano/tokenizer.json")).unwrap();
     let text = std::fs::read_to_string(fixtures().join("nano/held_out.txt")).unwrap();
     let ids = tokenizer.encode(text, false).unwrap();
-    let windows: Vec<Vec<u32>> = ids.get_ids().chunks_exact(WINDOW).take(WINDOWS).map(<[u32]>::to_vec).collect();
-    assert_eq!(windows.len(), WINDOWS, "the text is long enough");
+    let windows: Vec<Vec<u32>> = ids.get_ids().chunks_exact(WINDOW).map(<[u32]>::to_vec).collect();
+    assert!(windows.len() > 60, "the text has {} windows", windows.len());
     windows
 }
 
@@ -66,9 +64,7 @@ fn compared(windows: &[Vec<u32>], exact: &[Vec<f32>], found: &[Vec<f32>]) -> Sum
 
 fn check(what: &str, summary: &Summary) {
     let share = summary.after / summary.before - 1.0;
-    // So few tokens say it to within their standard error only.
-    let most = 2.0_f64.mul_add(summary.ratio_error, SHARE_MAX);
-    assert!(share.abs() < most, "{what}: perplexity moved by {share:+.5}, {summary:?}");
+    assert!(share.abs() < SHARE_MAX, "{what}: perplexity moved by {share:+.5}, {summary:?}");
 }
 
 #[test]
@@ -98,7 +94,7 @@ fn keys_and_values_in_int8_cost_next_to_nothing() {
 #[test]
 fn every_isa_continues_alike_where_the_choice_is_clear() {
     let folder = tempfile::tempdir().unwrap();
-    let prompts: Vec<Vec<u32>> = windows().iter().step_by(4).map(|window| window[..48].to_vec()).collect();
+    let prompts: Vec<Vec<u32>> = windows().iter().step_by(20).map(|window| window[..48].to_vec()).collect();
     let mut paths = vec!["nano".to_owned()];
     paths.extend([Recipe::Q8_0, Recipe::Q4_0, Recipe::Q4KM].map(|recipe| quantised(folder.path(), recipe)));
     let mut certain = 0;

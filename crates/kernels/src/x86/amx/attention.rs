@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::super::avx512::causal::exp2;
 use super::super::avx512::{load_floats, pack, store_floats};
 use super::tiles::{Four, Tiles, WORDS};
 use crate::activations::TILE;
@@ -221,21 +222,4 @@ impl Limits {
 fn as_words(x: __m512bh) -> __m512i {
     // SAFETY: both are 64 bytes, and any bits are valid for either.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
-}
-
-/// `2^x` for `x <= 0` to 2.4e-6, which the rounding to BF16 does not show: `2^n * p(r)` with `x = n + r`,
-/// `|r| <= 1 / 2` and Taylor's polynomial of degree five. Below -200 it is zero.
-#[target_feature(enable = "avx512f,avx512dq")]
-#[inline]
-pub(super) fn exp2(x: __m512) -> __m512 {
-    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    // The second operand comes back if one is NaN: `x`.
-    let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
-    let n = _mm512_roundscale_ps::<NEAREST>(x);
-    let r = _mm512_sub_ps(x, n);
-    let mut p = _mm512_set1_ps(1.333_355_8e-3);
-    for coefficient in [9.618_129e-3, 5.550_411e-2, 0.240_226_5, std::f32::consts::LN_2, 1.0] {
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficient));
-    }
-    _mm512_scalef_ps(p, n)
 }

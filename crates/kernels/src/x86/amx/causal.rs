@@ -4,8 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::super::avx512::{load_floats, store_floats};
-use super::attention::exp2;
+use super::super::avx512::causal::{self, PANELS};
 use super::tiles::{Four, Tiles, Two, UNIT_BYTES, WORDS};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::TILE;
@@ -14,8 +13,6 @@ use crate::layout::LANES;
 
 /// Words of a column's weights.
 const WEIGHTS: usize = KV_BLOCK_TOKENS / 2;
-/// Panels of a block's keys.
-const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 
 /// # Safety
 /// The processor has AMX, and [`super::is_permitted`] has said yes.
@@ -57,53 +54,26 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
     }
 }
 
-/// `scalar::softmax_block` of every column, whose weights are rounded and packed, `columns` of them; what was gathered
-/// before fits the largest score then.
+/// Weights of every column, rounded before they are summed, and packed; `columns` of them.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bf16")]
 fn weigh(block: &mut Block<'_>, columns: usize) {
-    let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
-    let (log2_e, upper) = (_mm512_set1_ps(std::f32::consts::LOG2_E), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
     // Of each tile, whole units of its columns.
     let stride = columns.min(TILE);
     for c in 0..block.columns {
-        let mut scores = [nothing; PANELS];
-        for (panel, score) in scores.iter_mut().enumerate() {
-            let seen = (block.seen[c] >> (panel * LANES)) as u16;
-            *score = _mm512_mask_blend_ps(seen, nothing, load_floats(&block.scores[panel * columns + c]));
-        }
-        let highest = scores.iter().fold(_mm512_set1_ps(block.largest[c]), |high, score| _mm512_max_ps(high, *score));
-        let highest = _mm512_reduce_max_ps(highest);
+        let weights = causal::weights(block, c, columns);
         let units = &mut block.weights[c / TILE * stride * WEIGHTS..][..stride * WEIGHTS];
         let units = units.chunks_exact_mut(stride * WORDS).map(|unit| &mut unit[c % TILE * WORDS..][..WORDS]);
-        if highest == f32::NEG_INFINITY {
-            units.for_each(|words| words.fill(0));
-            continue;
-        }
-        // Most blocks hold no larger score than those before, and the first of all is compared with none.
-        let factor = match block.largest[c] {
-            largest if largest >= highest => 1.0,
-            f32::NEG_INFINITY => 0.0,
-            largest => (largest - highest).exp(),
-        };
-        if factor < 1.0 {
-            let gathered = &mut block.gathered[c * block.padded..][..block.padded];
-            for gathered in gathered.as_chunks_mut::<LANES>().0 {
-                store_floats(gathered, _mm512_mul_ps(load_floats(gathered), _mm512_set1_ps(factor)));
-            }
-        }
-        let shift = _mm512_mul_ps(_mm512_set1_ps(highest), log2_e);
         let mut added = _mm512_setzero_ps();
-        for (scores, words) in scores.as_chunks::<2>().0.iter().zip(units) {
-            let [low, high] = scores.map(|score| exp2(_mm512_fmsub_ps(score, log2_e, shift)));
-            let pairs = as_words(_mm512_cvtne2ps_pbh(high, low));
+        for ([low, high], words) in weights.as_chunks::<2>().0.iter().zip(units) {
+            let pairs = as_words(_mm512_cvtne2ps_pbh(*high, *low));
             let [even, odd] = [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper)];
             added = _mm512_add_ps(added, _mm512_add_ps(_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)));
             let words: &mut [u32; WORDS] = words.try_into().expect("a unit has sixteen words of a column");
             // SAFETY: there is room for sixteen words, and the store needs no alignment.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), pairs) };
         }
-        block.largest[c] = highest;
-        block.total[c] = block.total[c] * factor + _mm512_reduce_add_ps(added);
+        block.total[c] += _mm512_reduce_add_ps(added);
     }
 }
 

@@ -46,11 +46,11 @@ kernels! {
 
 /// A block's weights.
 #[derive(Clone, Copy)]
-struct Block {
+pub(super) struct Block {
     /// Unsigned numbers, [`offset`] too large.
-    q: [__m512i; 8],
+    pub(super) q: [__m512i; 8],
     /// The scales of both halves, the same but in Q6K.
-    scale: [__m512; 2],
+    pub(super) scale: [__m512; 2],
     /// Of Q4K and Q5K.
     minimum: __m512,
 }
@@ -218,7 +218,7 @@ fn sums(x_sums: u32, factors: [i16; 2]) -> __m512i {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
-fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
+pub(super) fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
     let (mut q, scale, minimum) = numbers::<L>(panel, b);
     if L == Q8 {
         q.iter_mut().for_each(|q| *q = _mm512_xor_si512(*q, _mm512_set1_epi8(-128)));
