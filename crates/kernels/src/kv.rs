@@ -356,3 +356,43 @@ fn quantise(x: &[f32], scale: f32, out: &mut [i8]) {
         *out = ((x * inverse).clamp(-127.0, 127.0) + ROUND - ROUND) as i8;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{CpuOptions, Isa};
+
+    /// What a cache holds of 90 tokens, written in steps of so many.
+    fn written(isa: Isa, format: KvFormat, d: usize, cuts: &[usize]) -> Vec<u8> {
+        let threads = NonZeroUsize::new(2).unwrap();
+        let cpu = Cpu::new(CpuOptions { isa: Some(isa), threads, is_pinned: false }).unwrap();
+        let mut cache = KvCache::new(2, d, format, 2).unwrap();
+        let number = |i: usize| ((i * 7919 % 2003) as f32 - 1001.0) / 77.0;
+        let mut first_position = 0;
+        for rows in cuts {
+            let numbers = |first: usize| (0..rows * 2 * d).map(|i| number(first + i)).collect::<Vec<_>>();
+            let (k, v) = (numbers(first_position * 2 * d), numbers(first_position * 2 * d + 11));
+            let span = Span { first_row: 0, rows: *rows, first_position, blocks: &[1, 0] };
+            kv_write(&cpu, &mut cache, &k, &v, &[span]);
+            first_position += rows;
+        }
+        assert_eq!(first_position, 90);
+        cache.memory[..].to_vec()
+    }
+
+    #[test]
+    fn every_isa_writes_the_same_bytes() {
+        for (format, d) in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8].into_iter().flat_map(|f| [(f, 64), (f, 33)])
+        {
+            let truth = written(Isa::Scalar, format, d, &[90]);
+            assert!(truth.iter().filter(|byte| **byte != 0).count() > 90 * d);
+            for isa in Isa::available() {
+                for cuts in [&[90][..], &[5, 1, 1, 40, 1, 42], &[1; 90]] {
+                    assert!(written(isa, format, d, cuts) == truth, "{format:?} of {d} on {isa:?} in {cuts:?}");
+                }
+            }
+        }
+    }
+}
