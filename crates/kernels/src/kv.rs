@@ -339,10 +339,7 @@ fn largest(x: &[f32]) -> f32 {
     let (lanes, rest) = x.as_chunks::<LANES>();
     let mut largest = [0.0_f32; LANES];
     for x in lanes {
-        largest
-            .iter_mut()
-            .zip(x)
-            .for_each(|(largest, x)| *largest = if x.abs() > *largest { x.abs() } else { *largest });
+        largest.iter_mut().zip(x).for_each(|(largest, x)| *largest = largest.max(x.abs()));
     }
     largest.iter().chain(rest).fold(0.0, |largest, x| x.abs().max(largest))
 }

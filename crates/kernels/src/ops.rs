@@ -1,11 +1,12 @@
 //! What stands between the products: norms, rotary positions, gates and sums.
 
 use crate::parts::Parts;
-use crate::pool::SHARES_PER_THREAD;
 use crate::{Cpu, scalar};
 
 /// Numbers below which handing out work costs more than doing it alone.
 const ALONE_MAX: usize = 16 << 10;
+/// Into how many shares rows are cut for each thread: what the slowest can be late by, against the cost of taking one.
+const SHARES_PER_THREAD: usize = 8;
 
 /// `out = weight * x / sqrt(mean(x^2) + eps)` for each row of `x`, `[n, weight.len()]`.
 ///

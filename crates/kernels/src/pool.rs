@@ -39,10 +39,6 @@ const SPINS_BETWEEN: u32 = 32;
 /// Offers before a worker sleeps: about a third of a millisecond, longer than what an engine does between two steps.
 const OFFERS_BEFORE_SLEEP: u32 = 300;
 
-/// Into how many shares even work is cut for each thread: what the slowest can be late by, against the cost of taking
-/// one.
-pub(crate) const SHARES_PER_THREAD: usize = 8;
-
 /// A region's closure; its life is stretched to `'static`, and `Pool::for_each` does not return before the last use.
 type Job = &'static (dyn Fn(usize) + Sync);
 

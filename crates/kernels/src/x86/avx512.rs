@@ -126,6 +126,12 @@ macro_rules! over_columns {
 }
 pub(super) use over_columns;
 
+/// So many of the first ones.
+#[inline]
+fn head<T, const N: usize>(x: &[T]) -> &[T; N] {
+    x.first_chunk().expect("panels, rows and tiles are whole blocks")
+}
+
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn load(bytes: &[u8; 64]) -> __m512i {

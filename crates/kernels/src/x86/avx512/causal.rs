@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::super::Ahead;
 use super::quantised::{self, Q8};
-use super::{load, load_floats, pack, store_floats};
+use super::{head, load, load_floats, pack, store_floats};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::{I8_WORDS, TILE};
 use crate::attention::Block;
@@ -29,7 +29,7 @@ const QUERY_MAX: f32 = 127.0 * 256.0;
 const WEIGHT_MAX: f32 = 65535.0;
 
 /// Calls a kernel for all columns, in pieces of four, two and one.
-macro_rules! over_columns {
+macro_rules! in_fours {
     ($columns:expr, $kernel:ident $(<$panels:literal>)? ($($argument:expr),*)) => {{
         let (columns, mut first) = ($columns, 0);
         while first < columns {
@@ -74,11 +74,14 @@ pub(super) fn i8_block(mut block: Block<'_>) {
     let (keys, values, columns) = (block.keys, block.values, block.columns);
     assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
     assert!(values.size == Q8_PAIR && block.scales.len() == KV_BLOCK_TOKENS, "values of one block");
+    assert!(block.queries.len() <= columns * QUERY * (keys.size / Q8_PAIR) * 2, "a key has the blocks of a query");
+    assert!(block.queries.len().is_multiple_of(columns * QUERY), "whole blocks of all columns");
     assert!(block.scores.len() >= PANELS * columns && block.weights.len() >= columns * WEIGHTS, "shapes fit");
+    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
     for (panel, bytes) in keys.bytes.chunks_exact(keys.size).take(keys.count).enumerate() {
         let ahead = Ahead::of([bytes], Some(block.next.map_or(bytes, |(keys, _)| &keys[panel * bytes.len()..])));
         let out = &mut block.scores[(block.first_panel + panel) * columns..][..columns];
-        over_columns!(columns, scores(bytes, block.queries, out, ahead));
+        in_fours!(columns, scores(bytes, block.queries, out, ahead));
     }
     let factors = weigh(&mut block);
     let (bytes, scales) = values.bytes.split_at(values.count * values.size);
@@ -89,10 +92,10 @@ pub(super) fn i8_block(mut block: Block<'_>) {
         let weights = (&*block.weights, block.steps);
         if second.is_empty() {
             let ahead = Ahead::of([first], Some(next));
-            over_columns!(columns, add_values<1>([first], weights, &factors, out, block.padded, ahead));
+            in_fours!(columns, add_values<1>([first], weights, &factors, out, block.padded, ahead));
         } else {
             let ahead = Ahead::of([first, second], Some(next));
-            over_columns!(columns, add_values<2>([first, second], weights, &factors, out, block.padded, ahead));
+            in_fours!(columns, add_values<2>([first, second], weights, &factors, out, block.padded, ahead));
         }
     }
     if let Some((_, next)) = block.next {
@@ -265,11 +268,6 @@ pub(in super::super) fn exp2(x: __m512) -> __m512 {
 fn load_scales(scales: &[[u8; 4]; LANES]) -> __m512 {
     // SAFETY: sixteen floats are there, and the load needs no alignment.
     unsafe { _mm512_loadu_ps(scales.as_ptr().cast()) }
-}
-
-#[inline]
-fn head<T, const N: usize>(x: &[T]) -> &[T; N] {
-    x.first_chunk().expect("shapes were checked")
 }
 
 /// The lowest eight bits of each number.

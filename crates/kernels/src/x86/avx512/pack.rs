@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load_floats;
+use super::{head, load_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
 use crate::layout::{BLOCK, LANES};
 use crate::scalar;
@@ -103,9 +103,4 @@ pub(in super::super) fn i8_block(x: &[f32; BLOCK]) -> I8Block {
 fn round(x: __m512, inverse: __m512) -> __m512i {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     _mm512_cvt_roundps_epi32::<NEAREST>(_mm512_mul_ps(x, inverse))
-}
-
-#[inline]
-fn head(x: &[f32]) -> &[f32; LANES] {
-    x.first_chunk().expect("half a block is a register")
 }

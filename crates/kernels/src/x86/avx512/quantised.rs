@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::{load, load_floats, store_floats};
+use super::{head, load, load_floats, store_floats};
 use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
@@ -308,11 +308,6 @@ fn halves(bytes: &[u8]) -> __m512 {
     let bytes: &[u8; 32] = head(bytes);
     // SAFETY: 32 bytes are there, and the load needs no alignment.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
-}
-
-#[inline]
-fn head<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    bytes.first_chunk().expect("a panel is a whole number of blocks")
 }
 
 #[target_feature(enable = "avx512f")]
