@@ -6,7 +6,7 @@
 //! |---|---|
 //! | F32 | one f32 each; a zero behind an odd number of them |
 //! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
-//! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale |
+//! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale, more |
 //! | I16 | for 32 numbers: eight of four i8, the upper halves, eight of the lower halves, and four more |
 //!
 //! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels
@@ -14,14 +14,21 @@
 
 use crate::layout::BLOCK;
 
-/// Columns of a full tile: sixteen accumulators and eight registers of weights fill an AVX-512 register file.
+/// Columns of a full tile.
 pub(crate) const TILE: usize = 16;
-/// Words of a column for 32 numbers in int8.
-pub(crate) const I8_WORDS: usize = 10;
+/// Words of a column for 32 numbers in int8, as many as the kernels of any instruction set want.
+pub(crate) const I8_WORDS: usize = 13;
+/// Words of a column for 32 numbers in sixteen bits.
+pub(crate) const I16_WORDS: usize = 20;
 /// Which of them holds the two sums.
 pub(crate) const I8_SUMS: usize = 8;
 /// Which of them holds the scale.
 pub(crate) const I8_SCALE: usize = 9;
+
+/// Where sums of products of int8 begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added
+/// as an integer, the bits of that much more: so sums are floats when they are done. Its product with a scale of at
+/// most 22 bits is exact, and no format has longer ones: so one `fmsub` takes it out again, and rounds as a product.
+pub(crate) const START: i32 = 0x4b40_0000;
 
 /// How activations are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +51,7 @@ impl Kind {
             Self::F32 => columns.next_multiple_of(2),
             Self::Bf16 => columns.div_ceil(2),
             Self::I8 | Self::I8Tiles => columns.div_ceil(BLOCK) * I8_WORDS,
-            Self::I16 => 2 * columns.div_ceil(BLOCK) * I8_WORDS,
+            Self::I16 => columns.div_ceil(BLOCK) * I16_WORDS,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::activations::{KINDS, Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::scratch::Lines;
-use crate::table::Wide;
+use crate::table::WideFn;
 use crate::{Cpu, Matrix, Precision, Scratch};
 pub use feed_forward::{Gated, feed_forward};
 pub(crate) use plan::Plans;
@@ -32,8 +32,14 @@ const CHUNK_BYTES: usize = 384 << 10;
 const UNPACK_BYTES: usize = 512 << 10;
 /// Numbers that no second-level cache keeps until somebody reads them.
 const STREAM_MIN: usize = 1 << 20;
-/// Tiles that one call of a [`Wide`] kernel takes.
+/// Tiles that one call of a [`crate::table::Wide`] kernel takes.
 const WIDE_TILES: usize = 4;
+/// Outputs of such a call.
+const WIDE_OUTPUTS: usize = 2 * TILE * WIDE_TILES;
+/// Outputs of a call of a kernel for many columns of int8: eight tiles.
+const MANY_OUTPUTS: usize = 2 * TILE * 8;
+/// Columns from which on it is used.
+const MANY_MIN: usize = 9;
 /// Bytes of weights, times columns, below which a share of a product is not cut further.
 const SHARE_BYTES_MIN: usize = 16 << 10;
 /// Shares of a product for each thread.
@@ -191,7 +197,7 @@ enum To<'a> {
 impl Task<'_> {
     /// Whether the weights become BF16 before they are multiplied, or are copied to stand beside others.
     fn is_unpacked(&self) -> bool {
-        self.is_gated() || (self.set.kind == Kind::Bf16 && self.matrix.layout != Layout::Bf16)
+        self.set.kind == Kind::Bf16 && (self.is_gated() || self.matrix.layout != Layout::Bf16)
     }
 
     fn is_gated(&self) -> bool {
@@ -299,13 +305,21 @@ impl Call<'_> {
                 let pair = |at: usize| at.saturating_sub(begin).div_ceil(2 * task.panel_work());
                 let panel = |at: usize| (2 * pair(at)).min(task.matrix.panels());
                 let (panels, buffer) = (panel(mine)..panel(next), buffers[task.set.kind as usize]);
-                match &self.cpu.table.wide {
-                    Some(wide) if task.is_gated() => self.gated(wide, &task, panels, buffer, unpacked),
-                    // A few columns of BF16 are bound by memory, which `panels` reads in the better order.
-                    Some(wide) if task.is_unpacked() || (task.set.kind == Kind::Bf16 && task.set.count > TILE) => {
-                        self.wide(wide, &task, panels, buffer, unpacked);
+                let many = (self.cpu.table.many)(task.matrix.layout, task.set.kind);
+                match (&self.cpu.table.wide, many) {
+                    (Some(wide), _) if task.is_gated() => self.gated(wide, &task, panels, buffer, unpacked),
+                    (None, _) if task.is_gated() => self.gated_many(&task, panels, buffer),
+                    // A few columns are bound by memory, which `panels` reads in the better order.
+                    (Some(wide), _) if task.is_unpacked() || (task.set.kind == Kind::Bf16 && task.set.count > TILE) => {
+                        self.wide::<WIDE_OUTPUTS>(wide.multiply, &task, panels, buffer, unpacked);
                     }
-                    Some(_) | None => self.panels(&task, panels, buffer),
+                    (_, Some(many)) if task.set.count > TILE => {
+                        self.wide::<MANY_OUTPUTS>(many, &task, panels, buffer, unpacked);
+                    }
+                    (_, Some(many)) if task.set.count >= MANY_MIN => {
+                        self.wide::<{ 2 * TILE }>(many, &task, panels, buffer, unpacked);
+                    }
+                    _ => self.panels(&task, panels, buffer),
                 }
             }
         }
@@ -339,33 +353,44 @@ impl Call<'_> {
         }
     }
 
-    /// As [`Self::panels`], for BF16 and for weights that become BF16 first: as many panels as fit `unpacked` at a
-    /// time, each once for all columns.
-    fn wide(&self, wide: &Wide, task: &Task<'_>, panels: Range<usize>, buffer: &[u32], unpacked: &mut [u8]) {
-        let words = task.set.kind.words(self.columns);
-        let (size, matrix) = (4 * LANES * words, task.matrix);
-        let group = if task.is_unpacked() { unpacked.len() / size } else { panels.len() }.max(1);
-        let chunk = TILE * (CHUNK_BYTES / (4 * TILE * words)).max(1).next_multiple_of(WIDE_TILES);
-        let mut out = Outputs([[0.0; LANES]; 2 * TILE * WIDE_TILES]);
-        for first_panel in panels.clone().step_by(group) {
+    /// As [`Self::panels`], for `N / 2` columns at a time; and for weights that become BF16 first, as many panels as
+    /// fit `unpacked`, each once for all columns.
+    fn wide<const N: usize>(
+        &self,
+        multiply: WideFn,
+        task: &Task<'_>,
+        panels: Range<usize>,
+        buffer: &[u32],
+        unpacked: &mut [u8],
+    ) {
+        let (words, matrix) = (task.set.kind.words(self.columns), task.matrix);
+        let unpack = self.cpu.table.wide.as_ref().map(|wide| wide.unpack).filter(|_| task.is_unpacked());
+        let (size, group) = match unpack {
+            Some(_) => (4 * LANES * words, unpacked.len() / (4 * LANES * words)),
+            None => (matrix.size_bytes() / matrix.panels(), panels.len()),
+        };
+        let chunk = chunk_columns::<N>(words);
+        let mut out = Outputs([[0.0; LANES]; N]);
+        for first_panel in panels.clone().step_by(group.max(1)) {
             let count = group.min(panels.end - first_panel);
-            let weights = if task.is_unpacked() {
-                for (p, out) in unpacked.chunks_exact_mut(size).take(count).enumerate() {
-                    (wide.unpack)(matrix.layout, matrix.panel(first_panel + p, 1), out);
+            let weights = match unpack {
+                Some(unpack) => {
+                    for (p, out) in unpacked.chunks_exact_mut(size).take(count).enumerate() {
+                        unpack(matrix.layout, matrix.panel(first_panel + p, 1), out);
+                    }
+                    &unpacked[..count * size]
                 }
-                &unpacked[..count * size]
-            } else {
-                matrix.panel(first_panel, count)
+                None => matrix.panel(first_panel, count),
             };
             for chunk_start in (0..task.set.count).step_by(chunk) {
                 let chunk_end = task.set.count.min(chunk_start + chunk);
                 for (pair, weights) in weights.chunks(2 * size).enumerate() {
                     let p = first_panel + 2 * pair;
-                    for first in (chunk_start..chunk_end).step_by(TILE * WIDE_TILES) {
-                        let columns = (TILE * WIDE_TILES).min(chunk_end - first);
+                    for first in (chunk_start..chunk_end).step_by(N / 2) {
+                        let columns = (N / 2).min(chunk_end - first);
                         let tiles = &buffer[task.set.start + first * words..][..columns * words];
                         let out = &mut out.0[..weights.len() / size * columns];
-                        (wide.multiply)(weights, words, tiles, out);
+                        multiply(weights, words, tiles, out);
                         for (p, out) in (p..).zip(out.chunks_exact(columns)) {
                             self.store(task, p, first, out);
                         }
@@ -396,6 +421,11 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// Columns of `words` words that stay in the second-level cache, in whole calls with `N` outputs.
+fn chunk_columns<const N: usize>(words: usize) -> usize {
+    TILE * (CHUNK_BYTES / (4 * TILE * words)).max(1).next_multiple_of(N / 2 / TILE)
 }
 
 /// A kernel's outputs, on a cache line.

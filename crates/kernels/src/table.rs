@@ -18,7 +18,7 @@ pub(crate) type PackFn = fn(x: &[f32], columns: usize, rows: &[u32], out: &mut [
 /// One block of online softmax over the scores of one query, see [`scalar::softmax_block`].
 pub(crate) type SoftmaxFn = fn(scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: Weights) -> f32;
 
-/// `out[p][c]` becomes the product of one or two panels of BF16 and neighbouring tiles of `words` words a column, all
+/// `out[p][c]` becomes the product of one or two panels and neighbouring tiles of `words` words a column, all
 /// of which but the last have sixteen columns.
 pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]);
 
@@ -28,6 +28,14 @@ pub(crate) type WideFn = fn(panels: &[u8], words: usize, tiles: &[u32], out: &mu
 /// # Safety
 /// Nobody else packs this panel of this tile at the same time.
 pub(crate) type PlaceFn = unsafe fn(values: &[[f32; LANES]], panel: usize, out: &Parts<'_, u32>, start: usize);
+
+/// Packs the numbers of two panels, which are block `block`, for the columns of one tile, which begins at `start`, as
+/// [`Table::pack_i8`] lays out whole rows.
+///
+/// # Safety
+/// Nobody else packs this block of this tile at the same time.
+pub(crate) type PlaceBlockFn =
+    unsafe fn(values: (&[[f32; LANES]], &[[f32; LANES]]), block: usize, out: &Parts<'_, u32>, start: usize);
 
 /// Writes tokens into a cache.
 #[derive(Clone, Copy)]
@@ -79,6 +87,11 @@ pub(crate) struct Table {
     /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
     /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
+    /// The kernel for many columns of int8 and neighbouring panels of quantised weights, if there is one. The numbers
+    /// are those of the single kernel.
+    pub(crate) many: fn(Layout, Kind) -> Option<WideFn>,
+    /// Not used unless there is one.
+    pub(crate) place_i8: PlaceBlockFn,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
     /// What tokens are written with into a cache with heads of so many numbers, if not number by number.
@@ -164,6 +177,8 @@ static SCALAR: Table = Table {
     q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
+    many: |_, _| None,
+    place_i8: |_, _, _, _| unreachable!("there is no kernel for many columns"),
     wide: None,
     causal: |_, _| None,
     kv_write: |_, _| None,

@@ -1,20 +1,20 @@
 //! A gated feed-forward network in one call.
 //!
 //! Between its projections lie six times as many numbers as a row has elsewhere: of a prompt they fit no cache. Where
-//! prompts meet BF16 ([`Wide`]), a panel of the gate and the same panel of the other projection are multiplied side by
-//! side, and what goes on is their product in BF16, packed as the last projection wants it: an eighth of the bytes,
-//! written once. The numbers are those of the products one by one.
+//! there are kernels for many columns, some panels of the gate and the same panels of the other projection are
+//! multiplied one after the other, and what goes on is their product, packed as the last projection wants it: an eighth
+//! of the bytes or less, written once. The numbers are those of the products one by one.
 
 use std::mem::{swap, take};
 use std::ops::Range;
 
 use super::plan::Set;
 use super::rows::Roles;
-use super::{CHUNK_BYTES, Call, Outputs, Store, Task, To, WIDE_TILES, kind_for};
+use super::{Call, MANY_OUTPUTS, Outputs, Store, Task, To, WIDE_OUTPUTS, chunk_columns, kind_for};
 use crate::activations::{Kind, TILE};
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
-use crate::table::Wide;
+use crate::table::{Wide, WideFn};
 use crate::{Cpu, Matrix, Role, Rows, Scratch, swiglu};
 
 /// The matrices of `down(silu(gate(x)) * up(x))`.
@@ -29,20 +29,31 @@ pub struct Gated<'a> {
 }
 
 impl Gated<'_> {
-    /// Whether the rows of a set go from projection to projection in BF16. It does not depend on which projection the
+    /// Whether the rows of a set go from projection to projection packed. It does not depend on which projection the
     /// set was planned for.
     fn is_fused(&self, cpu: &Cpu, set: &Set) -> bool {
         let matrices = [self.gate, self.up, self.down];
-        let meets_bf16 = |role| matrices.map(|matrix| kind_for(cpu, matrix, role) == Kind::Bf16);
-        let [prompt, generated] = [meets_bf16(Role::Prompt), meets_bf16(Role::Generated)];
+        let has_kind = |role| matrices.map(|matrix| kind_for(cpu, matrix, role) == set.kind);
+        let [prompt, generated] = [has_kind(Role::Prompt), has_kind(Role::Generated)];
         // The sets are the same for all of them, of whole units, and not so small that memory binds them.
         prompt == [true; 3]
             && (generated == [true; 3] || generated == [false; 3])
             && self.gate.rows().is_multiple_of(BLOCK)
-            && (set.count > TILE || matrices.iter().all(|matrix| matrix.layout != Layout::Bf16))
-            && set.kind == Kind::Bf16
-            && cpu.table.wide.is_some()
+            && match set.kind {
+                Kind::Bf16 => {
+                    cpu.table.wide.is_some()
+                        && (set.count > TILE || matrices.iter().all(|matrix| matrix.layout != Layout::Bf16))
+                }
+                Kind::I8 => set.count > TILE && many(cpu, [self.gate, self.up]).is_some(),
+                _ => false,
+            }
     }
+}
+
+/// The kernels for many columns of int8, if both projections have one.
+fn many(cpu: &Cpu, [gate, up]: [&Matrix; 2]) -> Option<[WideFn; 2]> {
+    let of = |matrix: &Matrix| (cpu.table.many)(matrix.layout, Kind::I8);
+    Some([of(gate)?, of(up)?])
 }
 
 /// `y += down(silu(gate(x)) * up(x))`. Shapes: `x` `[n, columns]`, `y` `[n, rows]`, any `n`.
@@ -61,12 +72,14 @@ pub fn feed_forward(cpu: &Cpu, x: Rows<'_>, network: Gated<'_>, y: &mut [f32], s
     let (mut plans, [mut gates, mut ups]) = (take(&mut scratch.plans), take(&mut scratch.gates));
 
     plans.group(cpu, x.roles, count, [gate, up].into_iter());
-    let fused: usize = plans.sets.iter().filter(|set| network.is_fused(cpu, set)).map(|set| set.count).sum();
+    let fused_sets = || plans.sets.iter().filter(|set| network.is_fused(cpu, set));
+    let fused: usize = fused_sets().map(|set| set.count).sum();
+    let kind = fused_sets().map(|set| set.kind).next().unwrap_or(Kind::Bf16);
     let rest = if fused < count { count * inner } else { 0 };
     gates.resize(rest);
     ups.resize(rest);
     plans.tasks.retain(|planned| planned.job == 0 || !network.is_fused(cpu, &planned.set));
-    let activations = Parts::new(scratch.activations.words(fused * Kind::Bf16.words(inner)));
+    let activations = Parts::new(scratch.activations.words(fused * kind.words(inner)));
     let outputs = [Parts::new(&mut gates), Parts::new(&mut ups)];
     let call = Call {
         cpu,
@@ -104,7 +117,7 @@ pub fn feed_forward(cpu: &Cpu, x: Rows<'_>, network: Gated<'_>, y: &mut [f32], s
     for set in &mut plans.sets {
         set.is_packed = network.is_fused(cpu, set);
     }
-    swap(&mut scratch.packed[Kind::Bf16 as usize], &mut scratch.activations);
+    swap(&mut scratch.packed[kind as usize], &mut scratch.activations);
     let sums = Parts::new(y);
     let call = Call {
         cpu,
@@ -128,8 +141,8 @@ impl Call<'_> {
         let (words, inner_words) = (Kind::Bf16.words(self.columns), Kind::Bf16.words(task.matrix.rows()));
         let size = 4 * LANES * words;
         let group = pairs.len() / (2 * size);
-        let chunk = TILE * (CHUNK_BYTES / (4 * TILE * words)).max(1).next_multiple_of(WIDE_TILES);
-        let mut sums = Outputs([[0.0; LANES]; 2 * TILE * WIDE_TILES]);
+        let chunk = chunk_columns::<WIDE_OUTPUTS>(words);
+        let mut sums = Outputs([[0.0; LANES]; WIDE_OUTPUTS]);
         for first_panel in panels.clone().step_by(group) {
             let pairs = &mut pairs[..2 * size * group.min(panels.end - first_panel)];
             for (p, pair) in (first_panel..).zip(pairs.chunks_exact_mut(2 * size)) {
@@ -143,8 +156,8 @@ impl Call<'_> {
             for chunk_start in (0..task.set.count).step_by(chunk) {
                 let chunk_end = task.set.count.min(chunk_start + chunk);
                 for (p, pair) in (first_panel..).zip(pairs.chunks_exact(2 * size)) {
-                    for first in (chunk_start..chunk_end).step_by(TILE * WIDE_TILES) {
-                        let columns = (TILE * WIDE_TILES).min(chunk_end - first);
+                    for first in (chunk_start..chunk_end).step_by(WIDE_OUTPUTS / 2) {
+                        let columns = (WIDE_OUTPUTS / 2).min(chunk_end - first);
                         let tiles = &buffer[task.set.start + first * words..][..columns * words];
                         let sums = &mut sums.0[..2 * columns];
                         (wide.multiply)(pair, words, tiles, sums);
@@ -154,6 +167,33 @@ impl Call<'_> {
                             // SAFETY: a panel belongs to one share, and is this one's.
                             unsafe { (wide.place)(gates, p, out, (first + tile * TILE) * inner_words) };
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Self::gated`], in int8: two panels of each projection are a block of what goes on.
+    pub(super) fn gated_many(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) {
+        let To::Activations { up, words: out } = task.to else { unreachable!("the caller has looked") };
+        let kernels = many(self.cpu, [task.matrix, up]).expect("what is fused has kernels");
+        let (words, inner_words) = (Kind::I8.words(self.columns), Kind::I8.words(task.matrix.rows()));
+        let chunk = chunk_columns::<MANY_OUTPUTS>(words);
+        let mut sums = [const { Outputs([[0.0; LANES]; MANY_OUTPUTS]) }; 2];
+        for chunk_start in (0..task.set.count).step_by(chunk) {
+            let chunk_end = task.set.count.min(chunk_start + chunk);
+            for p in panels.clone().step_by(2) {
+                for first in (chunk_start..chunk_end).step_by(MANY_OUTPUTS / 2) {
+                    let columns = (MANY_OUTPUTS / 2).min(chunk_end - first);
+                    let tiles = &buffer[task.set.start + first * words..][..columns * words];
+                    let [gates, ups] = sums.each_mut().map(|sums| &mut sums.0[..2 * columns]);
+                    kernels[0](task.matrix.panel(p, 2), words, tiles, gates);
+                    kernels[1](up.panel(p, 2), words, tiles, ups);
+                    (self.cpu.table.swiglu)(gates.as_flattened_mut(), ups.as_flattened());
+                    let (upper, lower) = gates.split_at(columns);
+                    for (tile, values) in upper.chunks(TILE).zip(lower.chunks(TILE)).enumerate() {
+                        // SAFETY: a pair of panels belongs to one share, and is this one's.
+                        unsafe { (self.cpu.table.place_i8)(values, p / 2, out, (first + tile * TILE) * inner_words) };
                     }
                 }
             }

@@ -90,6 +90,8 @@ pub(crate) static TABLE: Table = Table {
         }
         _ => (avx512::TABLE.causal)(format, head_dim),
     },
+    many: |_, _| None,
+    place_i8: |_, _, _, _| unreachable!("there is no kernel for many columns"),
     wide: Some(Wide { unpack, multiply, place }),
     encode: Some(Encode { pack: pack_block, attend }),
     pack_bf16,

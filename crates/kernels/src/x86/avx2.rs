@@ -62,6 +62,8 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     q6_k,
     pair: |_, _| None,
+    many: |_, _| None,
+    place_i8: |_, _, _, _| unreachable!("there is no kernel for many columns"),
     wide: None,
     causal: |_, _| None,
     kv_write: |_, _| None,

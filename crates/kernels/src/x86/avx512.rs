@@ -6,6 +6,7 @@
 
 pub(super) mod causal;
 mod floats;
+pub(super) mod int8;
 mod kv;
 mod ops;
 pub(super) mod pack;
@@ -18,6 +19,7 @@ use crate::activations::{Kind, TILE, Tile};
 use crate::attention::Block;
 use crate::kv::{KvFormat, Tokens};
 use crate::layout::{BLOCK, LANES, Layout};
+use crate::parts::Parts;
 use crate::scalar;
 use crate::table::{Causal, Table, Write};
 
@@ -34,17 +36,16 @@ macro_rules! entry {
 entry!(f32_f32, floats::f32_f32, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(bf16_f32, floats::bf16_f32, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(bf16_bf16, floats::bf16_bf16, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q8, quantised::q8, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q4, quantised::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q4_k, quantised::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q5_k, quantised::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q6_k, quantised::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8, int8::q8, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4, int8::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q4_k, int8::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q5_k, int8::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k, int8::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(bf16_bf16_pair, floats::bf16_bf16_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q8_pair, quantised::q8_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q4_pair, quantised::q4_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q4_k_pair, quantised::q4_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q5_k_pair, quantised::q5_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
-entry!(q6_k_pair, quantised::q6_k_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q5_k_many, int8::q5_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -64,6 +65,13 @@ entry!(i8_one, kv::i8_one, (of: Tokens<'_>));
 entry!(i8_sixteen, kv::i8_sixteen, (of: Tokens<'_>));
 entry!(fence, _mm_sfence, ());
 
+/// # Safety
+/// That of [`crate::table::PlaceBlockFn`].
+unsafe fn place_i8(values: (&[[f32; LANES]], &[[f32; LANES]]), block: usize, out: &Parts<'_, u32>, start: usize) {
+    // SAFETY: the processor has the instructions, as for [`entry`]; the caller's promise.
+    unsafe { pack::place_i8(values, block, out, start) };
+}
+
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx512,
     bf16_kind: Kind::Bf16,
@@ -78,13 +86,16 @@ pub(crate) static TABLE: Table = Table {
     q6_k,
     pair: |layout, kind| match (layout, kind) {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
-        (Layout::F32 | Layout::Bf16, _) => None,
-        (Layout::Q8, _) => Some(q8_pair),
-        (Layout::Q4, _) => Some(q4_pair),
-        (Layout::Q4K, _) => Some(q4_k_pair),
-        (Layout::Q5K, _) => Some(q5_k_pair),
-        (Layout::Q6K, _) => Some(q6_k_pair),
+        _ => None,
     },
+    many: |layout, kind| match (layout, kind) {
+        (Layout::Q8, Kind::I8) => Some(q8_many),
+        (Layout::Q4, Kind::I8) => Some(q4_many),
+        (Layout::Q4K, Kind::I8) => Some(q4_k_many),
+        (Layout::Q5K, Kind::I8) => Some(q5_k_many),
+        _ => None,
+    },
+    place_i8,
     wide: None,
     causal: |format, _| {
         (format == KvFormat::Int8).then_some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 })

@@ -12,9 +12,9 @@ use std::cell::RefCell;
 
 use super::super::Ahead;
 use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8, STEP, step_bytes};
-use super::super::avx512::{load, load_floats, pack, store_floats};
+use super::super::avx512::{int8, load, load_floats, pack, store_floats};
 use super::tiles::{Tiles, TwoBlocks};
-use crate::activations::{I8_WORDS, Tile};
+use crate::activations::{I8_WORDS, START, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// Columns from which on a tile is laid out for, and computed by, AMX: fewer are quicker without.
@@ -23,10 +23,6 @@ const COLUMNS_MIN: usize = 9;
 const BLOCK_BYTES: usize = LANES * BLOCK;
 /// Words of a column for a block's numbers; behind those of all columns come their sums, then their scales.
 const WORDS: usize = BLOCK / 4;
-/// Where sums begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added as an integer, the
-/// bits of that much more: so sums leave the tiles as floats. Its product with a scale of at most 22 bits is exact, and
-/// no format has longer ones.
-const START: i32 = 0x4b40_0000;
 
 /// The sums of a block, `[columns][16 rows]`.
 type Sums = [[i32; LANES]; LANES];
@@ -81,7 +77,7 @@ macro_rules! kernels {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) unsafe fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             if tile.stride < COLUMNS_MIN {
-                return quantised::$name(panel, tile, out);
+                return int8::$name(panel, tile, out);
             }
             // SAFETY: the caller's promise.
             unsafe { some::<$layout>(panel, panel.len(), tile, out) };
@@ -92,7 +88,10 @@ macro_rules! kernels {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(super) unsafe fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             if tile.stride < COLUMNS_MIN {
-                return quantised::$pair(panels, tile, out);
+                let outs = out.chunks_exact_mut(tile.stride);
+                return panels.chunks_exact(panels.len() / 2).zip(outs).for_each(|(panel, out)| {
+                    int8::$name(panel, tile, out);
+                });
             }
             // SAFETY: the caller's promise.
             unsafe { some::<$layout>(panels, panels.len() / 2, tile, out) };

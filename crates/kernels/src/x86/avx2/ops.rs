@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::avx512::pack;
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
+use super::quantised::{BEGIN, SCALED_SUM};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, START};
 use crate::layout::BLOCK;
 use crate::scalar::{self, Weights};
 
@@ -166,10 +167,13 @@ fn i8_block(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
     let bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     let mut words = [0; I8_WORDS];
-    // SAFETY: eight of ten words are written, and the store needs no alignment.
+    // SAFETY: eight words are written, of more, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), bytes) };
+    let (scale, sum) = (largest / 127.0, _mm_cvtsi128_si32(sums) + _mm_extract_epi32::<1>(sums));
     words[I8_SUMS] = _mm_cvtsi128_si32(_mm_packs_epi32(sums, sums)).cast_unsigned();
-    words[I8_SCALE] = (largest / 127.0).to_bits();
+    words[I8_SCALE] = scale.to_bits();
+    words[BEGIN] = (START - 8 * sum).cast_unsigned();
+    words[SCALED_SUM] = (scale * sum as f32).to_bits();
     words
 }
 

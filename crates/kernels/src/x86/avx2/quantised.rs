@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::Ahead;
 use super::{columns_of, over_columns, store_floats};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
+use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, START, Tile};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
 const Q8: u8 = 0;
@@ -30,11 +30,18 @@ kernels! {
     q6_k Q6K 6;
 }
 
+/// Words of a column behind those of `scalar::pack_i8`: where the sum of its products with numbers eight too large
+/// begins, and the sum of its numbers times the scale.
+pub(super) const BEGIN: usize = I8_SCALE + 1;
+pub(super) const SCALED_SUM: usize = I8_SCALE + 2;
+
 /// What turns a block's sums into numbers, of eight rows.
 #[derive(Clone, Copy)]
 struct Scales {
     /// Of the first and the last sixteen columns, the same but in Q6K.
     scale: [__m256; 2],
+    /// [`START`] times the first of them.
+    start: __m256,
     /// Of Q4K and Q5K.
     minimum: __m256,
 }
@@ -92,50 +99,37 @@ fn add_block<const L: u8, const N: usize>(
     totals: &mut [__m256; N],
 ) {
     let scales = scales::<L>(panel, b, half);
-    let mut dots = [[_mm256_setzero_si256(); 2]; N];
+    let start = _mm256_set1_epi32(START);
+    // Q4 and Q4K begin with sums of sixteen bits.
+    let first = if L == Q4 || L == Q4K { _mm256_setzero_si256() } else { start };
+    let mut dots = [[first, _mm256_setzero_si256()]; N];
     if L == Q8 {
         q8_dots(panel, b, half, x, &mut dots);
     } else {
         nibble_dots::<L, N>(panel, b, half, x, &mut dots);
     }
     for (c, (total, mut dots)) in totals.iter_mut().zip(dots).enumerate() {
-        if L == Q4 || L == Q4K {
-            dots[0] = _mm256_madd_epi16(dots[0], _mm256_set1_epi16(1));
+        let word = |at: usize| _mm256_set1_epi32(x[at][c].cast_signed());
+        match L {
+            Q4 => dots[0] = _mm256_add_epi32(_mm256_madd_epi16(dots[0], _mm256_set1_epi16(1)), word(BEGIN)),
+            Q4K => dots[0] = _mm256_add_epi32(_mm256_madd_epi16(dots[0], _mm256_set1_epi16(1)), start),
+            Q6K => {
+                // Both sums of a column are in one word: products of 16 bits take out the offset.
+                let sums = word(I8_SUMS);
+                dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(sums, _mm256_set1_epi32(0xffe0)));
+                dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(sums, _mm256_set1_epi32(-32 << 16)));
+            }
+            _ => {}
         }
-        let x_sums = _mm256_set1_epi32(x[I8_SUMS][c].cast_signed());
-        let x_scale = _mm256_set1_ps(f32::from_bits(x[I8_SCALE][c]));
-        *total = add_sums::<L>(&scales, dots, x_sums, x_scale, *total);
-    }
-}
-
-/// Adds a block's sums, of the first and the last sixteen columns in Q6K and in the first register elsewhere.
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn add_sums<const L: u8>(
-    scales: &Scales,
-    mut dots: [__m256i; 2],
-    x_sums: __m256i,
-    x_scale: __m256,
-    total: __m256,
-) -> __m256 {
-    // Both sums of a column are in one word: products of 16 bits take out the offset.
-    match L {
-        Q4 => dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(x_sums, _mm256_set1_epi16(-8))),
-        Q6K => {
-            dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(x_sums, _mm256_set1_epi32(0xffe0)));
-            dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(x_sums, _mm256_set1_epi32(-32 << 16)));
+        let mut product = _mm256_fmsub_ps(_mm256_castsi256_ps(dots[0]), scales.scale[0], scales.start);
+        if L == Q6K {
+            product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[1]), scales.scale[1], product);
         }
-        _ => {}
+        *total = _mm256_fmadd_ps(product, _mm256_castsi256_ps(word(I8_SCALE)), *total);
+        if L == Q4K || L == Q5K {
+            *total = _mm256_fnmadd_ps(scales.minimum, _mm256_castsi256_ps(word(SCALED_SUM)), *total);
+        }
     }
-    let mut product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[0]), scales.scale[0]);
-    if L == Q6K {
-        product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[1]), scales.scale[1], product);
-    }
-    if L == Q4K || L == Q5K {
-        let sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(x_sums, _mm256_set1_epi16(1)));
-        product = _mm256_fnmadd_ps(sum, scales.minimum, product);
-    }
-    _mm256_fmadd_ps(product, x_scale, total)
 }
 
 /// Adds the sums of one half of a Q8 panel's block (eight rows) and `N` columns.
@@ -215,10 +209,18 @@ fn nibble_dots<const L: u8, const N: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn scales<const L: u8>(panel: &[u8], b: usize, half: usize) -> Scales {
+    let (scale, minimum) = scales_and_minimum::<L>(panel, b, half);
+    let start = _mm256_mul_ps(scale[0], _mm256_castsi256_ps(_mm256_set1_epi32(START)));
+    Scales { scale, start, minimum }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn scales_and_minimum<const L: u8>(panel: &[u8], b: usize, half: usize) -> ([__m256; 2], __m256) {
+    let nothing = _mm256_setzero_ps();
     if L == Q8 || L == Q4 {
         let pair_bytes = if L == Q8 { Q8_PAIR } else { Q4_PAIR };
-        let scale = halves(&panel[b / 2 * pair_bytes + b % 2 * 32 + 16 * half..]);
-        return Scales { scale: [scale; 2], minimum: _mm256_setzero_ps() };
+        return ([halves(&panel[b / 2 * pair_bytes + b % 2 * 32 + 16 * half..]); 2], nothing);
     }
     let size = super_bytes::<L>();
     let (block, group) = (&panel[b / 8 * size..][..size], b % 8);
@@ -229,13 +231,13 @@ fn scales<const L: u8>(panel: &[u8], b: usize, half: usize) -> Scales {
             let bytes = eight(&block[PAIR_HEAD + LANES * (2 * group + part) + 8 * half..]);
             *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
         }
-        return Scales { scale, minimum: _mm256_setzero_ps() };
+        return (scale, nothing);
     }
     let (d, dmin) = (halves(&block[16 * half..]), halves(&block[32 + 16 * half..]));
     let small = |at: usize| &block[at + LANES * group + 8 * half..];
     let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(small(PAIR_HEAD)))));
     let minimum = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(small(K_MINIMA)))));
-    Scales { scale: [scale; 2], minimum }
+    ([scale; 2], minimum)
 }
 
 /// The low halves of two units' bytes, then the high halves.

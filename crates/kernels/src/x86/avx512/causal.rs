@@ -10,7 +10,7 @@ use super::super::Ahead;
 use super::quantised::{self, Q8};
 use super::{head, load, load_floats, pack, store_floats};
 use crate::KV_BLOCK_TOKENS;
-use crate::activations::{I8_WORDS, TILE};
+use crate::activations::{I16_WORDS, TILE};
 use crate::attention::Block;
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
@@ -20,7 +20,7 @@ pub(in super::super) const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 const PART: usize = BLOCK / 4;
 /// A query's words for 32 numbers: the upper parts, the lower ones, what a sum of products begins at, the scale, and
 /// two that mean nothing.
-const QUERY: usize = 2 * I8_WORDS;
+const QUERY: usize = I16_WORDS;
 /// Words of a column's weights: the upper parts, then the lower ones.
 const WEIGHTS: usize = KV_BLOCK_TOKENS / 2;
 /// The largest number of a query: its upper part, rounded, is 127.
@@ -112,13 +112,13 @@ fn scores<const C: usize>(first: usize, panel: &[u8], queries: &[u32], out: &mut
         if first == 0 {
             ahead.ask(b * (Q8_PAIR / 2), Q8_PAIR / 2);
         }
-        let keys = quantised::unpack::<Q8>(panel, b);
+        let (keys, [key_scale, _], _) = quantised::unsigned::<Q8>(panel, b);
         let columns: &[[u32; QUERY]; C] = head(&words.as_chunks().0[first..]);
         let mut parts = [[_mm512_setzero_si512(); 2]; C];
         for ([_, lower], column) in parts.iter_mut().zip(columns) {
             *lower = _mm512_set1_epi32(column[2 * PART].cast_signed());
         }
-        for (j, keys) in keys.q.into_iter().enumerate() {
+        for (j, keys) in keys.into_iter().enumerate() {
             for ([upper, lower], column) in parts.iter_mut().zip(columns) {
                 *upper = _mm512_dpbusd_epi32(*upper, keys, _mm512_set1_epi32(column[j].cast_signed()));
                 *lower = _mm512_dpbusd_epi32(*lower, keys, _mm512_set1_epi32(column[PART + j].cast_signed()));
@@ -126,7 +126,7 @@ fn scores<const C: usize>(first: usize, panel: &[u8], queries: &[u32], out: &mut
         }
         for ((total, parts), column) in totals.iter_mut().zip(parts).zip(columns) {
             let scale = _mm512_set1_ps(f32::from_bits(column[2 * PART + 1]));
-            *total = _mm512_fmadd_ps(joined(parts), _mm512_mul_ps(keys.scale[0], scale), *total);
+            *total = _mm512_fmadd_ps(joined(parts), _mm512_mul_ps(key_scale, scale), *total);
         }
     }
     out[first..].iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));

@@ -1,12 +1,14 @@
 //! Packing of activations; the numbers are those of `scalar::pack`.
 //!
-//! Int8 is kept as the kernels of [`super::quantised`] want it: `[blocks][columns][words of a block]`.
+//! Int8 is kept as the kernels of [`super::int8`] want it: `[blocks][columns][words of a block]`.
 
 use std::arch::x86_64::*;
 
+use super::int8::{BEGIN, BEGIN_HIGH, BEGIN_LOW, SCALE, SCALED_SUM};
 use super::{head, load_floats};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS};
+use crate::activations::{I8_WORDS, START};
 use crate::layout::{BLOCK, LANES};
+use crate::parts::Parts;
 use crate::scalar;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
@@ -48,14 +50,47 @@ pub(in super::super) fn i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
         for (x, out) in blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
-            let block = i8_block(&x);
-            let out = &mut out[c * I8_WORDS..][..I8_WORDS];
-            out[..I8_SUMS].copy_from_slice(&block.words);
-            let [low, high] = block.sums.map(|sum| u32::from(sum.cast_unsigned()));
-            out[I8_SUMS] = low | high << 16;
-            out[I8_SCALE] = block.scale.to_bits();
+            out[c * I8_WORDS..][..I8_WORDS].copy_from_slice(&i8_words(&x));
         }
     }
+}
+
+/// The numbers of two panels for the columns of one tile, where [`i8`] would write them.
+///
+/// # Safety
+/// Nobody else packs this block of this tile at the same time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn place_i8(
+    (upper, lower): (&[[f32; LANES]], &[[f32; LANES]]),
+    block: usize,
+    out: &Parts<'_, u32>,
+    start: usize,
+) {
+    let start = start + block * I8_WORDS * upper.len();
+    for (c, (upper, lower)) in upper.iter().zip(lower).enumerate() {
+        let mut x = [0.0; BLOCK];
+        x[..LANES].copy_from_slice(upper);
+        x[LANES..].copy_from_slice(lower);
+        let at = start + c * I8_WORDS;
+        // SAFETY: the caller's promise.
+        unsafe { out.part(at..at + I8_WORDS) }.copy_from_slice(&i8_words(&x));
+    }
+}
+
+/// A block's words, as [`super::int8`] wants them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+fn i8_words(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
+    let block = i8_block(x);
+    let [low, high] = block.sums.map(i32::from);
+    let mut words = [0; I8_WORDS];
+    words[..BLOCK / 4].copy_from_slice(&block.words);
+    words[BEGIN] = (START - 128 * (low + high)).cast_unsigned();
+    words[BEGIN_LOW] = (START - 32 * low).cast_unsigned();
+    words[BEGIN_HIGH] = (-32 * high).cast_unsigned();
+    words[SCALED_SUM] = (block.scale * (low + high) as f32).to_bits();
+    words[SCALE] = block.scale.to_bits();
+    words
 }
 
 /// The numbers of a row in blocks, zeros behind the last of them.

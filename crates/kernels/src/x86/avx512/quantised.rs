@@ -1,14 +1,8 @@
-//! Panels of quantised weights, int8 activations.
-//!
-//! `vpdpbusd` multiplies unsigned bytes with signed ones: weights as most formats store them, a number above what they
-//! are, and activations. A column's sum of a block begins at minus that number times the sum of its activations, which
-//! is packed beside them, so that weights are unpacked and no more.
+//! Blocks of quantised weights, unpacked.
 
 use std::arch::x86_64::*;
 
-use super::super::Ahead;
-use super::{head, load, load_floats, store_floats};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, Tile};
+use super::{head, load};
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
 pub(in super::super) const Q8: u8 = 0;
@@ -16,105 +10,6 @@ pub(in super::super) const Q4: u8 = 1;
 pub(in super::super) const Q4K: u8 = 2;
 pub(in super::super) const Q5K: u8 = 3;
 pub(in super::super) const Q6K: u8 = 4;
-
-macro_rules! kernels {
-    ($($name:ident $pair:ident $layout:expr;)*) => {$(
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-        pub(in super::super) fn $pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            let (upper, lower) = panels.split_at(panels.len() / 2);
-            let (first, second) = out.split_at_mut(out.len() / 2);
-            columns::<$layout, 2>([upper, lower], tile, [first, second]);
-        }
-
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-        pub(in super::super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-            match out {
-                [out] if tile.stride == 1 => one_column::<$layout>(panel, tile, out),
-                out => columns::<$layout, 1>([panel], tile, [out]),
-            }
-        }
-    )*};
-}
-
-kernels! {
-    q8 q8_pair Q8;
-    q4 q4_pair Q4;
-    q4_k q4_k_pair Q4K;
-    q5_k q5_k_pair Q5K;
-    q6_k q6_k_pair Q6K;
-}
-
-/// A block's weights.
-#[derive(Clone, Copy)]
-pub(super) struct Block {
-    /// Unsigned numbers, [`offset`] too large.
-    pub(super) q: [__m512i; 8],
-    /// The scales of both halves, the same but in Q6K.
-    pub(super) scale: [__m512; 2],
-    /// Of Q4K and Q5K.
-    minimum: __m512,
-}
-
-/// How much larger than what they stand for the numbers of a [`Block`] are.
-const fn offset<const L: u8>() -> i16 {
-    match L {
-        Q8 => 128,
-        Q4 => 8,
-        Q6K => 32,
-        _ => 0,
-    }
-}
-
-impl Block {
-    // SAFETY: all bits zero are a value of every field.
-    const ZERO: Self = unsafe { std::mem::zeroed() };
-}
-
-/// All columns of a tile and `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a
-/// product. The totals stay in the first-level cache, so that the registers hold the weights of a block of each panel
-/// and the code is the same for any number of columns: unrolled for sixteen, it kept neither in registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn columns<const L: u8, const P: usize>(panels: [&[u8]; P], tile: Tile<'_>, mut out: [&mut [[f32; LANES]]; P]) {
-    for out in &mut out {
-        assert_eq!(out.len(), tile.stride, "there is an output for every column");
-        out.iter_mut().for_each(|out| *out = [0.0; LANES]);
-    }
-    let (ahead, block_bytes) = (Ahead::of(panels, tile.next), step_bytes::<L>() / STEP);
-    for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
-        ahead.ask(b * block_bytes, block_bytes);
-        // A loop, not `map`: a closure with instructions of its own is not inlined into a function without them.
-        let mut blocks = [Block::ZERO; P];
-        for (block, panel) in blocks.iter_mut().zip(panels) {
-            *block = unpack::<L>(panel, b);
-        }
-        // Two columns at a time: enough sums in flight, and all of them in registers.
-        let (pairs, last) = words.as_chunks::<{ 2 * I8_WORDS }>();
-        for (c, words) in pairs.iter().enumerate() {
-            add_products::<L, P, 2>(&blocks, words, 2 * c, &mut out);
-        }
-        if !last.is_empty() {
-            add_products::<L, P, 1>(&blocks, last, 2 * pairs.len(), &mut out);
-        }
-    }
-}
-
-/// As [`columns`], with the total in a register.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn one_column<const L: u8>(panel: &[u8], tile: Tile<'_>, out: &mut [f32; LANES]) {
-    let mut total = [[_mm512_setzero_ps()]];
-    let ahead = Ahead::of([panel], tile.next);
-    let (steps, last) = tile.words.as_chunks::<{ STEP * I8_WORDS }>();
-    for (step, words) in steps.iter().enumerate() {
-        ahead.ask(step * step_bytes::<L>(), step_bytes::<L>());
-        for (i, words) in words.as_chunks::<I8_WORDS>().0.iter().enumerate() {
-            total = products::<L, 1, 1>(&[unpack::<L>(panel, STEP * step + i)], words, total);
-        }
-    }
-    if !last.is_empty() {
-        total = products::<L, 1, 1>(&[unpack::<L>(panel, STEP * steps.len())], last, total);
-    }
-    store_floats(out, total[0][0]);
-}
 
 /// Blocks that one step of a kernel takes.
 pub(in super::super) const STEP: usize = 2;
@@ -130,100 +25,26 @@ pub(in super::super) const fn step_bytes<const L: u8>() -> usize {
     }
 }
 
-/// Adds the products of a block of each panel and `C` columns to their totals.
+/// As [`numbers`], all of them unsigned: 128 too large in Q8 and Q4, 32 in Q6K. Those of Q4 are sixteen times as
+/// large, and the scale a sixteenth.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
-fn add_products<const L: u8, const P: usize, const C: usize>(
-    blocks: &[Block; P],
-    words: &[u32],
-    first: usize,
-    out: &mut [&mut [[f32; LANES]]; P],
-) {
-    let mut totals = [[_mm512_setzero_ps(); P]; C];
-    for (c, totals) in totals.iter_mut().enumerate() {
-        for (total, out) in totals.iter_mut().zip(&*out) {
-            *total = load_floats(&out[first + c]);
-        }
-    }
-    let totals = products::<L, P, C>(blocks, words, totals);
-    for (c, totals) in totals.into_iter().enumerate() {
-        for (total, out) in totals.into_iter().zip(&mut *out) {
-            store_floats(&mut out[first + c], total);
-        }
-    }
-}
-
-/// The totals and the products of a block of each panel and `C` columns, `words` being `[C][words of a block]`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-fn products<const L: u8, const P: usize, const C: usize>(
-    blocks: &[Block; P],
-    words: &[u32],
-    mut totals: [[__m512; P]; C],
-) -> [[__m512; P]; C] {
-    let columns: &[[u32; I8_WORDS]; C] = words.as_chunks().0.first_chunk().expect("a block of every column");
-    let mut dots = [[[_mm512_setzero_si512(); 2]; P]; C];
-    for (column, dots) in columns.iter().zip(&mut dots) {
-        *dots = [start::<L>(column[I8_SUMS]); P];
-    }
-    for j in 0..8 {
-        let half = if L == Q6K { j / 4 } else { j % 2 };
-        for (column, dots) in columns.iter().zip(&mut dots) {
-            let x = _mm512_set1_epi32(column[j].cast_signed());
-            for (dots, block) in dots.iter_mut().zip(blocks) {
-                dots[half] = _mm512_dpbusd_epi32(dots[half], block.q[j], x);
-            }
-        }
-    }
-    for (column, (totals, dots)) in columns.iter().zip(totals.iter_mut().zip(&dots)) {
-        let x_scale = _mm512_set1_ps(f32::from_bits(column[I8_SCALE]));
-        for ((total, dots), block) in totals.iter_mut().zip(dots).zip(blocks) {
-            let product = if L == Q6K {
-                let first = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), block.scale[0]);
-                _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), block.scale[1], first)
-            } else {
-                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(dots[0], dots[1])), block.scale[0])
-            };
-            *total = _mm512_fmadd_ps(product, x_scale, *total);
-            if L == Q4K || L == Q5K {
-                let sum = _mm512_cvtepi32_ps(sums(column[I8_SUMS], [1, 1]));
-                *total = _mm512_fnmadd_ps(block.minimum, _mm512_mul_ps(sum, x_scale), *total);
-            }
-        }
-    }
-    totals
-}
-
-/// What the two sums of a column's products begin at: those of both halves of a block in Q6K, elsewhere any two that
-/// add up to the block's.
-#[target_feature(enable = "avx512f,avx512bw")]
-#[inline]
-fn start<const L: u8>(x_sums: u32) -> [__m512i; 2] {
-    let (zero, offset) = (_mm512_setzero_si512(), -offset::<L>());
-    match L {
-        Q4K | Q5K => [zero; 2],
-        Q6K => [sums(x_sums, [offset, 0]), sums(x_sums, [0, offset])],
-        _ => [sums(x_sums, [offset; 2]), zero],
-    }
-}
-
-/// The sums of a column's halves, each times a factor, added up.
-#[target_feature(enable = "avx512f,avx512bw")]
-#[inline]
-fn sums(x_sums: u32, factors: [i16; 2]) -> __m512i {
-    let [low, high] = factors.map(|factor| u32::from(factor.cast_unsigned()));
-    let factors = _mm512_set1_epi32((low | high << 16).cast_signed());
-    _mm512_madd_epi16(_mm512_set1_epi32(x_sums.cast_signed()), factors)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-pub(super) fn unpack<const L: u8>(panel: &[u8], b: usize) -> Block {
-    let (mut q, scale, minimum) = numbers::<L>(panel, b);
+pub(super) fn unsigned<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
+    let (mut q, mut scale, minimum) = numbers::<L>(panel, b);
     if L == Q8 {
         q.iter_mut().for_each(|q| *q = _mm512_xor_si512(*q, _mm512_set1_epi8(-128)));
     }
-    Block { q, scale, minimum }
+    if L == Q4 {
+        let upper = _mm512_set1_epi8(-16);
+        let bytes = &panel[b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256..][..256];
+        for (j, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            let both = load(bytes);
+            q[j] = _mm512_and_si512(_mm512_slli_epi16::<4>(both), upper);
+            q[j + 4] = _mm512_and_si512(both, upper);
+        }
+        scale = [_mm512_mul_ps(scale[0], _mm512_set1_ps(1.0 / 16.0)); 2];
+    }
+    (q, scale, minimum)
 }
 
 /// The numbers of a block as they are stored (signed in Q8, unsigned elsewhere), its scales and its minimum.

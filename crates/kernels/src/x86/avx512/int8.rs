@@ -1,0 +1,299 @@
+//! Panels of quantised weights times tiles of int8 activations.
+//!
+//! `vpdpbusd` multiplies unsigned bytes with signed ones: weights as most formats store them, a number above what they
+//! are, and activations. A column's sum of a block begins at minus that number times the sum of its activations, which
+//! is packed beside them, so that weights are unpacked and no more. And it begins [`START`] above that, so that it is a
+//! float when it is done: ten instructions for a block of a column, eight of which are products.
+//!
+//! A few columns meet a block while its weights are in registers. Of many, a group of blocks is unpacked once, and
+//! stays in the first-level cache for all of them; but not of Q6K, which needs two sums for a column, more than there
+//! are registers. See `docs/decisions/0026-prompts-without-tiles.md`.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use super::super::Ahead;
+use super::quantised::{Q4, Q4K, Q5K, Q6K, Q8, STEP, step_bytes, unsigned};
+use super::{head, load, load_floats, store_floats};
+use crate::activations::{I8_WORDS, START, TILE, Tile};
+use crate::layout::{BLOCK, LANES};
+
+/// Columns that meet weights in registers.
+const FEW: usize = 8;
+/// Blocks that are unpacked before many columns meet them.
+const GROUP: usize = 8;
+
+/// Words of a column behind the numbers of a block, in the order in which they lie: where the sum of its products with
+/// numbers 128 too large begins, then those of its first half and of its second with numbers 32 too large (that one
+/// without [`START`]); the sum of the numbers times the scale; the scale.
+pub(super) const BEGIN: usize = BLOCK / 4;
+pub(super) const BEGIN_LOW: usize = BEGIN + 1;
+pub(super) const BEGIN_HIGH: usize = BEGIN + 2;
+pub(super) const SCALED_SUM: usize = BEGIN + 3;
+pub(super) const SCALE: usize = BEGIN + 4;
+
+macro_rules! kernels {
+    ($($layout:ident $name:ident $($many:ident)?;)*) => {$(
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(in super::super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+            in_fews::<$layout>(panel, tile, out);
+        }
+
+        $(#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(in super::super) fn $many(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
+            let columns = tiles.len() / words;
+            if out.len() == columns {
+                return many::<$layout, 1>([panels], words, tiles, [out]);
+            }
+            let (upper, lower) = panels.split_at(panels.len() / 2);
+            let (first, second) = out.split_at_mut(columns);
+            many::<$layout, 2>([upper, lower], words, tiles, [first, second]);
+        })?
+    )*};
+}
+
+kernels! {
+    Q8 q8 q8_many;
+    Q4 q4 q4_many;
+    Q4K q4_k q4_k_many;
+    Q5K q5_k q5_k_many;
+    Q6K q6_k;
+}
+
+/// What a block's sums are multiplied by, in registers.
+#[derive(Clone, Copy)]
+struct Factors {
+    /// Of both halves, the same but in Q6K.
+    scale: [__m512; 2],
+    /// [`START`] times the first of them.
+    start: __m512,
+    /// Of Q4K and Q5K.
+    minimum: __m512,
+}
+
+/// [`Factors`] in memory, but those of Q6K.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Kept {
+    scale: [f32; LANES],
+    start: [f32; LANES],
+    minimum: [f32; LANES],
+}
+
+/// A group of blocks of two panels.
+#[repr(align(4096))]
+struct Group {
+    weights: [[[u8; LANES * BLOCK]; GROUP]; 2],
+    factors: [[Kept; GROUP]; 2],
+}
+
+impl Group {
+    const NEW: Self = {
+        let zero = [0.0; LANES];
+        let kept = Kept { scale: zero, start: zero, minimum: zero };
+        Self { weights: [[[0; LANES * BLOCK]; GROUP]; 2], factors: [[kept; GROUP]; 2] }
+    };
+}
+
+/// All columns of a tile, a few at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn in_fews<const L: u8>(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    assert_eq!(out.len(), tile.stride, "there is an output for every column");
+    for (out, first) in out.chunks_mut(FEW).zip((0..).step_by(FEW)) {
+        match out.len() {
+            1 => few::<L, 1>(panel, tile, first, out),
+            2 => few::<L, 2>(panel, tile, first, out),
+            3 => few::<L, 3>(panel, tile, first, out),
+            4 => few::<L, 4>(panel, tile, first, out),
+            5 => few::<L, 5>(panel, tile, first, out),
+            6 => few::<L, 6>(panel, tile, first, out),
+            7 => few::<L, 7>(panel, tile, first, out),
+            _ => few::<L, FEW>(panel, tile, first, out),
+        }
+    }
+}
+
+/// `C` columns of a tile from `first` on, whose totals stay in registers as well.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
+    let mut totals = [_mm512_setzero_ps(); C];
+    let ahead = Ahead::of([panel], tile.next);
+    for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
+        if b.is_multiple_of(STEP) {
+            ahead.ask(b / STEP * step_bytes::<L>(), step_bytes::<L>());
+        }
+        let columns: &[[u32; I8_WORDS]; C] = head(&words.as_chunks().0[first..]);
+        let (q, factors) = block::<L>(panel, b);
+        for (column, total) in columns.iter().zip(&mut totals) {
+            let mut sums = begin::<L>(column);
+            for (j, q) in q.into_iter().enumerate() {
+                // One column by itself has two sums, whose products do not wait for each other.
+                let half = if L == Q6K || C == 1 { j / 4 } else { 0 };
+                sums[half] = _mm512_dpbusd_epi32(sums[half], q, word(column, j));
+            }
+            if L != Q6K && C == 1 {
+                sums[0] = _mm512_add_epi32(sums[0], sums[1]);
+            }
+            *total = add::<L>(*total, sums, &factors, column);
+        }
+    }
+    out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
+}
+
+/// All columns of neighbouring tiles and `P` panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn many<const L: u8, const P: usize>(
+    panels: [&[u8]; P],
+    words: usize,
+    tiles: &[u32],
+    mut out: [&mut [[f32; LANES]]; P],
+) {
+    thread_local! {
+        static GROUP_OF_BLOCKS: RefCell<Group> = const { RefCell::new(Group::NEW) };
+    }
+    let blocks = words / I8_WORDS;
+    assert!(out.iter().all(|out| out.len() * words == tiles.len()), "there is an output for every column");
+    let (ahead, block_bytes) = (Ahead::of(panels, None), step_bytes::<L>() / STEP);
+    GROUP_OF_BLOCKS.with_borrow_mut(|group| {
+        for start in (0..blocks).step_by(GROUP) {
+            let count = GROUP.min(blocks - start);
+            for i in 0..count {
+                ahead.ask((start + i) * block_bytes, block_bytes);
+                for (p, panel) in panels.into_iter().enumerate() {
+                    let (q, factors) = block::<L>(panel, start + i);
+                    keep::<L>(q, &factors, &mut group.weights[p][i], &mut group.factors[p][i]);
+                }
+            }
+            for (tile, first) in tiles.chunks(TILE * words).zip((0..).step_by(TILE)) {
+                let stride = tile.len() / words;
+                let tile = &tile[start * I8_WORDS * stride..][..count * I8_WORDS * stride];
+                let mut c = 0;
+                while c < stride {
+                    let (out, words) = (out.each_mut().map(|out| &mut out[first + c..]), &tile[c * I8_WORDS..]);
+                    c += match stride - c {
+                        6.. => add_products::<L, P, 6>(group, words, stride, start == 0, out),
+                        4.. => add_products::<L, P, 4>(group, words, stride, start == 0, out),
+                        2.. => add_products::<L, P, 2>(group, words, stride, start == 0, out),
+                        _ => add_products::<L, P, 1>(group, words, stride, start == 0, out),
+                    };
+                }
+            }
+        }
+    });
+}
+
+/// Adds the products of `C` columns of a tile of `stride` and the blocks of a group to their totals, which begin with
+/// the first group; returns `C`. A broadcast word feeds all panels, since broadcasting costs as much as a product. Not
+/// inlined: the totals would leave the registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline(never)]
+fn add_products<const L: u8, const P: usize, const C: usize>(
+    group: &Group,
+    words: &[u32],
+    stride: usize,
+    is_first: bool,
+    out: [&mut [[f32; LANES]]; P],
+) -> usize {
+    let out: [&mut [[f32; LANES]; C]; P] = out.map(|out| out.first_chunk_mut().expect("columns have outputs"));
+    let mut totals = [[_mm512_setzero_ps(); C]; P];
+    if !is_first {
+        for (totals, out) in totals.iter_mut().zip(&out) {
+            totals.iter_mut().zip(&**out).for_each(|(total, out)| *total = load_floats(out));
+        }
+    }
+    for (b, words) in words.chunks(I8_WORDS * stride).enumerate() {
+        let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
+        let mut sums = [[_mm512_setzero_si512(); C]; P];
+        for sums in &mut sums {
+            sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum = begin::<L>(column)[0]);
+        }
+        for j in 0..BLOCK / 4 {
+            let mut q = [_mm512_setzero_si512(); P];
+            for (q, weights) in q.iter_mut().zip(&group.weights) {
+                *q = load(head(&weights[b % GROUP][64 * j..]));
+            }
+            for (c, column) in columns.iter().enumerate() {
+                let x = word(column, j);
+                for (sums, q) in sums.iter_mut().zip(q) {
+                    sums[c] = _mm512_dpbusd_epi32(sums[c], q, x);
+                }
+            }
+        }
+        for ((totals, sums), kept) in totals.iter_mut().zip(sums).zip(&group.factors) {
+            let factors = kept[b % GROUP].factors();
+            for ((total, sum), column) in totals.iter_mut().zip(sums).zip(columns) {
+                *total = add::<L>(*total, [sum; 2], &factors, column);
+            }
+        }
+    }
+    for (out, totals) in out.into_iter().zip(totals) {
+        out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
+    }
+    C
+}
+
+/// Block `b` of a panel, its numbers unsigned.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn block<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], Factors) {
+    let (q, scale, minimum) = unsigned::<L>(panel, b);
+    let start = _mm512_mul_ps(scale[0], _mm512_castsi512_ps(_mm512_set1_epi32(START)));
+    (q, Factors { scale, start, minimum })
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn keep<const L: u8>(q: [__m512i; 8], factors: &Factors, weights: &mut [u8; LANES * BLOCK], kept: &mut Kept) {
+    for (q, out) in q.into_iter().zip(weights.as_chunks_mut::<64>().0) {
+        // SAFETY: 64 bytes are there, and the store needs no alignment.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), q) };
+    }
+    store_floats(&mut kept.scale, factors.scale[0]);
+    store_floats(&mut kept.start, factors.start);
+    if L == Q4K || L == Q5K {
+        store_floats(&mut kept.minimum, factors.minimum);
+    }
+}
+
+impl Kept {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn factors(&self) -> Factors {
+        Factors {
+            scale: [load_floats(&self.scale); 2],
+            start: load_floats(&self.start),
+            minimum: load_floats(&self.minimum),
+        }
+    }
+}
+
+/// What the sums of both halves begin at.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn begin<const L: u8>(column: &[u32; I8_WORDS]) -> [__m512i; 2] {
+    match L {
+        Q4K | Q5K => [_mm512_set1_epi32(START), _mm512_setzero_si512()],
+        Q6K => [word(column, BEGIN_LOW), word(column, BEGIN_HIGH)],
+        _ => [word(column, BEGIN), _mm512_setzero_si512()],
+    }
+}
+
+/// The total with a block's products.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add<const L: u8>(total: __m512, sums: [__m512i; 2], factors: &Factors, column: &[u32; I8_WORDS]) -> __m512 {
+    let float = |at: usize| _mm512_castsi512_ps(word(column, at));
+    let mut product = _mm512_fmsub_ps(_mm512_castsi512_ps(sums[0]), factors.scale[0], factors.start);
+    if L == Q6K {
+        product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[1]), factors.scale[1], product);
+    }
+    let total = _mm512_fmadd_ps(product, float(SCALE), total);
+    if L == Q4K || L == Q5K { _mm512_fnmadd_ps(factors.minimum, float(SCALED_SUM), total) } else { total }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn word(column: &[u32; I8_WORDS], at: usize) -> __m512i {
+    _mm512_set1_epi32(column[at].cast_signed())
+}
