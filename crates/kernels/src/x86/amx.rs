@@ -88,7 +88,9 @@ pub(crate) static TABLE: Table = Table {
         KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => {
             Some(Causal { kind: Kind::Bf16, columns: QUERIES, block: causal_bf16 })
         }
-        _ => (avx512::TABLE.causal)(format, head_dim),
+        // The other one wants another order of activations.
+        KvFormat::Bf16 => None,
+        KvFormat::Int8 | KvFormat::F32 => (avx512::TABLE.causal)(format, head_dim),
     },
     many: |_, _| None,
     place_i8: |_, _, _, _| unreachable!("there is no kernel for many columns"),

@@ -5,6 +5,7 @@
 //! batch.
 
 pub(super) mod causal;
+mod causal_bf16;
 mod floats;
 pub(super) mod int8;
 mod kv;
@@ -57,6 +58,7 @@ entry!(
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
 entry!(causal_i8, causal::i8_block, (block: Block<'_>));
+entry!(causal_bf16, causal_bf16::block, (block: Block<'_>));
 entry!(pack_i16, causal::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(stream, stream_line, (from: &[f32; LANES], to: &mut [f32; LANES]));
 entry!(bf16_one, kv::bf16_one, (of: Tokens<'_>));
@@ -97,8 +99,10 @@ pub(crate) static TABLE: Table = Table {
     },
     place_i8,
     wide: None,
-    causal: |format, _| {
-        (format == KvFormat::Int8).then_some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 })
+    causal: |format, _| match format {
+        KvFormat::Int8 => Some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 }),
+        KvFormat::Bf16 => Some(Causal { kind: Kind::Bf16, columns: TILE, block: causal_bf16 }),
+        KvFormat::F32 => None,
     },
     kv_write: |format, head_dim| match format {
         KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => Some(Write { one: bf16_one, sixteen: bf16_sixteen }),

@@ -1,10 +1,8 @@
 //! One or two tiles of queries past one block of keys: scores, online softmax and sums of values, with nothing packed
 //! or copied between them, see [`crate::attention`].
 
-use std::arch::x86_64::*;
-
 use super::super::Ahead;
-use super::super::avx512::causal::{self, PANELS};
+use super::super::avx512::causal::{PANELS, weigh_bf16};
 use super::tiles::{Four, Tiles, Two, UNIT_BYTES, WORDS};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::TILE;
@@ -40,7 +38,7 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
         // each panel have room for all columns.
         unsafe { product.multiply::<false>(&registers, out.map(<*mut [f32; LANES]>::cast), LANES) };
     }
-    weigh(&mut block, columns);
+    weigh_bf16(&mut block, columns);
     assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
     for panel in (0..values.count).step_by(2) {
         let used = block.steps * UNIT_BYTES;
@@ -51,29 +49,6 @@ pub(super) unsafe fn block(mut block: Block<'_>) {
         // SAFETY: the weights have units of all columns for all steps, each panel as many of values, and all columns
         // have a place for the sums of each panel.
         unsafe { product.multiply::<true>(&registers, out, block.padded) };
-    }
-}
-
-/// Weights of every column, rounded before they are summed, and packed; `columns` of them.
-#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bf16")]
-fn weigh(block: &mut Block<'_>, columns: usize) {
-    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
-    // Of each tile, whole units of its columns.
-    let stride = columns.min(TILE);
-    for c in 0..block.columns {
-        let weights = causal::weights(block, c, columns);
-        let units = &mut block.weights[c / TILE * stride * WEIGHTS..][..stride * WEIGHTS];
-        let units = units.chunks_exact_mut(stride * WORDS).map(|unit| &mut unit[c % TILE * WORDS..][..WORDS]);
-        let mut added = _mm512_setzero_ps();
-        for ([low, high], words) in weights.as_chunks::<2>().0.iter().zip(units) {
-            let pairs = as_words(_mm512_cvtne2ps_pbh(*high, *low));
-            let [even, odd] = [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper)];
-            added = _mm512_add_ps(added, _mm512_add_ps(_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)));
-            let words: &mut [u32; WORDS] = words.try_into().expect("a unit has sixteen words of a column");
-            // SAFETY: there is room for sixteen words, and the store needs no alignment.
-            unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), pairs) };
-        }
-        block.total[c] += _mm512_reduce_add_ps(added);
     }
 }
 
@@ -113,10 +88,4 @@ impl Product<'_> {
             unsafe { registers.two::<ADDS>(call) };
         }
     }
-}
-
-#[inline]
-fn as_words(x: __m512bh) -> __m512i {
-    // SAFETY: both are 64 bytes, and any bits are valid for either.
-    unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
 }

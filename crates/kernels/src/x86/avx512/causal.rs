@@ -16,6 +16,8 @@ use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
 /// Panels of a block's keys.
 pub(in super::super) const PANELS: usize = KV_BLOCK_TOKENS / LANES;
+/// Words of a column for 32 numbers in BF16.
+pub(in super::super) const UNIT: usize = BLOCK / 2;
 /// Words of a column's numbers of eight bits, for 32 of them.
 const PART: usize = BLOCK / 4;
 /// A query's words for 32 numbers: the upper parts, the lower ones, what a sum of products begins at, the scale, and
@@ -30,7 +32,7 @@ const WEIGHT_MAX: f32 = 65535.0;
 
 /// Calls a kernel for all columns, in pieces of four, two and one.
 macro_rules! in_fours {
-    ($columns:expr, $kernel:ident $(<$panels:literal>)? ($($argument:expr),*)) => {{
+    ($columns:expr, $kernel:ident $(<$panels:tt>)? ($($argument:expr),*)) => {{
         let (columns, mut first) = ($columns, 0);
         while first < columns {
             first += match columns - first {
@@ -41,6 +43,7 @@ macro_rules! in_fours {
         }
     }};
 }
+pub(super) use in_fours;
 
 /// Queries `[blocks][columns][QUERY]`; for 32 numbers `scale = max|x| / QUERY_MAX` and `q = round(x / scale)`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -208,11 +211,40 @@ fn weigh(block: &mut Block<'_>) -> [f32; TILE] {
     factors
 }
 
+/// Weights of every column, rounded to BF16 before they are summed, and packed as `[units][columns][UNIT]`, a tile
+/// behind the other; `columns` of them.
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bf16")]
+pub(in super::super) fn weigh_bf16(block: &mut Block<'_>, columns: usize) {
+    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+    let (stride, words) = (columns.min(TILE), KV_BLOCK_TOKENS / 2);
+    for c in 0..block.columns {
+        let weights = weights(block, c, columns);
+        let units = &mut block.weights[c / TILE * stride * words..][..stride * words];
+        let units = units.chunks_exact_mut(stride * UNIT).map(|unit| &mut unit[c % TILE * UNIT..][..UNIT]);
+        let mut added = _mm512_setzero_ps();
+        for ([low, high], words) in weights.as_chunks::<2>().0.iter().zip(units) {
+            let pairs = as_words(_mm512_cvtne2ps_pbh(*high, *low));
+            let [even, odd] = [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper)];
+            added = _mm512_add_ps(added, _mm512_add_ps(_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)));
+            let words: &mut [u32; UNIT] = words.try_into().expect("a unit has the words of a column");
+            // SAFETY: there is room for sixteen words, and the store needs no alignment.
+            unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), pairs) };
+        }
+        block.total[c] += _mm512_reduce_add_ps(added);
+    }
+}
+
+#[inline]
+fn as_words(x: __m512bh) -> __m512i {
+    // SAFETY: both are 64 bytes, and any bits are valid for either.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
+}
+
 /// The softmax weights of column `c` of `columns`, as in `scalar::softmax_block`. What was gathered and summed before
 /// fits the largest score then; the weights are not yet among it.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq")]
 #[inline]
-pub(in super::super) fn weights(block: &mut Block<'_>, c: usize, columns: usize) -> [__m512; PANELS] {
+fn weights(block: &mut Block<'_>, c: usize, columns: usize) -> [__m512; PANELS] {
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
     let mut weights = [nothing; PANELS];
     for (panel, score) in weights.iter_mut().enumerate() {

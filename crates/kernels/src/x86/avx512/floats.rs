@@ -121,7 +121,7 @@ fn columns<const N: usize>(x: &[u32], first: usize) -> &[u32; N] {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn as_bf16(words: __m512i) -> __m512bh {
+pub(super) fn as_bf16(words: __m512i) -> __m512bh {
     // SAFETY: both are 64 bytes, and any bits are valid for either.
     unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
 }
