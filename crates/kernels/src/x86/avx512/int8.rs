@@ -5,9 +5,9 @@
 //! is packed beside them, so that weights are unpacked and no more. And it begins [`START`] above that, so that it is a
 //! float when it is done: ten instructions for a block of a column, eight of which are products.
 //!
-//! A few columns meet a block while its weights are in registers. Of many, a group of blocks is unpacked once, and
-//! stays in the first-level cache for all of them; but not of Q6K, which needs two sums for a column, more than there
-//! are registers. See `docs/decisions/0026-prompts-without-tiles.md`.
+//! Eight columns at most meet a block while its weights are in registers. For many, a group of blocks is unpacked once,
+//! and stays in the first-level cache for all of them; but not of Q6K, which needs two sums for a column, more than
+//! there are registers. See `docs/decisions/0026-prompts-without-tiles.md`.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -41,13 +41,10 @@ macro_rules! kernels {
 
         $(#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(in super::super) fn $many(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
-            let columns = tiles.len() / words;
-            if out.len() == columns {
-                return many::<$layout, 1>([panels], words, tiles, [out]);
+            let (columns, size) = (tiles.len() / words, panels.len() * (tiles.len() / words) / out.len());
+            for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(columns)) {
+                many::<$layout>(panel, words, tiles, out);
             }
-            let (upper, lower) = panels.split_at(panels.len() / 2);
-            let (first, second) = out.split_at_mut(columns);
-            many::<$layout, 2>([upper, lower], words, tiles, [first, second]);
         })?
     )*};
 }
@@ -80,18 +77,18 @@ struct Kept {
     minimum: [f32; LANES],
 }
 
-/// A group of blocks of two panels.
+/// A group of blocks.
 #[repr(align(4096))]
 struct Group {
-    weights: [[[u8; LANES * BLOCK]; GROUP]; 2],
-    factors: [[Kept; GROUP]; 2],
+    weights: [[u8; LANES * BLOCK]; GROUP],
+    factors: [Kept; GROUP],
 }
 
 impl Group {
     const NEW: Self = {
         let zero = [0.0; LANES];
         let kept = Kept { scale: zero, start: zero, minimum: zero };
-        Self { weights: [[[0; LANES * BLOCK]; GROUP]; 2], factors: [[kept; GROUP]; 2] }
+        Self { weights: [[0; LANES * BLOCK]; GROUP], factors: [kept; GROUP] }
     };
 }
 
@@ -141,41 +138,34 @@ fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
 }
 
-/// All columns of neighbouring tiles and `P` panels.
+/// All columns of neighbouring tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn many<const L: u8, const P: usize>(
-    panels: [&[u8]; P],
-    words: usize,
-    tiles: &[u32],
-    mut out: [&mut [[f32; LANES]]; P],
-) {
+fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
     thread_local! {
         static GROUP_OF_BLOCKS: RefCell<Group> = const { RefCell::new(Group::NEW) };
     }
     let blocks = words / I8_WORDS;
-    assert!(out.iter().all(|out| out.len() * words == tiles.len()), "there is an output for every column");
-    let (ahead, block_bytes) = (Ahead::of(panels, None), step_bytes::<L>() / STEP);
+    assert_eq!(out.len() * words, tiles.len(), "there is an output for every column");
+    let ahead = Ahead::of([panel], None);
     GROUP_OF_BLOCKS.with_borrow_mut(|group| {
         for start in (0..blocks).step_by(GROUP) {
             let count = GROUP.min(blocks - start);
-            for i in 0..count {
-                ahead.ask((start + i) * block_bytes, block_bytes);
-                for (p, panel) in panels.into_iter().enumerate() {
-                    let (q, factors) = block::<L>(panel, start + i);
-                    keep::<L>(q, &factors, &mut group.weights[p][i], &mut group.factors[p][i]);
-                }
+            ahead.ask(start / STEP * step_bytes::<L>(), count.div_ceil(STEP) * step_bytes::<L>());
+            for (i, (weights, kept)) in group.weights.iter_mut().zip(&mut group.factors).enumerate().take(count) {
+                let (q, factors) = block::<L>(panel, start + i);
+                keep::<L>(q, &factors, weights, kept);
             }
-            for (tile, first) in tiles.chunks(TILE * words).zip((0..).step_by(TILE)) {
-                let stride = tile.len() / words;
+            for (tile, out) in tiles.chunks(TILE * words).zip(out.chunks_mut(TILE)) {
+                let stride = out.len();
                 let tile = &tile[start * I8_WORDS * stride..][..count * I8_WORDS * stride];
                 let mut c = 0;
                 while c < stride {
-                    let (out, words) = (out.each_mut().map(|out| &mut out[first + c..]), &tile[c * I8_WORDS..]);
+                    let (out, words) = (&mut out[c..], &tile[c * I8_WORDS..]);
                     c += match stride - c {
-                        6.. => add_products::<L, P, 6>(group, words, stride, start == 0, out),
-                        4.. => add_products::<L, P, 4>(group, words, stride, start == 0, out),
-                        2.. => add_products::<L, P, 2>(group, words, stride, start == 0, out),
-                        _ => add_products::<L, P, 1>(group, words, stride, start == 0, out),
+                        8.. => add_products::<L, 8>(group, words, stride, start == 0, out),
+                        4.. => add_products::<L, 4>(group, words, stride, start == 0, out),
+                        2.. => add_products::<L, 2>(group, words, stride, start == 0, out),
+                        _ => add_products::<L, 1>(group, words, stride, start == 0, out),
                     };
                 }
             }
@@ -184,52 +174,38 @@ fn many<const L: u8, const P: usize>(
 }
 
 /// Adds the products of `C` columns of a tile of `stride` and the blocks of a group to their totals, which begin with
-/// the first group; returns `C`. A broadcast word feeds all panels, since broadcasting costs as much as a product. Not
-/// inlined: the totals would leave the registers.
+/// the first group; returns `C`. Not inlined: the totals would leave the registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline(never)]
-fn add_products<const L: u8, const P: usize, const C: usize>(
+fn add_products<const L: u8, const C: usize>(
     group: &Group,
     words: &[u32],
     stride: usize,
     is_first: bool,
-    out: [&mut [[f32; LANES]]; P],
+    out: &mut [[f32; LANES]],
 ) -> usize {
-    let out: [&mut [[f32; LANES]; C]; P] = out.map(|out| out.first_chunk_mut().expect("columns have outputs"));
-    let mut totals = [[_mm512_setzero_ps(); C]; P];
+    let out: &mut [[f32; LANES]; C] = out.first_chunk_mut().expect("columns have outputs");
+    let mut totals = [_mm512_setzero_ps(); C];
     if !is_first {
-        for (totals, out) in totals.iter_mut().zip(&out) {
-            totals.iter_mut().zip(&**out).for_each(|(total, out)| *total = load_floats(out));
-        }
+        totals.iter_mut().zip(&*out).for_each(|(total, out)| *total = load_floats(out));
     }
-    for (b, words) in words.chunks(I8_WORDS * stride).enumerate() {
+    for ((words, weights), kept) in words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors) {
         let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
-        let mut sums = [[_mm512_setzero_si512(); C]; P];
-        for sums in &mut sums {
-            sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum = begin::<L>(column)[0]);
-        }
-        for j in 0..BLOCK / 4 {
-            let mut q = [_mm512_setzero_si512(); P];
-            for (q, weights) in q.iter_mut().zip(&group.weights) {
-                *q = load(head(&weights[b % GROUP][64 * j..]));
-            }
-            for (c, column) in columns.iter().enumerate() {
-                let x = word(column, j);
-                for (sums, q) in sums.iter_mut().zip(q) {
-                    sums[c] = _mm512_dpbusd_epi32(sums[c], q, x);
-                }
+        let mut sums = [_mm512_setzero_si512(); C];
+        sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum = begin::<L>(column)[0]);
+        for (j, q) in weights.as_chunks().0.iter().enumerate() {
+            let q = load(q);
+            // Each word is one product's operand: broadcasting it is part of that instruction.
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = _mm512_dpbusd_epi32(*sum, q, word(column, j));
             }
         }
-        for ((totals, sums), kept) in totals.iter_mut().zip(sums).zip(&group.factors) {
-            let factors = kept[b % GROUP].factors();
-            for ((total, sum), column) in totals.iter_mut().zip(sums).zip(columns) {
-                *total = add::<L>(*total, [sum; 2], &factors, column);
-            }
+        let factors = kept.factors();
+        for ((total, sum), column) in totals.iter_mut().zip(sums).zip(columns) {
+            *total = add::<L>(*total, [sum; 2], &factors, column);
         }
     }
-    for (out, totals) in out.into_iter().zip(totals) {
-        out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
-    }
+    out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
     C
 }
 
