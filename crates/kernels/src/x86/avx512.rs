@@ -42,6 +42,7 @@ entry!(q4, int8::q4, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q4_k, int8::q4_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q5_k, int8::q5_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q6_k, int8::q6_k, (panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(q6_k_many, int8::q6_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(bf16_bf16_pair, floats::bf16_bf16_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
@@ -95,6 +96,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q4, Kind::I8) => Some(q4_many),
         (Layout::Q4K, Kind::I8) => Some(q4_k_many),
         (Layout::Q5K, Kind::I8) => Some(q5_k_many),
+        (Layout::Q6K, Kind::I8) => Some(q6_k_many),
         _ => None,
     },
     place_i8,

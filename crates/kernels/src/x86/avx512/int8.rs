@@ -6,8 +6,8 @@
 //! float when it is done: ten instructions for a block of a column, eight of which are products.
 //!
 //! Eight columns at most meet a block while its weights are in registers. For many, a group of blocks is unpacked once,
-//! and stays in the first-level cache for all of them; but not of Q6K, which needs two sums for a column, more than
-//! there are registers. See `docs/decisions/0026-prompts-without-tiles.md`.
+//! and stays in the first-level cache for all of them. With sixteen that pays in every layout but Q6K, whose columns
+//! have two sums. See `docs/decisions/0026-prompts-without-tiles.md`.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -43,7 +43,11 @@ macro_rules! kernels {
         pub(in super::super) fn $many(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
             let (columns, size) = (tiles.len() / words, panels.len() * (tiles.len() / words) / out.len());
             for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(columns)) {
-                many::<$layout>(panel, words, tiles, out);
+                if $layout == Q6K && columns <= TILE {
+                    in_fews::<$layout>(panel, Tile { words: tiles, stride: columns, next: None }, out);
+                } else {
+                    many::<$layout>(panel, words, tiles, out);
+                }
             }
         })?
     )*};
@@ -54,7 +58,7 @@ kernels! {
     Q4 q4 q4_many;
     Q4K q4_k q4_k_many;
     Q5K q5_k q5_k_many;
-    Q6K q6_k;
+    Q6K q6_k q6_k_many;
 }
 
 /// What a block's sums are multiplied by, in registers.
@@ -68,11 +72,11 @@ struct Factors {
     minimum: __m512,
 }
 
-/// [`Factors`] in memory, but those of Q6K.
+/// [`Factors`] in memory.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Kept {
-    scale: [f32; LANES],
+    scale: [[f32; LANES]; 2],
     start: [f32; LANES],
     minimum: [f32; LANES],
 }
@@ -87,7 +91,7 @@ struct Group {
 impl Group {
     const NEW: Self = {
         let zero = [0.0; LANES];
-        let kept = Kept { scale: zero, start: zero, minimum: zero };
+        let kept = Kept { scale: [zero; 2], start: zero, minimum: zero };
         Self { weights: [[0; LANES * BLOCK]; GROUP], factors: [kept; GROUP] }
     };
 }
@@ -191,18 +195,18 @@ fn add_products<const L: u8, const C: usize>(
     }
     for ((words, weights), kept) in words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors) {
         let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
-        let mut sums = [_mm512_setzero_si512(); C];
-        sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum = begin::<L>(column)[0]);
+        let mut sums = [[_mm512_setzero_si512(); 2]; C];
+        sums.iter_mut().zip(columns).for_each(|(sums, column)| *sums = begin::<L>(column));
         for (j, q) in weights.as_chunks().0.iter().enumerate() {
-            let q = load(q);
+            let (q, half) = (load(q), if L == Q6K { j / 4 } else { 0 });
             // Each word is one product's operand: broadcasting it is part of that instruction.
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = _mm512_dpbusd_epi32(*sum, q, word(column, j));
+            for (sums, column) in sums.iter_mut().zip(columns) {
+                sums[half] = _mm512_dpbusd_epi32(sums[half], q, word(column, j));
             }
         }
         let factors = kept.factors();
-        for ((total, sum), column) in totals.iter_mut().zip(sums).zip(columns) {
-            *total = add::<L>(*total, [sum; 2], &factors, column);
+        for ((total, sums), column) in totals.iter_mut().zip(sums).zip(columns) {
+            *total = add::<L>(*total, sums, &factors, column);
         }
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
@@ -225,8 +229,11 @@ fn keep<const L: u8>(q: [__m512i; 8], factors: &Factors, weights: &mut [u8; LANE
         // SAFETY: 64 bytes are there, and the store needs no alignment.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), q) };
     }
-    store_floats(&mut kept.scale, factors.scale[0]);
+    store_floats(&mut kept.scale[0], factors.scale[0]);
     store_floats(&mut kept.start, factors.start);
+    if L == Q6K {
+        store_floats(&mut kept.scale[1], factors.scale[1]);
+    }
     if L == Q4K || L == Q5K {
         store_floats(&mut kept.minimum, factors.minimum);
     }
@@ -237,7 +244,7 @@ impl Kept {
     #[inline]
     fn factors(&self) -> Factors {
         Factors {
-            scale: [load_floats(&self.scale); 2],
+            scale: [load_floats(&self.scale[0]), load_floats(&self.scale[1])],
             start: load_floats(&self.start),
             minimum: load_floats(&self.minimum),
         }
