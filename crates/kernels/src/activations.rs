@@ -18,12 +18,12 @@ use crate::layout::BLOCK;
 pub(crate) const TILE: usize = 16;
 /// Words of a column for 32 numbers in int8, as many as the kernels of any instruction set want.
 pub(crate) const I8_WORDS: usize = 13;
-/// Words of a column for 32 numbers in sixteen bits.
-pub(crate) const I16_WORDS: usize = 20;
 /// Which of them holds the two sums.
 pub(crate) const I8_SUMS: usize = 8;
 /// Which of them holds the scale.
 pub(crate) const I8_SCALE: usize = 9;
+/// Words of a column for 32 numbers in sixteen bits.
+pub(crate) const I16_WORDS: usize = 20;
 
 /// Where sums of products of int8 begin. As the bits of a float it is 3 * 2^22, and with a sum of less than 2^22 added
 /// as an integer, the bits of that much more: so sums are floats when they are done. Its product with a scale of at

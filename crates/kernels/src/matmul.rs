@@ -305,19 +305,22 @@ impl Call<'_> {
                 let pair = |at: usize| at.saturating_sub(begin).div_ceil(2 * task.panel_work());
                 let panel = |at: usize| (2 * pair(at)).min(task.matrix.panels());
                 let (panels, buffer) = (panel(mine)..panel(next), buffers[task.set.kind as usize]);
-                let many = (self.cpu.table.many)(task.matrix.layout, task.set.kind);
-                match (&self.cpu.table.wide, many) {
+                let many = self.cpu.table.many.as_ref();
+                let multiply = many.and_then(|many| (many.multiply)(task.matrix.layout));
+                match (&self.cpu.table.wide, multiply) {
                     (Some(wide), _) if task.is_gated() => self.gated(wide, &task, panels, buffer, unpacked),
-                    (None, _) if task.is_gated() => self.gated_many(&task, panels, buffer),
+                    (None, _) if task.is_gated() => {
+                        self.gated_many(many.expect("what is fused has kernels"), &task, panels, buffer);
+                    }
                     // A few columns are bound by memory, which `panels` reads in the better order.
                     (Some(wide), _) if task.is_unpacked() || (task.set.kind == Kind::Bf16 && task.set.count > TILE) => {
                         self.wide::<WIDE_OUTPUTS>(wide.multiply, &task, panels, buffer, unpacked);
                     }
-                    (_, Some(many)) if task.set.count > TILE => {
-                        self.wide::<MANY_OUTPUTS>(many, &task, panels, buffer, unpacked);
+                    (_, Some(multiply)) if task.set.count > TILE => {
+                        self.wide::<MANY_OUTPUTS>(multiply, &task, panels, buffer, unpacked);
                     }
-                    (_, Some(many)) if task.set.count >= MANY_MIN => {
-                        self.wide::<{ 2 * TILE }>(many, &task, panels, buffer, unpacked);
+                    (_, Some(multiply)) if task.set.count >= MANY_MIN => {
+                        self.wide::<{ 2 * TILE }>(multiply, &task, panels, buffer, unpacked);
                     }
                     _ => self.panels(&task, panels, buffer),
                 }

@@ -62,6 +62,13 @@ pub(crate) struct Wide {
     pub(crate) place: PlaceFn,
 }
 
+/// Kernels for many columns of int8.
+pub(crate) struct Many {
+    /// The kernel for weights in a layout, if there is one.
+    pub(crate) multiply: fn(Layout) -> Option<WideFn>,
+    pub(crate) place: PlaceBlockFn,
+}
+
 /// Kernels for an encoder's attention in BF16, where the processor has a unit for it.
 pub(crate) struct Encode {
     /// Rounds the keys and values of a head's rows `rows`, at most a block, into one block.
@@ -87,11 +94,8 @@ pub(crate) struct Table {
     /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
     /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
-    /// The kernel for many columns of int8 and neighbouring panels of quantised weights, if there is one. The numbers
-    /// are those of the single kernel.
-    pub(crate) many: fn(Layout, Kind) -> Option<WideFn>,
-    /// Not used unless there is one.
-    pub(crate) place_i8: PlaceBlockFn,
+    /// If it is there, many columns of int8 have kernels of their own, whose numbers are those of the others.
+    pub(crate) many: Option<Many>,
     /// If it is there, prompts meet quantised weights in BF16.
     pub(crate) wide: Option<Wide>,
     /// What tokens are written with into a cache with heads of so many numbers, if not number by number.
@@ -177,8 +181,7 @@ static SCALAR: Table = Table {
     q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
-    many: |_, _| None,
-    place_i8: |_, _, _, _| unreachable!("there is no kernel for many columns"),
+    many: None,
     wide: None,
     causal: |_, _| None,
     kv_write: |_, _| None,

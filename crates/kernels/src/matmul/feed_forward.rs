@@ -14,7 +14,7 @@ use super::{Call, MANY_OUTPUTS, Outputs, Store, Task, To, WIDE_OUTPUTS, chunk_co
 use crate::activations::{Kind, TILE};
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
-use crate::table::{Wide, WideFn};
+use crate::table::{Many, Wide};
 use crate::{Cpu, Matrix, Role, Rows, Scratch, swiglu};
 
 /// The matrices of `down(silu(gate(x)) * up(x))`.
@@ -44,16 +44,10 @@ impl Gated<'_> {
                     cpu.table.wide.is_some()
                         && (set.count > TILE || matrices.iter().all(|matrix| matrix.layout != Layout::Bf16))
                 }
-                Kind::I8 => set.count > TILE && many(cpu, [self.gate, self.up]).is_some(),
+                Kind::I8 => set.count > TILE && cpu.table.many.is_some(),
                 _ => false,
             }
     }
-}
-
-/// The kernels for many columns of int8, if both projections have one.
-fn many(cpu: &Cpu, [gate, up]: [&Matrix; 2]) -> Option<[WideFn; 2]> {
-    let of = |matrix: &Matrix| (cpu.table.many)(matrix.layout, Kind::I8);
-    Some([of(gate)?, of(up)?])
 }
 
 /// `y += down(silu(gate(x)) * up(x))`. Shapes: `x` `[n, columns]`, `y` `[n, rows]`, any `n`.
@@ -174,9 +168,9 @@ impl Call<'_> {
     }
 
     /// As [`Self::gated`], in int8: two panels of each projection are a block of what goes on.
-    pub(super) fn gated_many(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) {
+    pub(super) fn gated_many(&self, many: &Many, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) {
         let To::Activations { up, words: out } = task.to else { unreachable!("the caller has looked") };
-        let kernels = many(self.cpu, [task.matrix, up]).expect("what is fused has kernels");
+        let kernels = [task.matrix, up].map(|matrix| (many.multiply)(matrix.layout).expect("int8 is for quantised"));
         let (words, inner_words) = (Kind::I8.words(self.columns), Kind::I8.words(task.matrix.rows()));
         let chunk = chunk_columns::<MANY_OUTPUTS>(words);
         let mut sums = [const { Outputs([[0.0; LANES]; MANY_OUTPUTS]) }; 2];
@@ -193,7 +187,7 @@ impl Call<'_> {
                     let (upper, lower) = gates.split_at(columns);
                     for (tile, values) in upper.chunks(TILE).zip(lower.chunks(TILE)).enumerate() {
                         // SAFETY: a pair of panels belongs to one share, and is this one's.
-                        unsafe { (self.cpu.table.place_i8)(values, p / 2, out, (first + tile * TILE) * inner_words) };
+                        unsafe { (many.place)(values, p / 2, out, (first + tile * TILE) * inner_words) };
                     }
                 }
             }

@@ -22,7 +22,7 @@ use crate::kv::{KvFormat, Tokens};
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar;
-use crate::table::{Causal, Table, Write};
+use crate::table::{Causal, Many, Table, Write};
 
 /// Makes a safe function of the table out of a body that needs AVX-512.
 macro_rules! entry {
@@ -91,15 +91,17 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
         _ => None,
     },
-    many: |layout, kind| match (layout, kind) {
-        (Layout::Q8, Kind::I8) => Some(q8_many),
-        (Layout::Q4, Kind::I8) => Some(q4_many),
-        (Layout::Q4K, Kind::I8) => Some(q4_k_many),
-        (Layout::Q5K, Kind::I8) => Some(q5_k_many),
-        (Layout::Q6K, Kind::I8) => Some(q6_k_many),
-        _ => None,
-    },
-    place_i8,
+    many: Some(Many {
+        multiply: |layout| match layout {
+            Layout::F32 | Layout::Bf16 => None,
+            Layout::Q8 => Some(q8_many),
+            Layout::Q4 => Some(q4_many),
+            Layout::Q4K => Some(q4_k_many),
+            Layout::Q5K => Some(q5_k_many),
+            Layout::Q6K => Some(q6_k_many),
+        },
+        place: place_i8,
+    }),
     wide: None,
     causal: |format, _| match format {
         KvFormat::Int8 => Some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 }),
