@@ -98,14 +98,14 @@ impl CodeKernels {
     pub fn of(isa: Isa) -> Option<&'static Self> {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx | Isa::Avx512 => {
+            Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => {
                 let is_there = isa.is_available() && is_x86_feature_detected!("avx512vpopcntdq");
                 is_there.then_some(&avx512::KERNELS)
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => isa.is_available().then_some(&avx2::KERNELS),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Amx | Isa::Avx512 | Isa::Avx2 => None,
+            Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 | Isa::Avx2 => None,
             Isa::Scalar => Some(&scalar::KERNELS),
         }
     }

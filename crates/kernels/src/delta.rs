@@ -470,7 +470,7 @@ fn step(strip: &mut [[f32; LANES]], q: &[f32], k: &[f32], v: [f32; LANES], decay
 fn step_for(isa: Isa) -> StepFn {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => |strip, q, k, v, decay, strength| {
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => |strip, q, k, v, decay, strength| {
             // SAFETY: a `Cpu` has an instruction set only if the processor has it.
             unsafe { step_avx512(strip, q, k, v, decay, strength) }
         },
@@ -479,7 +479,9 @@ fn step_for(isa: Isa) -> StepFn {
             // SAFETY: as above.
             unsafe { step_avx2(strip, q, k, v, decay, strength) }
         },
-        _ => |strip, q, k, v, decay, strength| step(strip, q, k, v, decay, strength),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => unreachable!("only x86-64 has these instructions"),
+        Isa::Scalar => |strip, q, k, v, decay, strength| step(strip, q, k, v, decay, strength),
     }
 }
 

@@ -10,21 +10,24 @@ pub enum Isa {
     Scalar,
     /// AVX2 with FMA and F16C: every x86 server and desktop since 2015.
     Avx2,
-    /// AVX-512 with VNNI, BF16 and VBMI: Zen 4 and later, Sapphire Rapids and later. Processors with AVX-512 but
-    /// without these run the AVX2 bodies.
+    /// AVX-512 with VNNI: Cascade Lake and later, Zen 4 and later. Processors with AVX-512 but without VNNI run the AVX2
+    /// bodies.
     Avx512,
+    /// That and products of BF16: Zen 4 and later. Intel's processors have these products from Cooper Lake on, but
+    /// multiply twice as much in f32; so there they are used only where they are asked for.
+    Avx512Bf16,
     /// That and AMX tiles of int8 and BF16: Sapphire Rapids and later, where the operating system lets a process use
     /// them (Linux 5.16 and later).
     Amx,
 }
 
 impl Isa {
-    const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
+    const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The best instruction set of this processor.
     #[must_use]
     pub fn detect() -> Self {
-        Self::available().last().unwrap_or(Self::Scalar)
+        Self::available().filter(|isa| isa.is_worthwhile()).last().unwrap_or(Self::Scalar)
     }
 
     /// The instruction sets of this processor, slowest first.
@@ -49,13 +52,26 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512bf16")
-                    && is_x86_feature_detected!("avx512vbmi")
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => Self::Avx512.is_available() && crate::x86::amx::is_permitted(),
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => {
+                Self::Avx512Bf16.is_available()
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && crate::x86::amx::is_permitted()
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 | Self::Amx => false,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 | Self::Amx => false,
+        }
+    }
+
+    /// Whether it is quicker than those before it.
+    fn is_worthwhile(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => !crate::x86::is_by_intel(),
+            _ => true,
         }
     }
 }
@@ -66,6 +82,7 @@ impl fmt::Display for Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Amx => "amx",
         })
     }
@@ -78,7 +95,7 @@ impl FromStr for Isa {
         Self::ALL
             .into_iter()
             .find(|isa| isa.to_string() == text)
-            .ok_or_else(|| format!("'{text}' is not scalar, avx2, avx512 or amx"))
+            .ok_or_else(|| format!("'{text}' is not scalar, avx2, avx512, avx512bf16 or amx"))
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) struct Causal {
 }
 
 /// Kernels for many columns of BF16, where the processor has a unit for it.
+#[derive(Clone, Copy)]
 pub(crate) struct Wide {
     /// Rounds a panel of one of the quantised layouts to a panel of BF16, which is as long as `out`.
     pub(crate) unpack: fn(layout: Layout, panel: &[u8], out: &mut [u8]),
@@ -63,6 +64,7 @@ pub(crate) struct Wide {
 }
 
 /// Kernels for many columns of int8.
+#[derive(Clone, Copy)]
 pub(crate) struct Many {
     /// The kernel for weights in a layout, if there is one.
     pub(crate) multiply: fn(Layout) -> Option<WideFn>,
@@ -70,6 +72,7 @@ pub(crate) struct Many {
 }
 
 /// Kernels for an encoder's attention in BF16, where the processor has a unit for it.
+#[derive(Clone, Copy)]
 pub(crate) struct Encode {
     /// Rounds the keys and values of a head's rows `rows`, at most a block, into one block.
     pub(crate) pack: fn(keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>, block: &mut [u32]),
@@ -129,11 +132,13 @@ impl Table {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => &crate::x86::amx::TABLE,
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => &crate::x86::avx512::WITH_BF16,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &crate::x86::avx512::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &crate::x86::avx2::TABLE,
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Amx | Isa::Avx512 | Isa::Avx2 => unreachable!("only x86-64 has these instructions"),
+            Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 | Isa::Avx2 => unreachable!("only x86-64 has these instructions"),
             Isa::Scalar => &SCALAR,
         }
     }

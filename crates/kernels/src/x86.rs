@@ -11,6 +11,12 @@ pub(crate) mod avx512;
 
 use std::arch::x86_64::*;
 
+/// Whether Intel made this processor.
+pub(crate) fn is_by_intel() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
 /// How far ahead of themselves kernels ask for weights, in bytes. The processor's own prefetching stops at every 4 KiB;
 /// measured, see `docs/decisions/0023-reading-further-ahead.md`.
 const AHEAD: usize = 16 << 10;

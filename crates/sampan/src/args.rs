@@ -120,6 +120,9 @@ pub(crate) enum Isa {
     Scalar,
     Avx2,
     Avx512,
+    /// That and its products of BF16.
+    #[value(name = "avx512bf16")]
+    Avx512Bf16,
     /// That and AMX tiles.
     Amx,
 }
@@ -415,6 +418,7 @@ impl Isa {
             Self::Scalar => kernels::Isa::Scalar,
             Self::Avx2 => kernels::Isa::Avx2,
             Self::Avx512 => kernels::Isa::Avx512,
+            Self::Avx512Bf16 => kernels::Isa::Avx512Bf16,
             Self::Amx => kernels::Isa::Amx,
         }
     }

@@ -30,7 +30,7 @@ use crate::encoder::{Blocks, HeadRows, Work};
 use crate::kv::KvFormat;
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
-use crate::table::{Causal, Encode, Table, Wide};
+use crate::table::{Causal, Encode, Many, Table, Wide};
 
 /// Makes a safe function of the table out of a body that needs AMX or AVX-512.
 macro_rules! entry {
@@ -78,7 +78,7 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     pair: |layout, kind| match (layout, kind) {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_pair),
-        (Layout::F32 | Layout::Bf16 | Layout::Q6K, _) => (avx512::TABLE.pair)(layout, kind),
+        (Layout::F32 | Layout::Bf16 | Layout::Q6K, _) => (avx512::WITH_BF16.pair)(layout, kind),
         (Layout::Q8, _) => Some(q8_pair),
         (Layout::Q4, _) => Some(q4_pair),
         (Layout::Q4K, _) => Some(q4_k_pair),
@@ -90,12 +90,16 @@ pub(crate) static TABLE: Table = Table {
         }
         // The other one wants another order of activations.
         KvFormat::Bf16 => None,
-        KvFormat::Int8 | KvFormat::F32 => (avx512::TABLE.causal)(format, head_dim),
+        KvFormat::Int8 | KvFormat::F32 => (avx512::WITH_BF16.causal)(format, head_dim),
     },
-    many: None,
+    // Those that no kernel for tiles takes.
+    many: Some(Many {
+        multiply: |layout| (avx512::MANY.multiply)(layout).filter(|_| layout == Layout::Q6K),
+        ..avx512::MANY
+    }),
     wide: Some(Wide { unpack, multiply, place }),
     encode: Some(Encode { pack: pack_block, attend }),
     pack_bf16,
     pack_i8_tiles,
-    ..avx512::TABLE
+    ..avx512::WITH_BF16
 };

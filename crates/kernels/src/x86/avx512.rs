@@ -1,4 +1,4 @@
-//! Bodies in AVX-512 with VNNI and BF16.
+//! Bodies in AVX-512 with VNNI, some of them with products of BF16.
 //!
 //! A register is one unit of a panel's sixteen rows. Each column has one accumulator, whose additions come in the order
 //! of the columns of the matrix whatever the number of columns beside it: that is what makes rows independent of their
@@ -6,6 +6,7 @@
 
 pub(super) mod causal;
 mod causal_bf16;
+mod causal_f32;
 mod floats;
 pub(super) mod int8;
 mod kv;
@@ -48,6 +49,7 @@ entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out:
 entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q5_k_many, int8::q5_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(bf16_f32_pair, floats::bf16_f32_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
 entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -59,6 +61,7 @@ entry!(
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
 entry!(causal_i8, causal::i8_block, (block: Block<'_>));
+entry!(causal_f32, causal_f32::block, (block: Block<'_>));
 entry!(causal_bf16, causal_bf16::block, (block: Block<'_>));
 entry!(pack_i16, causal::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(stream, stream_line, (from: &[f32; LANES], to: &mut [f32; LANES]));
@@ -75,37 +78,39 @@ unsafe fn place_i8(values: (&[[f32; LANES]], &[[f32; LANES]]), block: usize, out
     unsafe { pack::place_i8(values, block, out, start) };
 }
 
+pub(super) const MANY: Many = Many {
+    multiply: |layout| match layout {
+        Layout::F32 | Layout::Bf16 => None,
+        Layout::Q8 => Some(q8_many),
+        Layout::Q4 => Some(q4_many),
+        Layout::Q4K => Some(q4_k_many),
+        Layout::Q5K => Some(q5_k_many),
+        Layout::Q6K => Some(q6_k_many),
+    },
+    place: place_i8,
+};
+
 pub(crate) static TABLE: Table = Table {
     isa: Isa::Avx512,
-    bf16_kind: Kind::Bf16,
+    bf16_kind: Kind::F32,
     i8_kind: Kind::I8,
     f32_f32,
     bf16_f32,
-    bf16_bf16,
+    bf16_bf16: scalar::tile_bf16,
     q8,
     q4,
     q4_k,
     q5_k,
     q6_k,
     pair: |layout, kind| match (layout, kind) {
-        (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
+        (Layout::Bf16, Kind::F32) => Some(bf16_f32_pair),
         _ => None,
     },
-    many: Some(Many {
-        multiply: |layout| match layout {
-            Layout::F32 | Layout::Bf16 => None,
-            Layout::Q8 => Some(q8_many),
-            Layout::Q4 => Some(q4_many),
-            Layout::Q4K => Some(q4_k_many),
-            Layout::Q5K => Some(q5_k_many),
-            Layout::Q6K => Some(q6_k_many),
-        },
-        place: place_i8,
-    }),
+    many: Some(MANY),
     wide: None,
     causal: |format, _| match format {
         KvFormat::Int8 => Some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 }),
-        KvFormat::Bf16 => Some(Causal { kind: Kind::Bf16, columns: TILE, block: causal_bf16 }),
+        KvFormat::Bf16 => Some(Causal { kind: Kind::F32, columns: TILE, block: causal_f32 }),
         KvFormat::F32 => None,
     },
     kv_write: |format, head_dim| match format {
@@ -117,7 +122,7 @@ pub(crate) static TABLE: Table = Table {
     fence,
     encode: None,
     pack_f32: scalar::pack_f32,
-    pack_bf16,
+    pack_bf16: scalar::pack_bf16,
     pack_i8,
     pack_i8_tiles: pack_i8,
     pack_i16,
@@ -125,6 +130,23 @@ pub(crate) static TABLE: Table = Table {
     rms_norm_in_place,
     swiglu,
     softmax_block,
+};
+
+/// The same with products of BF16.
+pub(crate) static WITH_BF16: Table = Table {
+    isa: Isa::Avx512Bf16,
+    bf16_kind: Kind::Bf16,
+    bf16_bf16,
+    pair: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
+        _ => (TABLE.pair)(layout, kind),
+    },
+    causal: |format, head_dim| match format {
+        KvFormat::Bf16 => Some(Causal { kind: Kind::Bf16, columns: TILE, block: causal_bf16 }),
+        _ => (TABLE.causal)(format, head_dim),
+    },
+    pack_bf16,
+    ..TABLE
 };
 
 /// Runs a kernel over all columns of its panels, in pieces of sixteen, eight, four, two and one.

@@ -4,8 +4,8 @@
 //! AVX-512 registers for the whole row. The numbers are those of AVX-512, to the bit: its integers are as exact, and
 //! its floats are added in the same order.
 //!
-//! While the tile unit works on two blocks, the two behind them are unpacked and the two before them are added up. The
-//! order matters, and where things lie: `docs/decisions/0016-int8-tiles.md`.
+//! While the tile unit works on a block, the one two before it is added up, and after two of them the next two are
+//! unpacked. The order matters, and where things lie: `docs/decisions/0027-the-order-of-tiles.md`.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use super::super::Ahead;
 use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8, STEP, step_bytes};
 use super::super::avx512::{int8, load, load_floats, pack, store_floats};
-use super::tiles::{Tiles, TwoBlocks};
+use super::tiles::{Block, Tiles};
 use crate::activations::{I8_WORDS, START, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
@@ -30,9 +30,9 @@ type Sums = [[i32; LANES]; LANES];
 /// What goes from the vector registers to the tiles and back.
 #[repr(align(4096))]
 struct Buffers {
-    /// Of this step and the one before. No more than 4 KiB: the processor takes a load for one of what was just stored
-    /// if the last twelve bits of their addresses are the same.
-    sums: [[Sums; STEP]; 2],
+    /// Of the step before, then of this one. With the weights no more than 4 KiB: the processor takes a load for one of
+    /// what was just stored if the last twelve bits of their addresses are the same.
+    sums: [Sums; STEP],
     /// Of this step and the next one.
     weights: [[[u8; BLOCK_BYTES]; STEP]; 2],
     /// Of the step before, this one and the next one.
@@ -63,7 +63,7 @@ impl Factors {
 
 impl Buffers {
     const NEW: Self = Self {
-        sums: [[[[0; LANES]; LANES]; STEP]; 2],
+        sums: [[[0; LANES]; LANES]; STEP],
         weights: [[[0; BLOCK_BYTES]; STEP]; 2],
         factors: [const { [Factors::ZERO; STEP] }; 4],
         start: [START; LANES],
@@ -175,16 +175,15 @@ unsafe fn columns<const L: u8, const N: usize>(
     let ahead = Ahead::of([panel], tile.next);
     let mut totals = [_mm512_setzero_ps(); N];
     for step in 0..steps + 2 {
+        let made = (1..=steps).contains(&step).then(|| (step - 1, words_of(step - 1)));
+        let joined = step.checked_sub(2);
+        // SAFETY: the caller's promise.
+        unsafe { turn::<L, N, false>(registers, panel, made, joined, &mut totals, buffers) };
+        // SAFETY: as above.
+        unsafe { turn::<L, N, true>(registers, panel, made, joined, &mut totals, buffers) };
         if step < steps {
             ahead.ask(step * step_bytes::<L>(), step_bytes::<L>());
             unpack::<L, N>(panel, step, words_of(step), stride, buffers);
-        }
-        if (1..=steps).contains(&step) {
-            // SAFETY: the caller's promise.
-            unsafe { multiply::<L, N>(registers, panel, step - 1, words_of(step - 1), buffers) };
-        }
-        if step > 1 {
-            totals = join::<L, N>(totals, step - 2, buffers);
         }
     }
     for (out, total) in out.iter_mut().zip(totals) {
@@ -220,53 +219,53 @@ fn unpack<const L: u8, const N: usize>(panel: &[u8], step: usize, words: &[u32],
     }
 }
 
-/// Makes the sums of a step.
+/// Makes the sums of a block of step `made.0`, the second one or the first. Meanwhile the block's sums of step `joined`,
+/// in whose place they go, join the totals.
 ///
 /// # Safety
-/// As for all kernels of this file; `registers` are shaped for the columns of `words`.
+/// As for all kernels of this file; `registers` are shaped for the columns of `made.1`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
-unsafe fn multiply<const L: u8, const N: usize>(
+unsafe fn turn<const L: u8, const N: usize, const SECOND: bool>(
     registers: &Tiles,
     panel: &[u8],
-    step: usize,
-    words: &[u32],
+    made: Option<(usize, &[u32])>,
+    joined: Option<usize>,
+    totals: &mut [__m512; N],
     buffers: &mut Buffers,
 ) {
-    let weights = match L {
-        Q8 => {
-            let pair = &panel[step * Q8_PAIR..][..Q8_PAIR];
-            [pair[PAIR_HEAD..].as_ptr(), pair[PAIR_HEAD + BLOCK_BYTES..].as_ptr()]
-        }
-        _ => buffers.weights[step % 2].each_ref().map(|weights| weights.as_ptr()),
-    };
-    let call = TwoBlocks {
-        start: buffers.start.as_ptr(),
-        x: [words.as_ptr(), words[words.len() / STEP..].as_ptr()],
-        w: weights,
-        out: buffers.sums[step % 2].each_mut().map(|sums| sums.as_mut_ptr().cast()),
-    };
-    // SAFETY: `x` is the numbers of blocks of the registers' columns, `w` those of a panel, and there are sums for all.
-    unsafe { registers.two_blocks(call) };
+    let block = usize::from(SECOND);
+    if let Some((step, words)) = made {
+        let w = match L {
+            Q8 => panel[step * Q8_PAIR..][..Q8_PAIR][PAIR_HEAD + block * BLOCK_BYTES..].as_ptr(),
+            _ => buffers.weights[step % 2][block].as_ptr(),
+        };
+        let call = Block { start: buffers.start.as_ptr(), x: words[block * (words.len() / STEP)..].as_ptr(), w };
+        // SAFETY: `x` is the numbers of a block of the registers' columns, and `w` those of a panel.
+        unsafe { registers.block::<SECOND>(call) };
+    }
+    if let Some(step) = joined {
+        join::<L, N>(totals, &buffers.sums[block], &buffers.factors[step % 4][block]);
+    }
+    if made.is_some() {
+        // SAFETY: there are sums for all columns.
+        unsafe { registers.store::<SECOND>(buffers.sums[block].as_mut_ptr().cast()) };
+    }
 }
 
-/// The totals with the products of a step.
+/// Adds the products of a block to the totals.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
-fn join<const L: u8, const N: usize>(mut totals: [__m512; N], step: usize, buffers: &Buffers) -> [__m512; N] {
-    let (sums, factors) = (&buffers.sums[step % 2], &buffers.factors[step % 4]);
-    for (sums, factors) in sums.iter().zip(factors) {
-        let (scale, start) = (load_floats(&factors.scale), load_floats(&factors.start));
-        let minimum = load_floats(&factors.minimum);
-        for (c, (total, sums)) in totals.iter_mut().zip(sums).enumerate() {
-            let product = _mm512_fmsub_ps(floats(sums), scale, start);
-            *total = _mm512_fmadd_ps(product, _mm512_set1_ps(factors.x_scale[c]), *total);
-            if L == Q4K || L == Q5K {
-                *total = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(factors.x_sum[c]), *total);
-            }
+fn join<const L: u8, const N: usize>(totals: &mut [__m512; N], sums: &Sums, factors: &Factors) {
+    let (scale, start) = (load_floats(&factors.scale), load_floats(&factors.start));
+    let minimum = load_floats(&factors.minimum);
+    for (c, (total, sums)) in totals.iter_mut().zip(sums).enumerate() {
+        let product = _mm512_fmsub_ps(floats(sums), scale, start);
+        *total = _mm512_fmadd_ps(product, _mm512_set1_ps(factors.x_scale[c]), *total);
+        if L == Q4K || L == Q5K {
+            *total = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(factors.x_sum[c]), *total);
         }
     }
-    totals
 }
 
 /// The bits of sums.

@@ -1,5 +1,6 @@
 //! The tile registers: their shapes, and what we do with them, in assembler since the compiler does not offer their
-//! instructions yet. Registers hold nothing from one call to the next but their shapes.
+//! instructions yet. Registers hold nothing from one call to the next but their shapes, and sums of int8 until they are
+//! stored.
 //!
 //! | register | holds |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | 4, 5 | activations, `[columns][words]`, of the first and the second tile |
 //! | 6, 7 | weights, `[words][16]` of 32 bits, of the first and the second panel |
 //!
-//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end. Of int8, 4
-//! and 6 hold a block of 32 columns.
+//! Where a row ends with less than a unit, there is only one tile, and 5 and 7 hold what is left at its end. Of int8,
+//! there are two blocks of 32 columns, and 0, 4 and 6 hold the first one's, 1, 5 and 7 the second one's.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -177,46 +178,59 @@ pub(super) struct Few<const P: usize> {
     pub(super) out: [*mut f32; P],
 }
 
-/// What one call of [`Tiles::two_blocks`] reads and writes.
+/// What one call of [`Tiles::block`] reads.
 #[derive(Clone, Copy)]
-pub(super) struct TwoBlocks {
+pub(super) struct Block {
     /// Where the sums of a column begin, `[16]`.
     pub(super) start: *const i32,
-    /// Activations of each block, `[columns][32]`, signed.
-    pub(super) x: [*const u32; 2],
-    /// Each block of a panel, `[8][16][4]`, signed.
-    pub(super) w: [*const u8; 2],
-    /// The sums of each block, `[columns][16]`.
-    pub(super) out: [*mut i32; 2],
+    /// Activations, `[columns][32]`, signed.
+    pub(super) x: *const u32,
+    /// A panel's, `[8][16][4]`, signed.
+    pub(super) w: *const u8,
 }
 
 impl Tiles {
-    /// The sums of two blocks of int8.
+    /// Makes the sums of a block of int8, of the second one of two or the first.
     ///
     /// # Safety
     /// The pointers are good for their shapes, and the registers were shaped for int8.
     #[inline]
-    pub(super) unsafe fn two_blocks(&self, call: TwoBlocks) {
-        // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{start} + {no_row}*1]",
-                "tileloadd tmm4, [{x0} + {x_row}*1]",
-                "tileloadd tmm6, [{w0} + {row}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tilestored [{out0} + {row}*1], tmm0",
-                "tileloadd tmm1, [{start} + {no_row}*1]",
-                "tileloadd tmm5, [{x1} + {x_row}*1]",
-                "tileloadd tmm7, [{w1} + {row}*1]",
-                "tdpbssd tmm1, tmm5, tmm7",
-                "tilestored [{out1} + {row}*1], tmm1",
-                start = in(reg) call.start, x0 = in(reg) call.x[0], x1 = in(reg) call.x[1],
-                w0 = in(reg) call.w[0], w1 = in(reg) call.w[1], out0 = in(reg) call.out[0], out1 = in(reg) call.out[1],
-                no_row = in(reg) 0_usize, x_row = in(reg) 32_usize, row = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
+    pub(super) unsafe fn block<const SECOND: bool>(&self, call: Block) {
+        macro_rules! body {
+            ($sums:tt $x:tt $w:tt) => {
+                // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+                unsafe { asm!(
+                    concat!("tileloadd ", $sums, ", [{start} + {no_row}*1]"),
+                    concat!("tileloadd ", $x, ", [{x} + {x_row}*1]"),
+                    concat!("tileloadd ", $w, ", [{w} + {row}*1]"),
+                    concat!("tdpbssd ", $sums, ", ", $x, ", ", $w),
+                    start = in(reg) call.start, x = in(reg) call.x, w = in(reg) call.w,
+                    no_row = in(reg) 0_usize, x_row = in(reg) 32_usize, row = in(reg) 64_usize,
+                    out($sums) _, out($x) _, out($w) _,
+                    options(nostack, readonly),
+                ) }
+            };
         }
+        if SECOND { body!("tmm1" "tmm5" "tmm7") } else { body!("tmm0" "tmm4" "tmm6") }
+    }
+
+    /// Stores the sums `[columns][16]` of a block, which [`Self::block`] made.
+    ///
+    /// # Safety
+    /// There is room for the sums of all columns, and the registers were shaped for int8.
+    #[inline]
+    pub(super) unsafe fn store<const SECOND: bool>(&self, out: *mut i32) {
+        macro_rules! body {
+            ($sums:literal) => {
+                // SAFETY: the caller's promise; the registers have shapes as long as `self` lives.
+                unsafe { asm!(
+                    concat!("tilestored [{out} + {row}*1], ", $sums),
+                    out = in(reg) out, row = in(reg) 64_usize,
+                    options(nostack),
+                ) }
+            };
+        }
+        if SECOND { body!("tmm1") } else { body!("tmm0") }
     }
 
     /// Sums over whole rows of two panels and two tiles; `ADDS` to what is there.

@@ -177,6 +177,11 @@ fn add_values<const C: usize, const P: usize>(
     }
 }
 
+/// Neighbouring panels from `first` on.
+pub(super) fn neighbours<const P: usize>(bytes: &[u8], size: usize, first: usize) -> [&[u8]; P] {
+    std::array::from_fn(|p| &bytes[(first + p) * size..][..size])
+}
+
 /// What two parts' sums are together.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -229,6 +234,22 @@ pub(in super::super) fn weigh_bf16(block: &mut Block<'_>, columns: usize) {
             let words: &mut [u32; UNIT] = words.try_into().expect("a unit has the words of a column");
             // SAFETY: there is room for sixteen words, and the store needs no alignment.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), pairs) };
+        }
+        block.total[c] += _mm512_reduce_add_ps(added);
+    }
+}
+
+/// Weights of every column, packed as `[columns][tokens]`.
+#[target_feature(enable = "avx512f,avx512vl,avx512dq")]
+pub(super) fn weigh_f32(block: &mut Block<'_>) {
+    for c in 0..block.columns {
+        let weights = weights(block, c, block.columns);
+        let words = &mut block.weights[c * KV_BLOCK_TOKENS..][..KV_BLOCK_TOKENS];
+        let mut added = _mm512_setzero_ps();
+        for (weights, words) in weights.into_iter().zip(words.as_chunks_mut::<LANES>().0) {
+            added = _mm512_add_ps(added, weights);
+            // SAFETY: there is room for sixteen words, and the store needs no alignment.
+            unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), weights) };
         }
         block.total[c] += _mm512_reduce_add_ps(added);
     }

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::causal::{PANELS, UNIT, in_fours, weigh_bf16};
+use super::causal::{PANELS, UNIT, in_fours, neighbours, weigh_bf16};
 use super::floats::as_bf16;
 use super::{head, load, load_floats, store_floats};
 use crate::KV_BLOCK_TOKENS;
@@ -136,9 +136,4 @@ fn add<const C: usize, const P: usize>(
         let x = as_bf16(_mm512_set1_epi32(x.cast_signed()));
         sums.iter_mut().zip(rows).for_each(|(sums, rows)| sums[c] = _mm512_dpbf16_ps(sums[c], rows, x));
     }
-}
-
-/// Neighbouring panels from `first` on.
-fn neighbours<const P: usize>(bytes: &[u8], size: usize, first: usize) -> [&[u8]; P] {
-    std::array::from_fn(|p| &bytes[(first + p) * size..][..size])
 }

@@ -21,7 +21,14 @@ pub(super) fn bf16_bf16_pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LAN
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn bf16_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
-    over_columns!(bf16_f32_columns; panel, tile, [out]);
+    over_columns!(bf16_f32_columns, 1; [panel], tile, [out]);
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn bf16_f32_pair(panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
+    let (upper, lower) = panels.split_at(panels.len() / 2);
+    let (first, second) = out.split_at_mut(out.len() / 2);
+    over_columns!(bf16_f32_columns, 2; [upper, lower], tile, [first, second]);
 }
 
 #[target_feature(enable = "avx512f")]
@@ -80,23 +87,60 @@ fn bf16_bf16_sums<const P: usize, const N: usize>(
     }
 }
 
+/// As [`bf16_bf16_columns`].
 #[target_feature(enable = "avx512f")]
-fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [&mut [[f32; LANES]]; 1]) {
-    let mut sums = [_mm512_setzero_ps(); N];
-    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
-    for (w, x) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)) {
-        let w = load(w);
-        let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w));
-        let odd = _mm512_castsi512_ps(_mm512_and_si512(w, upper));
-        let (x_even, x_odd) = x.split_at(tile.stride);
-        let x = columns::<N>(x_even, first).iter().zip(columns::<N>(x_odd, first));
-        for (sum, (x_even, x_odd)) in sums.iter_mut().zip(x) {
-            *sum = _mm512_fmadd_ps(even, _mm512_set1_ps(f32::from_bits(*x_even)), *sum);
-            *sum = _mm512_fmadd_ps(odd, _mm512_set1_ps(f32::from_bits(*x_odd)), *sum);
+fn bf16_f32_columns<const P: usize, const N: usize>(
+    panels: [&[u8]; P],
+    tile: Tile<'_>,
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    if P * N > 16 {
+        bf16_f32_sums::<P, 8>(panels, tile, first, out);
+        bf16_f32_sums::<P, 8>(panels, tile, first + 8, out);
+    } else {
+        bf16_f32_sums::<P, N>(panels, tile, first, out);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn bf16_f32_sums<const P: usize, const N: usize>(
+    panels: [&[u8]; P],
+    tile: Tile<'_>,
+    first: usize,
+    out: &mut [&mut [[f32; LANES]]; P],
+) {
+    let ahead = Ahead::of(panels, tile.next);
+    let panels = panels.map(|panel| panel.as_chunks::<64>().0);
+    let mut sums = [[_mm512_setzero_ps(); N]; P];
+    for (k, x) in tile.words.chunks_exact(2 * tile.stride).enumerate() {
+        if first == 0 {
+            ahead.ask(64 * k, 64);
+        }
+        let mut words = [_mm512_setzero_si512(); P];
+        words.iter_mut().zip(&panels).for_each(|(words, panel)| *words = load(&panel[k]));
+        let (left, right) = x.split_at(tile.stride);
+        let mut weights = [_mm512_setzero_ps(); P];
+        weights.iter_mut().zip(words).for_each(|(weights, words)| *weights = even(words));
+        add(&mut sums, weights, columns(left, first));
+        weights.iter_mut().zip(words).for_each(|(weights, words)| *weights = odd(words));
+        add(&mut sums, weights, columns(right, first));
+    }
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out[first..].iter_mut().zip(sums) {
+            store_floats(out, sum);
         }
     }
-    for (out, sum) in out[0][first..].iter_mut().zip(sums) {
-        store_floats(out, sum);
+}
+
+/// Adds the products of a number of every panel and one of every column.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn add<const P: usize, const N: usize>(sums: &mut [[__m512; N]; P], weights: [__m512; P], x: &[u32; N]) {
+    for (c, x) in x.iter().enumerate() {
+        let x = _mm512_set1_ps(f32::from_bits(*x));
+        sums.iter_mut().zip(weights).for_each(|(sums, w)| sums[c] = _mm512_fmadd_ps(w, x, sums[c]));
     }
 }
 
@@ -124,4 +168,18 @@ fn columns<const N: usize>(x: &[u32], first: usize) -> &[u32; N] {
 pub(super) fn as_bf16(words: __m512i) -> __m512bh {
     // SAFETY: both are 64 bytes, and any bits are valid for either.
     unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
+}
+
+/// The first of each word's two numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn even(words: __m512i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+}
+
+/// The second of each word's two numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn odd(words: __m512i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32.cast_signed())))
 }

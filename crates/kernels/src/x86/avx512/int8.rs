@@ -6,8 +6,8 @@
 //! float when it is done: ten instructions for a block of a column, eight of which are products.
 //!
 //! Eight columns at most meet a block while its weights are in registers. For many, a group of blocks is unpacked once,
-//! and stays in the first-level cache for all of them. With sixteen that pays in every layout but Q6K, whose columns
-//! have two sums. See `docs/decisions/0026-prompts-without-tiles.md`.
+//! and stays in the first-level cache for all of them; with nine that pays already. See
+//! `docs/decisions/0026-prompts-without-tiles.md`.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -43,11 +43,7 @@ macro_rules! kernels {
         pub(in super::super) fn $many(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
             let (columns, size) = (tiles.len() / words, panels.len() * (tiles.len() / words) / out.len());
             for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(columns)) {
-                if $layout == Q6K && columns <= TILE {
-                    in_fews::<$layout>(panel, Tile { words: tiles, stride: columns, next: None }, out);
-                } else {
-                    many::<$layout>(panel, words, tiles, out);
-                }
+                many::<$layout>(panel, words, tiles, out);
             }
         })?
     )*};
@@ -154,22 +150,24 @@ fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32;
     GROUP_OF_BLOCKS.with_borrow_mut(|group| {
         for start in (0..blocks).step_by(GROUP) {
             let count = GROUP.min(blocks - start);
-            ahead.ask(start / STEP * step_bytes::<L>(), count.div_ceil(STEP) * step_bytes::<L>());
             for (i, (weights, kept)) in group.weights.iter_mut().zip(&mut group.factors).enumerate().take(count) {
                 let (q, factors) = block::<L>(panel, start + i);
                 keep::<L>(q, &factors, weights, kept);
             }
+            // The first columns ask for what is unpacked later, a few lines a block: many at once would wait.
+            let mut asks = Some((ahead, start / STEP * step_bytes::<L>()));
             for (tile, out) in tiles.chunks(TILE * words).zip(out.chunks_mut(TILE)) {
                 let stride = out.len();
                 let tile = &tile[start * I8_WORDS * stride..][..count * I8_WORDS * stride];
                 let mut c = 0;
                 while c < stride {
                     let (out, words) = (&mut out[c..], &tile[c * I8_WORDS..]);
+                    let (asks, is_first) = (asks.take(), start == 0);
                     c += match stride - c {
-                        8.. => add_products::<L, 8>(group, words, stride, start == 0, out),
-                        4.. => add_products::<L, 4>(group, words, stride, start == 0, out),
-                        2.. => add_products::<L, 2>(group, words, stride, start == 0, out),
-                        _ => add_products::<L, 1>(group, words, stride, start == 0, out),
+                        8.. => add_products::<L, 8>(group, words, stride, is_first, asks, out),
+                        4.. => add_products::<L, 4>(group, words, stride, is_first, asks, out),
+                        2.. => add_products::<L, 2>(group, words, stride, is_first, asks, out),
+                        _ => add_products::<L, 1>(group, words, stride, is_first, asks, out),
                     };
                 }
             }
@@ -186,6 +184,7 @@ fn add_products<const L: u8, const C: usize>(
     words: &[u32],
     stride: usize,
     is_first: bool,
+    asks: Option<(Ahead<1>, usize)>,
     out: &mut [[f32; LANES]],
 ) -> usize {
     let out: &mut [[f32; LANES]; C] = out.first_chunk_mut().expect("columns have outputs");
@@ -193,7 +192,13 @@ fn add_products<const L: u8, const C: usize>(
     if !is_first {
         totals.iter_mut().zip(&*out).for_each(|(total, out)| *total = load_floats(out));
     }
-    for ((words, weights), kept) in words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors) {
+    let blocks = words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors);
+    for (i, ((words, weights), kept)) in blocks.enumerate() {
+        if let Some((ahead, at)) = asks
+            && i.is_multiple_of(STEP)
+        {
+            ahead.ask(at + i / STEP * step_bytes::<L>(), step_bytes::<L>());
+        }
         let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
         let mut sums = [[_mm512_setzero_si512(); 2]; C];
         sums.iter_mut().zip(columns).for_each(|(sums, column)| *sums = begin::<L>(column));

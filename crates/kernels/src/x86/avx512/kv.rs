@@ -4,11 +4,11 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{load_floats, pack, store_floats};
+use super::{load_floats, store_floats};
 use crate::kv::Tokens;
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn bf16_sixteen(of: Tokens<'_>) {
     let Tokens { k, v, stride, d, keys, values, value_panel, first, .. } = of;
     assert!(d.is_multiple_of(BLOCK) && keys.len() == 2 * LANES * d, "a panel of whole units");
@@ -16,7 +16,7 @@ pub(super) fn bf16_sixteen(of: Tokens<'_>) {
         let mut words = [_mm512_setzero_si512(); LANES];
         for (token, words) in words.iter_mut().enumerate() {
             let x = k[token * stride..][..d][piece * BLOCK..].first_chunk().expect("a row is whole units");
-            *words = as_register(&pack::bf16_words(x));
+            *words = paired(x);
         }
         out.iter_mut().zip(transposed(words)).for_each(|(out, words)| store(out, words));
     }
@@ -31,12 +31,12 @@ pub(super) fn bf16_sixteen(of: Tokens<'_>) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn bf16_one(of: Tokens<'_>) {
     let Tokens { k, v, d, keys, values, value_panel, first, .. } = of;
     assert!(d.is_multiple_of(BLOCK) && keys.len() == 2 * LANES * d, "a panel of whole units");
     for (x, out) in k[..d].as_chunks().0.iter().zip(keys.as_chunks_mut().0.as_chunks_mut().0) {
-        scatter(out, first % LANES, as_register(&pack::bf16_words(x)));
+        scatter(out, first % LANES, paired(x));
     }
     let is_odd = first % 2 == 1;
     for (x, panel) in v[..d].as_chunks().0.iter().zip(values.chunks_exact_mut(value_panel)) {
@@ -77,13 +77,27 @@ pub(super) fn i8_one(of: Tokens<'_>) {
     }
 }
 
-/// Sixteen numbers in BF16, each in the lower half of a word.
-#[target_feature(enable = "avx512f,avx512vl,avx512bf16")]
+/// Thirty-two numbers in BF16, two of them a word.
+#[target_feature(enable = "avx512f,avx512vl")]
+#[inline]
+fn paired(x: &[f32; BLOCK]) -> __m512i {
+    let [low, high] = [0, 1].map(|half| x[half * LANES..].first_chunk().expect("half a block"));
+    let (low, high) = (_mm512_cvtepi32_epi16(widened(low)), _mm512_cvtepi32_epi16(widened(high)));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+/// Sixteen numbers in BF16, each in the lower half of a word: to the nearest, ties to even; a NaN stays one. Processors
+/// with an instruction for it take numbers below 2^-126 for zero.
+#[target_feature(enable = "avx512f")]
 #[inline]
 fn widened(x: &[f32; LANES]) -> __m512i {
-    let half = _mm512_cvtneps_pbh(load_floats(x));
-    // SAFETY: both are 32 bytes, and any bits are valid for either.
-    _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(half) })
+    let x = load_floats(x);
+    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    let bits = _mm512_castps_si512(x);
+    let upper = _mm512_srli_epi32::<16>(bits);
+    let half = _mm512_add_epi32(_mm512_and_si512(upper, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
+    let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+    _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40))
 }
 
 /// Puts each of the words on a line of its own.
