@@ -10,8 +10,8 @@ pub enum Isa {
     Scalar,
     /// AVX2 with FMA and F16C: every x86 server and desktop since 2015.
     Avx2,
-    /// AVX-512 with VNNI: Cascade Lake and later, Zen 4 and later. Processors with AVX-512 but without VNNI run the AVX2
-    /// bodies.
+    /// AVX-512 with VNNI: Cascade Lake and later, Zen 4 and later. Processors with AVX-512 but without VNNI run the
+    /// AVX2 bodies.
     Avx512,
     /// That and products of BF16: Zen 4 and later. Intel's processors have these products from Cooper Lake on, but
     /// multiply twice as much in f32; so there they are used only where they are asked for.

@@ -219,8 +219,8 @@ fn unpack<const L: u8, const N: usize>(panel: &[u8], step: usize, words: &[u32],
     }
 }
 
-/// Makes the sums of a block of step `made.0`, the second one or the first. Meanwhile the block's sums of step `joined`,
-/// in whose place they go, join the totals.
+/// Makes the sums of a block of step `made.0`, the second one or the first. Meanwhile the block's sums of step
+/// `joined`, in whose place they go, join the totals.
 ///
 /// # Safety
 /// As for all kernels of this file; `registers` are shaped for the columns of `made.1`.
