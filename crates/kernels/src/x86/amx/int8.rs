@@ -168,10 +168,15 @@ unsafe fn columns<const L: u8, const N: usize>(
     let size = STEP * I8_WORDS * stride;
     let (whole, rest) = (tile.words.len() / size, tile.words.len() % size);
     // A block that is left is a step with another one of zeros, which the panel has too.
-    let mut padded = [0; STEP * I8_WORDS * LANES];
-    padded[..rest].copy_from_slice(&tile.words[whole * size..]);
+    let padded: [u32; STEP * I8_WORDS * LANES];
+    let last = if rest > 0 {
+        padded = padded_with_zeros(&tile.words[whole * size..]);
+        &padded[..size]
+    } else {
+        &[]
+    };
     let steps = whole + usize::from(rest > 0);
-    let words_of = |step: usize| if step < whole { &tile.words[step * size..][..size] } else { &padded[..size] };
+    let words_of = |step: usize| if step < whole { &tile.words[step * size..][..size] } else { last };
     let ahead = Ahead::of([panel], tile.next);
     let mut totals = [_mm512_setzero_ps(); N];
     for step in 0..steps + 2 {
@@ -189,6 +194,12 @@ unsafe fn columns<const L: u8, const N: usize>(
     for (out, total) in out.iter_mut().zip(totals) {
         store_floats(out, total);
     }
+}
+
+fn padded_with_zeros<const N: usize>(words: &[u32]) -> [u32; N] {
+    let mut padded = [0; N];
+    padded[..words.len()].copy_from_slice(words);
+    padded
 }
 
 /// Prepares the weights of a step, and what its sums are to be multiplied by. `N` makes it a function of its only
