@@ -116,4 +116,11 @@ mod tests {
         assert!(Isa::available().any(|isa| isa == Isa::Scalar));
         assert!(Isa::detect().is_available());
     }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn products_of_bf16_are_chosen_only_where_they_are_quick() {
+        assert!(Isa::detect() != Isa::Avx512Bf16 || !crate::x86::is_by_intel());
+        assert!(Isa::detect() >= Isa::Avx512 || !Isa::Avx512.is_available());
+    }
 }

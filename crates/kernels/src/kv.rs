@@ -362,11 +362,10 @@ mod tests {
     use crate::{CpuOptions, Isa};
 
     /// What a cache holds of 90 tokens, written in steps of so many.
-    fn written(isa: Isa, format: KvFormat, d: usize, cuts: &[usize]) -> Vec<u8> {
+    fn written(isa: Isa, format: KvFormat, d: usize, cuts: &[usize], number: fn(usize) -> f32) -> Vec<u8> {
         let threads = NonZeroUsize::new(2).unwrap();
         let cpu = Cpu::new(CpuOptions { isa: Some(isa), threads, is_pinned: false }).unwrap();
         let mut cache = KvCache::new(2, d, format, 2).unwrap();
-        let number = |i: usize| ((i * 7919 % 2003) as f32 - 1001.0) / 77.0;
         let mut first_position = 0;
         for rows in cuts {
             let numbers = |first: usize| (0..rows * 2 * d).map(|i| number(first + i)).collect::<Vec<_>>();
@@ -379,17 +378,30 @@ mod tests {
         cache.memory[..].to_vec()
     }
 
-    #[test]
-    fn every_isa_writes_the_same_bytes() {
-        for (format, d) in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8].into_iter().flat_map(|f| [(f, 64), (f, 33)])
-        {
-            let truth = written(Isa::Scalar, format, d, &[90]);
-            assert!(truth.iter().filter(|byte| **byte != 0).count() > 90 * d);
-            for isa in Isa::available() {
-                for cuts in [&[90][..], &[5, 1, 1, 40, 1, 42], &[1; 90]] {
-                    assert!(written(isa, format, d, cuts) == truth, "{format:?} of {d} on {isa:?} in {cuts:?}");
-                }
+    fn assert_same(format: KvFormat, d: usize, number: fn(usize) -> f32) {
+        let truth = written(Isa::Scalar, format, d, &[90], number);
+        assert!(truth.iter().filter(|byte| **byte != 0).count() > 90 * d);
+        for isa in Isa::available() {
+            for cuts in [&[90][..], &[5, 1, 1, 40, 1, 42], &[1; 90]] {
+                assert!(written(isa, format, d, cuts, number) == truth, "{format:?} of {d} on {isa:?} in {cuts:?}");
             }
         }
+    }
+
+    #[test]
+    fn every_isa_writes_the_same_bytes() {
+        for format in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
+            for d in [64, 33] {
+                assert_same(format, d, |i| ((i * 7919 % 2003) as f32 - 1001.0) / 77.0);
+            }
+        }
+    }
+
+    /// Ties, numbers below the smallest normal one, those that become infinite, and NaN among them.
+    #[test]
+    fn every_isa_rounds_any_bits_to_the_same_bf16() {
+        assert_same(KvFormat::Bf16, 64, |i| f32::from_bits((i as u32).wrapping_mul(0x9e37_79b9)));
+        const ENDS: [u32; 7] = [0x8000, 0x1_8000, 0x7f7f_8000, 0x7f80_0000, 0x7f80_0001, 0xffff_ffff, 0x8000_0001];
+        assert_same(KvFormat::Bf16, 64, |i| f32::from_bits(ENDS[i % ENDS.len()]));
     }
 }
