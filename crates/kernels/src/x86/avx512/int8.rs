@@ -82,13 +82,15 @@ struct Kept {
 struct Group {
     weights: [[u8; LANES * BLOCK]; GROUP],
     factors: [Kept; GROUP],
+    /// What is asked for meanwhile, and where the group is in its panel.
+    from: Option<(Ahead<1>, usize)>,
 }
 
 impl Group {
     const NEW: Self = {
         let zero = [0.0; LANES];
         let kept = Kept { scale: [zero; 2], start: zero, minimum: zero };
-        Self { weights: [[0; LANES * BLOCK]; GROUP], factors: [kept; GROUP] }
+        Self { weights: [[0; LANES * BLOCK]; GROUP], factors: [kept; GROUP], from: None }
     };
 }
 
@@ -144,30 +146,36 @@ fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32;
     thread_local! {
         static GROUP_OF_BLOCKS: RefCell<Group> = const { RefCell::new(Group::NEW) };
     }
-    let blocks = words / I8_WORDS;
-    assert_eq!(out.len() * words, tiles.len(), "there is an output for every column");
+    let (blocks, columns) = (words / I8_WORDS, out.len());
+    assert_eq!(columns * words, tiles.len(), "there is an output for every column");
     let ahead = Ahead::of([panel], None);
     GROUP_OF_BLOCKS.with_borrow_mut(|group| {
         for start in (0..blocks).step_by(GROUP) {
             let count = GROUP.min(blocks - start);
+            // Few columns ask for what is unpacked later, some lines a block: all at once would wait longer than they
+            // take.
+            let mut asks = columns <= TILE;
+            if !asks {
+                ahead.ask(start / STEP * step_bytes::<L>(), count.div_ceil(STEP) * step_bytes::<L>());
+            }
             for (i, (weights, kept)) in group.weights.iter_mut().zip(&mut group.factors).enumerate().take(count) {
                 let (q, factors) = block::<L>(panel, start + i);
                 keep::<L>(q, &factors, weights, kept);
             }
-            // The first columns ask for what is unpacked later, a few lines a block: many at once would wait.
-            let mut asks = Some((ahead, start / STEP * step_bytes::<L>()));
+            group.from = Some((ahead, start / STEP * step_bytes::<L>()));
             for (tile, out) in tiles.chunks(TILE * words).zip(out.chunks_mut(TILE)) {
                 let stride = out.len();
                 let tile = &tile[start * I8_WORDS * stride..][..count * I8_WORDS * stride];
                 let mut c = 0;
                 while c < stride {
                     let (out, words) = (&mut out[c..], &tile[c * I8_WORDS..]);
-                    let (asks, is_first) = (asks.take(), start == 0);
-                    c += match stride - c {
-                        8.. => add_products::<L, 8>(group, words, stride, is_first, asks, out),
-                        4.. => add_products::<L, 4>(group, words, stride, is_first, asks, out),
-                        2.. => add_products::<L, 2>(group, words, stride, is_first, asks, out),
-                        _ => add_products::<L, 1>(group, words, stride, is_first, asks, out),
+                    let is_first = start == 0;
+                    c += match (stride - c, std::mem::take(&mut asks)) {
+                        (8.., true) => add_products::<L, 8, true>(group, words, stride, is_first, out),
+                        (8.., false) => add_products::<L, 8, false>(group, words, stride, is_first, out),
+                        (4.., _) => add_products::<L, 4, false>(group, words, stride, is_first, out),
+                        (2.., _) => add_products::<L, 2, false>(group, words, stride, is_first, out),
+                        _ => add_products::<L, 1, false>(group, words, stride, is_first, out),
                     };
                 }
             }
@@ -176,15 +184,15 @@ fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32;
 }
 
 /// Adds the products of `C` columns of a tile of `stride` and the blocks of a group to their totals, which begin with
-/// the first group; returns `C`. Not inlined: the totals would leave the registers.
+/// the first group; returns `C`. Not inlined: the totals would leave the registers. What `ASKS` takes is in the group:
+/// an argument more costs all others a twentieth.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline(never)]
-fn add_products<const L: u8, const C: usize>(
+fn add_products<const L: u8, const C: usize, const ASKS: bool>(
     group: &Group,
     words: &[u32],
     stride: usize,
     is_first: bool,
-    asks: Option<(Ahead<1>, usize)>,
     out: &mut [[f32; LANES]],
 ) -> usize {
     let out: &mut [[f32; LANES]; C] = out.first_chunk_mut().expect("columns have outputs");
@@ -192,12 +200,13 @@ fn add_products<const L: u8, const C: usize>(
     if !is_first {
         totals.iter_mut().zip(&*out).for_each(|(total, out)| *total = load_floats(out));
     }
-    let blocks = words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors);
-    for (i, ((words, weights), kept)) in blocks.enumerate() {
-        if let Some((ahead, at)) = asks
-            && i.is_multiple_of(STEP)
-        {
-            ahead.ask(at + i / STEP * step_bytes::<L>(), step_bytes::<L>());
+    let mut block = 0;
+    for ((words, weights), kept) in words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors) {
+        if ASKS && let Some((ahead, at)) = &group.from {
+            if block % STEP == 0 {
+                ahead.ask(at + block / STEP * step_bytes::<L>(), step_bytes::<L>());
+            }
+            block += 1;
         }
         let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
         let mut sums = [[_mm512_setzero_si512(); 2]; C];
