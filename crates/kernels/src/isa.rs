@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that the kernels have bodies for, slowest first.
+/// An instruction set that the kernels have bodies for; each asks for what those before it do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust: runs anywhere, and is the oracle of the others.
@@ -30,7 +30,7 @@ impl Isa {
         Self::available().filter(|isa| isa.is_worthwhile()).last().unwrap_or(Self::Scalar)
     }
 
-    /// The instruction sets of this processor, slowest first.
+    /// The instruction sets of this processor, as a rule slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
     }

@@ -149,14 +149,15 @@ pub(crate) static WITH_BF16: Table = Table {
     ..TABLE
 };
 
-/// Runs a kernel over all columns of its panels, in pieces of sixteen, eight, four, two and one.
+/// Runs a kernel over all columns of its panels, in pieces of sixteen, eight, four, two and one. More than sixteen sums
+/// and their operands do not fit the registers, so two panels take eight columns at most.
 macro_rules! over_columns {
     ($kernel:ident $(, $parameter:expr)*; $panels:expr, $tile:expr, $outs:expr) => {{
         let (panels, mut outs, mut first) = ($panels, $outs, 0);
         let count = outs[0].len();
         while first < count {
             first += match count - first {
-                16.. => { $kernel::<$({ $parameter },)* 16>(panels, $tile, first, &mut outs); 16 }
+                16.. if outs.len() == 1 => { $kernel::<$({ $parameter },)* 16>(panels, $tile, first, &mut outs); 16 }
                 8.. => { $kernel::<$({ $parameter },)* 8>(panels, $tile, first, &mut outs); 8 }
                 4.. => { $kernel::<$({ $parameter },)* 4>(panels, $tile, first, &mut outs); 4 }
                 2.. => { $kernel::<$({ $parameter },)* 2>(panels, $tile, first, &mut outs); 2 }

@@ -36,26 +36,9 @@ pub(super) fn f32_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
     over_columns!(f32_f32_columns; panel, tile, [out]);
 }
 
-/// `N` columns of `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a product. More than
-/// sixteen sums and their operands do not fit the registers, so two panels take sixteen columns in two halves.
+/// `N` columns of `P` panels: a broadcast word feeds them all, since broadcasting costs as much as a product.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn bf16_bf16_columns<const P: usize, const N: usize>(
-    panels: [&[u8]; P],
-    tile: Tile<'_>,
-    first: usize,
-    out: &mut [&mut [[f32; LANES]]; P],
-) {
-    if P * N > 16 {
-        bf16_bf16_sums::<P, 8>(panels, tile, first, out);
-        bf16_bf16_sums::<P, 8>(panels, tile, first + 8, out);
-    } else {
-        bf16_bf16_sums::<P, N>(panels, tile, first, out);
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[inline]
-fn bf16_bf16_sums<const P: usize, const N: usize>(
     panels: [&[u8]; P],
     tile: Tile<'_>,
     first: usize,
@@ -90,22 +73,6 @@ fn bf16_bf16_sums<const P: usize, const N: usize>(
 /// As [`bf16_bf16_columns`].
 #[target_feature(enable = "avx512f")]
 fn bf16_f32_columns<const P: usize, const N: usize>(
-    panels: [&[u8]; P],
-    tile: Tile<'_>,
-    first: usize,
-    out: &mut [&mut [[f32; LANES]]; P],
-) {
-    if P * N > 16 {
-        bf16_f32_sums::<P, 8>(panels, tile, first, out);
-        bf16_f32_sums::<P, 8>(panels, tile, first + 8, out);
-    } else {
-        bf16_f32_sums::<P, N>(panels, tile, first, out);
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn bf16_f32_sums<const P: usize, const N: usize>(
     panels: [&[u8]; P],
     tile: Tile<'_>,
     first: usize,

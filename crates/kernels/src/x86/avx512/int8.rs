@@ -7,7 +7,7 @@
 //!
 //! Eight columns at most meet a block while its weights are in registers. For many, a group of blocks is unpacked once,
 //! and stays in the first-level cache for all of them; with nine that pays already. See
-//! `docs/decisions/0026-prompts-without-tiles.md`.
+//! `docs/decisions/0026-prompts-without-tiles.md` and `0027-the-order-of-tiles.md`.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
