@@ -78,6 +78,11 @@ fn read(words: &[u64], streams: usize) -> u64 {
         // SAFETY: the processor has AVX-512F.
         return unsafe { x86::read_512(words, streams) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { x86::read_256(words, streams) };
+    }
     (0..stream).fold(0, |sum: u64, i| (0..streams).fold(sum, |sum, s| sum.wrapping_add(words[s * stream + i])))
 }
 
@@ -149,6 +154,27 @@ mod x86 {
             }
         }
         sums.iter().map(|sum| _mm512_reduce_add_epi64(*sum) as u64).fold(0, u64::wrapping_add)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn read_256(words: &[u64], streams: usize) -> u64 {
+        let stream = words.len() / streams;
+        let mut sums = [_mm256_setzero_si256(); 8];
+        for i in (0..stream / 8 * 8).step_by(8 * 4 / streams) {
+            for (s, sums) in sums.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let at = if streams == 1 { i + 8 * s } else { s * stream + i };
+                let line: &[u64; 8] = words[at..].first_chunk().expect("streams are whole lines");
+                for (sum, half) in sums.iter_mut().zip(line.as_chunks::<4>().0) {
+                    // SAFETY: four words are there, and the load needs no alignment.
+                    let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+                    *sum = _mm256_add_epi64(*sum, half);
+                }
+            }
+        }
+        let sum = sums.into_iter().fold(_mm256_setzero_si256(), |sum, of| _mm256_add_epi64(sum, of));
+        // SAFETY: both are 32 bytes, and any bits are valid for either.
+        let parts = unsafe { std::mem::transmute::<__m256i, [u64; 4]>(sum) };
+        parts.into_iter().fold(0, u64::wrapping_add)
     }
 
     /// A function that repeats one instruction on independent sums.
