@@ -38,8 +38,6 @@ const WIDE_TILES: usize = 4;
 const WIDE_OUTPUTS: usize = 2 * TILE * WIDE_TILES;
 /// Outputs of a call of a kernel for many columns of int8: eight tiles.
 const MANY_OUTPUTS: usize = 2 * TILE * 8;
-/// Columns from which on it is used.
-const MANY_MIN: usize = 9;
 /// Bytes of weights, times columns, below which a share of a product is not cut further.
 const SHARE_BYTES_MIN: usize = 16 << 10;
 /// Shares of a product for each thread.
@@ -319,7 +317,7 @@ impl Call<'_> {
                     (_, Some(multiply)) if task.set.count > TILE => {
                         self.wide::<MANY_OUTPUTS>(multiply, &task, panels, buffer, unpacked);
                     }
-                    (_, Some(multiply)) if task.set.count >= MANY_MIN => {
+                    (_, Some(multiply)) if many.is_some_and(|many| task.set.count >= many.least) => {
                         self.wide::<{ 2 * TILE }>(multiply, &task, panels, buffer, unpacked);
                     }
                     _ => self.panels(&task, panels, buffer),

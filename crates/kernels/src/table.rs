@@ -68,6 +68,8 @@ pub(crate) struct Wide {
 pub(crate) struct Many {
     /// The kernel for weights in a layout, if there is one.
     pub(crate) multiply: fn(Layout) -> Option<WideFn>,
+    /// Columns from which on it pays.
+    pub(crate) least: usize,
     pub(crate) place: PlaceBlockFn,
 }
 

@@ -1,21 +1,23 @@
-//! Bodies in AVX2 with FMA: two registers a panel.
-//!
-//! Products of bytes come from `vpmaddubsw`, which multiplies unsigned with signed bytes and saturates sums of two at
-//! 16 bits. Four-bit to six-bit weights stay far below that. Q8 weights take the sign trick: `|w| * (x with w's
-//! sign)`, at most `2 * 128 * 127 = 32,512`. Every sum within a block is exact; between blocks the numbers differ from
-//! the scalar oracle's by fused roundings.
+//! Bodies in AVX2 with FMA: two registers a panel. Every sum of products of integers is exact; between blocks the
+//! numbers differ from the scalar oracle's by fused roundings.
 
+mod causal;
 mod floats;
+mod int8;
+mod kv;
 mod ops;
 mod quantised;
 
 use std::arch::x86_64::*;
 
 use crate::Isa;
-use crate::activations::{Kind, Tile};
-use crate::layout::LANES;
+use crate::activations::{Kind, TILE, Tile};
+use crate::attention::Block;
+use crate::kv::{KvFormat, Tokens};
+use crate::layout::{BLOCK, LANES, Layout};
+use crate::parts::Parts;
 use crate::scalar;
-use crate::table::Table;
+use crate::table::{Causal, Many, Table, Write};
 
 /// Makes a safe function of the table out of a body that needs AVX2.
 macro_rules! entry {
@@ -32,13 +34,21 @@ macro_rules! entry {
 
 entry!(f32_f32, floats::f32_f32);
 entry!(bf16_f32, floats::bf16_f32);
-entry!(q8, quantised::q8);
-entry!(q4, quantised::q4);
-entry!(q4_k, quantised::q4_k);
-entry!(q5_k, quantised::q5_k);
-entry!(q6_k, quantised::q6_k);
+entry!(q8, int8::q8);
+entry!(q4, int8::q4);
+entry!(q4_k, int8::q4_k);
+entry!(q5_k, int8::q5_k);
+entry!(q6_k, int8::q6_k);
+entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q5_k_many, int8::q5_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
+entry!(q6_k_many, int8::q6_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(pack_f32, ops::pack_f32, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, ops::pack_i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(causal_bf16, causal::block, (block: Block<'_>));
+entry!(bf16_one, kv::bf16_one, (of: Tokens<'_>));
+entry!(bf16_sixteen, kv::bf16_sixteen, (of: Tokens<'_>));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
 entry!(rms_norm_in_place, ops::rms_norm_in_place, (x: &mut [f32], weight: &[f32], eps: f32));
 entry!(swiglu, ops::swiglu, (gate: &mut [f32], up: &[f32]));
@@ -47,6 +57,13 @@ entry!(
     ops::softmax_block,
     (scores: &mut [f32], largest: &mut f32, sum: &mut f32, weights: scalar::Weights) -> f32
 );
+
+/// # Safety
+/// That of [`crate::table::PlaceBlockFn`].
+unsafe fn place_i8(values: (&[[f32; LANES]], &[[f32; LANES]]), block: usize, out: &Parts<'_, u32>, start: usize) {
+    // SAFETY: the processor has the instructions, as for [`entry`]; the caller's promise.
+    unsafe { ops::place_i8(values, block, out, start) };
+}
 
 /// There is no dot product of BF16 here: BF16 weights are widened and meet f32 activations.
 pub(crate) static TABLE: Table = Table {
@@ -62,10 +79,27 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     q6_k,
     pair: |_, _| None,
-    many: None,
+    many: Some(Many {
+        multiply: |layout| match layout {
+            Layout::F32 | Layout::Bf16 => None,
+            Layout::Q8 => Some(q8_many),
+            Layout::Q4 => Some(q4_many),
+            Layout::Q4K => Some(q4_k_many),
+            Layout::Q5K => Some(q5_k_many),
+            Layout::Q6K => Some(q6_k_many),
+        },
+        least: TILE + 1,
+        place: place_i8,
+    }),
     wide: None,
-    causal: |_, _| None,
-    kv_write: |_, _| None,
+    causal: |format, _| match format {
+        KvFormat::Bf16 => Some(Causal { kind: Kind::F32, columns: TILE, block: causal_bf16 }),
+        KvFormat::F32 | KvFormat::Int8 => None,
+    },
+    kv_write: |format, head_dim| match format {
+        KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => Some(Write { one: bf16_one, sixteen: bf16_sixteen }),
+        _ => None,
+    },
     stream: |from, to| *to = *from,
     fence: || (),
     encode: None,
@@ -117,10 +151,36 @@ fn load(bytes: &[u8; 64]) -> [__m256i; 2] {
 
 #[target_feature(enable = "avx2")]
 #[inline]
+fn store(bytes: &mut [u8; 64], value: [__m256i; 2]) {
+    let (low, high) = bytes.split_at_mut(32);
+    // SAFETY: there is room for 32 bytes, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(low.as_mut_ptr().cast(), value[0]) };
+    // SAFETY: as above.
+    unsafe { _mm256_storeu_si256(high.as_mut_ptr().cast(), value[1]) };
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
 fn store_floats(floats: &mut [f32; LANES], value: [__m256; 2]) {
     let (low, high) = floats.split_at_mut(8);
     // SAFETY: there is room for eight floats, and the store needs no alignment.
     unsafe { _mm256_storeu_ps(low.as_mut_ptr(), value[0]) };
     // SAFETY: as above.
     unsafe { _mm256_storeu_ps(high.as_mut_ptr(), value[1]) };
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_floats(floats: &[f32; LANES]) -> [__m256; 2] {
+    let (low, high) = floats.split_at(8);
+    // SAFETY: eight floats are there, and the load needs no alignment.
+    let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
+    // SAFETY: as above.
+    let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
+    [low, high]
+}
+
+#[inline]
+fn head<T, const N: usize>(x: &[T]) -> &[T; N] {
+    x.first_chunk().expect("panels, rows and tiles are whole blocks")
 }

@@ -87,6 +87,7 @@ pub(super) const MANY: Many = Many {
         Layout::Q5K => Some(q5_k_many),
         Layout::Q6K => Some(q6_k_many),
     },
+    least: 9,
     place: place_i8,
 };
 

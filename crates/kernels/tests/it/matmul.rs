@@ -135,7 +135,7 @@ fn the_largest_numbers_fit_every_sum() {
             let mut values = vec![0.0; rows * columns];
             dequantize(format, &bytes, &mut values).unwrap();
             let matrix = Matrix::pack(&cpu, format, rows, columns, &bytes, Precision::Fast).unwrap();
-            for n in [1, 9] {
+            for n in [1, 9, 17] {
                 // Rows of one number, and of numbers that turn at every pair.
                 let sign = |at: usize| if at / columns % 2 == 1 && at / 2 % 2 == 1 { -1.0 } else { 1.0 };
                 let x: Vec<f32> = (0..n * columns).map(sign).collect();

@@ -31,31 +31,39 @@ fn f32_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, o
 #[target_feature(enable = "avx2,fma")]
 fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) {
     let mut sums = [[_mm256_setzero_ps(); 2]; N];
-    let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
     let ahead = Ahead::of([panel], tile.next);
     for (k, (w, x)) in panel.as_chunks().0.iter().zip(tile.words.chunks_exact(2 * tile.stride)).enumerate() {
         if first == 0 {
             ahead.ask(64 * k, 64);
         }
-        let [low, high] = load(w);
-        let (x_even, x_odd) = x.split_at(tile.stride);
-        let even = [_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high)];
-        add_products(&mut sums, even, columns_of(x_even, first));
-        add_products(
-            &mut sums,
-            [_mm256_and_si256(low, upper), _mm256_and_si256(high, upper)],
-            columns_of(x_odd, first),
-        );
+        let (w, (x_even, x_odd)) = (load(w), x.split_at(tile.stride));
+        add_products(&mut sums, even(w), columns_of(x_even, first));
+        add_products(&mut sums, odd(w), columns_of(x_odd, first));
     }
     for (out, sum) in out.iter_mut().zip(sums) {
         store_floats(out, sum);
     }
 }
 
+/// The BF16 numbers in the lower halves of sixteen words, widened.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn even(words: [__m256i; 2]) -> [__m256i; 2] {
+    [_mm256_slli_epi32::<16>(words[0]), _mm256_slli_epi32::<16>(words[1])]
+}
+
+/// The BF16 numbers in the upper halves of sixteen words, widened.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn odd(words: [__m256i; 2]) -> [__m256i; 2] {
+    let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+    [_mm256_and_si256(words[0], upper), _mm256_and_si256(words[1], upper)]
+}
+
 /// Adds the products of sixteen weights and a number of each column.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn add_products<const N: usize>(sums: &mut [[__m256; 2]; N], w: [__m256i; 2], x: &[u32; N]) {
+pub(super) fn add_products<const N: usize>(sums: &mut [[__m256; 2]; N], w: [__m256i; 2], x: &[u32; N]) {
     for (sums, x) in sums.iter_mut().zip(x) {
         let x = _mm256_set1_ps(f32::from_bits(*x));
         for (sum, w) in sums.iter_mut().zip(w) {

@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::pack;
-use super::quantised::{BEGIN, SCALED_SUM};
-use crate::activations::{I8_SCALE, I8_SUMS, I8_WORDS, START};
-use crate::layout::BLOCK;
+use super::super::avx512::pack::{self, I8Block};
+use crate::activations::I8_WORDS;
+use crate::layout::{BLOCK, LANES};
+use crate::parts::Parts;
 use crate::scalar::{self, Weights};
 
 const WIDTH: usize = 8;
@@ -110,7 +110,7 @@ pub(super) fn pack_f32(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32])
 /// Rows become columns.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transposed(x: [__m256; WIDTH]) -> [__m256; WIDTH] {
+pub(super) fn transposed(x: [__m256; WIDTH]) -> [__m256; WIDTH] {
     let mut pairs = [_mm256_setzero_ps(); WIDTH];
     for i in 0..WIDTH / 2 {
         pairs[2 * i] = _mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]);
@@ -132,15 +132,37 @@ fn transposed(x: [__m256; WIDTH]) -> [__m256; WIDTH] {
     out
 }
 
-/// As [`scalar::pack_i8`].
+/// As [`scalar::pack_i8`], laid out `[blocks][columns][words of a block]` as [`super::int8`] wants it.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn pack_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
         for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
-            out.chunks_exact_mut(stride).zip(i8_block(&x)).for_each(|(out, word)| out[c] = word);
+            out[c * I8_WORDS..][..I8_WORDS].copy_from_slice(&i8_block(&x));
         }
+    }
+}
+
+/// The numbers of two panels for the columns of one tile, where [`pack_i8`] would write them.
+///
+/// # Safety
+/// Nobody else packs this block of this tile at the same time.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn place_i8(
+    (upper, lower): (&[[f32; LANES]], &[[f32; LANES]]),
+    block: usize,
+    out: &Parts<'_, u32>,
+    start: usize,
+) {
+    let start = start + block * I8_WORDS * upper.len();
+    for (c, (upper, lower)) in upper.iter().zip(lower).enumerate() {
+        let mut x = [0.0; BLOCK];
+        x[..LANES].copy_from_slice(upper);
+        x[LANES..].copy_from_slice(lower);
+        let at = start + c * I8_WORDS;
+        // SAFETY: the caller's promise.
+        unsafe { out.part(at..at + I8_WORDS) }.copy_from_slice(&i8_block(&x));
     }
 }
 
@@ -159,41 +181,36 @@ fn i8_block(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
         // The processor's default rounding: to the nearest, ties to even.
         *q = _mm256_cvtps_epi32(_mm256_mul_ps(load_floats(x), inverse));
     }
-    // Adding neighbours twice leaves both sums in each half of the register.
-    let pairs = _mm256_hadd_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-    let sums = _mm256_hadd_epi32(pairs, pairs);
-    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     // Packing works on halves of registers as well: the words come out in the order 0, 2, 4, 6, 1, 3, 5, 7.
     let bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    let mut words = [0; I8_WORDS];
-    // SAFETY: eight words are written, of more, and the store needs no alignment.
-    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), bytes) };
-    let (scale, sum) = (largest / 127.0, _mm_cvtsi128_si32(sums) + _mm_extract_epi32::<1>(sums));
-    words[I8_SUMS] = _mm_cvtsi128_si32(_mm_packs_epi32(sums, sums)).cast_unsigned();
-    words[I8_SCALE] = scale.to_bits();
-    words[BEGIN] = (START - 8 * sum).cast_unsigned();
-    words[SCALED_SUM] = (scale * sum as f32).to_bits();
-    words
+    // Sums of eight bytes each, 128 too large.
+    let eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+    // SAFETY: both are 32 bytes, and any bits are valid for either.
+    let eights = unsafe { std::mem::transmute::<__m256i, [u64; 4]>(eights) };
+    let sums = [eights[0] + eights[1], eights[2] + eights[3]].map(|sum| sum as i16 - 16 * 128);
+    // SAFETY: as above.
+    let words = unsafe { std::mem::transmute::<__m256i, [u32; BLOCK / 4]>(bytes) };
+    I8Block { words, sums, scale: largest / 127.0 }.with_begins(8)
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load_floats(floats: &[f32; WIDTH]) -> __m256 {
+pub(super) fn load_floats(floats: &[f32; WIDTH]) -> __m256 {
     // SAFETY: eight floats are there, and the load needs no alignment.
     unsafe { _mm256_loadu_ps(floats.as_ptr()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_floats(floats: &mut [f32; WIDTH], value: __m256) {
+pub(super) fn store_floats(floats: &mut [f32; WIDTH], value: __m256) {
     // SAFETY: there is room for eight floats, and the store needs no alignment.
     unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), value) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn to_array(x: __m256) -> [f32; WIDTH] {
+pub(super) fn to_array(x: __m256) -> [f32; WIDTH] {
     let mut out = [0.0; WIDTH];
     store_floats(&mut out, x);
     out
@@ -212,7 +229,7 @@ fn round_to_bf16(x: __m256) -> __m256 {
 /// `e^x` to two units in the last place, as the AVX-512 body; below -87.3 it is zero, above 88.7 infinite, NaN is NaN.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn exp(x: __m256) -> __m256 {
+pub(super) fn exp(x: __m256) -> __m256 {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     let lowest = _mm256_set1_ps(-87.3);
     let is_zero = _mm256_cmp_ps::<_CMP_LT_OQ>(x, lowest);

@@ -24,13 +24,13 @@ const FEW: usize = 8;
 const GROUP: usize = 8;
 
 /// Words of a column behind the numbers of a block, in the order in which they lie: where the sum of its products with
-/// numbers 128 too large begins, then those of its first half and of its second with numbers 32 too large (that one
-/// without [`START`]); the sum of the numbers times the scale; the scale.
-pub(super) const BEGIN: usize = BLOCK / 4;
-pub(super) const BEGIN_LOW: usize = BEGIN + 1;
-pub(super) const BEGIN_HIGH: usize = BEGIN + 2;
-pub(super) const SCALED_SUM: usize = BEGIN + 3;
-pub(super) const SCALE: usize = BEGIN + 4;
+/// numbers 128 too large begins (with AVX2 eight), then those of its first half and of its second with numbers 32 too
+/// large (that one without [`START`]); the sum of the numbers times the scale; the scale.
+pub(in super::super) const BEGIN: usize = BLOCK / 4;
+pub(in super::super) const BEGIN_LOW: usize = BEGIN + 1;
+pub(in super::super) const BEGIN_HIGH: usize = BEGIN + 2;
+pub(in super::super) const SCALED_SUM: usize = BEGIN + 3;
+pub(in super::super) const SCALE: usize = BEGIN + 4;
 
 macro_rules! kernels {
     ($($layout:ident $name:ident $($many:ident)?;)*) => {$(

@@ -81,16 +81,7 @@ pub(super) unsafe fn place_i8(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 #[inline]
 fn i8_words(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
-    let block = i8_block(x);
-    let [low, high] = block.sums.map(i32::from);
-    let mut words = [0; I8_WORDS];
-    words[..BLOCK / 4].copy_from_slice(&block.words);
-    words[BEGIN] = (START - 128 * (low + high)).cast_unsigned();
-    words[BEGIN_LOW] = (START - 32 * low).cast_unsigned();
-    words[BEGIN_HIGH] = (-32 * high).cast_unsigned();
-    words[SCALED_SUM] = (block.scale * (low + high) as f32).to_bits();
-    words[SCALE] = block.scale.to_bits();
-    words
+    i8_block(x).with_begins(128)
 }
 
 /// The numbers of a row in blocks, zeros behind the last of them.
@@ -111,6 +102,22 @@ pub(in super::super) struct I8Block {
     /// The sums of both halves.
     pub(in super::super) sums: [i16; 2],
     pub(in super::super) scale: f32,
+}
+
+impl I8Block {
+    /// What [`super::int8`] wants of it; weights with one offset have this one.
+    #[inline]
+    pub(in super::super) fn with_begins(&self, offset: i32) -> [u32; I8_WORDS] {
+        let [low, high] = self.sums.map(i32::from);
+        let mut words = [0; I8_WORDS];
+        words[..BLOCK / 4].copy_from_slice(&self.words);
+        words[BEGIN] = (START - offset * (low + high)).cast_unsigned();
+        words[BEGIN_LOW] = (START - 32 * low).cast_unsigned();
+        words[BEGIN_HIGH] = (-32 * high).cast_unsigned();
+        words[SCALED_SUM] = (self.scale * (low + high) as f32).to_bits();
+        words[SCALE] = self.scale.to_bits();
+        words
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

@@ -1,0 +1,154 @@
+//! Up to sixteen queries past one block of keys and values in BF16, see [`crate::attention`], with products in f32.
+//!
+//! Up to six queries meet a panel at once, whose numbers are widened for all of them. Nothing but keys and values is
+//! rounded.
+
+use std::arch::x86_64::*;
+
+use super::super::Ahead;
+use super::floats::{add_products, even, odd};
+use super::ops::{exp, load_floats as load_eight, store_floats as store_eight, to_array};
+use super::{columns_of, head, load, load_floats, store_floats};
+use crate::KV_BLOCK_TOKENS;
+use crate::activations::TILE;
+use crate::attention::Block;
+use crate::layout::LANES;
+
+/// Panels of a block's keys.
+const PANELS: usize = KV_BLOCK_TOKENS / LANES;
+/// Bytes of sixteen rows and one word.
+const WORD_BYTES: usize = 4 * LANES;
+/// Words of a panel's values for 32 tokens.
+const UNIT: usize = 16;
+/// Registers of a column's scores.
+const SCORES: usize = KV_BLOCK_TOKENS / 8;
+
+/// Calls a kernel for all columns of every panel.
+macro_rules! over_panels {
+    ($columns:expr, $panels:expr, $kernel:ident, $block:expr) => {
+        for panel in 0..$panels {
+            let mut first = 0;
+            while first < $columns {
+                first += match $columns - first {
+                    6.. => $kernel::<6>(panel, first, $block),
+                    4.. => $kernel::<4>(panel, first, $block),
+                    2.. => $kernel::<2>(panel, first, $block),
+                    _ => $kernel::<1>(panel, first, $block),
+                };
+            }
+        }
+    };
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn block(mut block: Block<'_>) {
+    let (keys, values, columns) = (block.keys, block.values, block.columns);
+    assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
+    assert_eq!(block.queries.len() * WORD_BYTES, 2 * columns * keys.size, "a key has the numbers of a query");
+    assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && 2 * block.steps * UNIT <= KV_BLOCK_TOKENS, "one block");
+    assert!(block.scores.len() >= PANELS * columns, "every panel has scores");
+    assert!(block.weights.len() >= columns * KV_BLOCK_TOKENS, "every column has weights");
+    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
+    over_panels!(columns, keys.count, scores, &mut block);
+    for column in 0..columns {
+        weigh(&mut block, column);
+    }
+    over_panels!(columns, values.count, add_values, &mut block);
+}
+
+/// The scores of `C` columns and a panel of keys; returns `C`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn scores<const C: usize>(panel: usize, first: usize, block: &mut Block<'_>) -> usize {
+    let (keys, stride) = (block.keys, block.columns);
+    let bytes = &keys.bytes[panel * keys.size..][..keys.size];
+    let ahead = Ahead::of([bytes], Some(block.next.map_or(bytes, |(next, _)| &next[panel * keys.size..])));
+    let mut sums = [[_mm256_setzero_ps(); 2]; C];
+    for (word, (keys, queries)) in bytes.as_chunks().0.iter().zip(block.queries.chunks_exact(2 * stride)).enumerate() {
+        if first == 0 {
+            ahead.ask(WORD_BYTES * word, WORD_BYTES);
+        }
+        let (keys, (left, right)) = (load(keys), queries.split_at(stride));
+        add_products(&mut sums, even(keys), columns_of(left, first));
+        add_products(&mut sums, odd(keys), columns_of(right, first));
+    }
+    let out = &mut block.scores[(block.first_panel + panel) * stride + first..];
+    out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
+    C
+}
+
+/// Adds the products of `C` columns' weights and a panel of values to what was gathered; returns `C`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn add_values<const C: usize>(panel: usize, first: usize, block: &mut Block<'_>) -> usize {
+    let values = block.values;
+    let bytes = &values.bytes[panel * values.size..][..values.size];
+    let ahead = Ahead::of([bytes], Some(block.next.map_or(bytes, |(_, next)| &next[panel * values.size..])));
+    let columns: &[[u32; KV_BLOCK_TOKENS]; C] = head(&block.weights.as_chunks().0[first..]);
+    let places: [usize; C] = std::array::from_fn(|c| (first + c) * block.padded + panel * LANES);
+    let mut sums = [[_mm256_setzero_ps(); 2]; C];
+    for (sum, at) in sums.iter_mut().zip(places) {
+        *sum = load_floats(head(&block.gathered[at..]));
+    }
+    for (word, values) in bytes.as_chunks().0.iter().enumerate().take(block.steps * UNIT) {
+        if first == 0 {
+            ahead.ask(WORD_BYTES * word, WORD_BYTES);
+        }
+        let (mut left, mut right) = ([0; C], [0; C]);
+        for ((left, right), column) in left.iter_mut().zip(&mut right).zip(columns) {
+            (*left, *right) = (column[2 * word], column[2 * word + 1]);
+        }
+        let values = load(values);
+        add_products(&mut sums, even(values), &left);
+        add_products(&mut sums, odd(values), &right);
+    }
+    for (sum, at) in sums.into_iter().zip(places) {
+        store_floats(block.gathered[at..].first_chunk_mut().expect("a head is padded to whole panels"), sum);
+    }
+    C
+}
+
+/// The softmax weights of a column, as in `scalar::softmax_block`, packed `[columns][tokens]`. What was gathered and
+/// summed before fits the largest score then.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn weigh(block: &mut Block<'_>, c: usize) {
+    let nothing = _mm256_set1_ps(f32::NEG_INFINITY);
+    let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    let (mut weights, mut high) = ([nothing; SCORES], _mm256_set1_ps(block.largest[c]));
+    for (at, weight) in weights.iter_mut().enumerate() {
+        let scores = &block.scores[at / 2 * block.columns + c].as_chunks().0[at % 2];
+        let seen = _mm256_set1_epi32((block.seen[c] >> (8 * at)) as i32);
+        let is_seen = _mm256_cmpeq_epi32(_mm256_and_si256(seen, lanes), lanes);
+        *weight = _mm256_blendv_ps(nothing, load_eight(scores), _mm256_castsi256_ps(is_seen));
+        high = _mm256_max_ps(high, *weight);
+    }
+    let highest = to_array(high).into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let words = &mut block.weights[c * KV_BLOCK_TOKENS..][..KV_BLOCK_TOKENS];
+    if highest == f32::NEG_INFINITY {
+        words.fill(0);
+        return;
+    }
+    // Most blocks hold no larger score than those before, and the first of all is compared with none.
+    let factor = match block.largest[c] {
+        largest if largest >= highest => 1.0,
+        f32::NEG_INFINITY => 0.0,
+        largest => (largest - highest).exp(),
+    };
+    if factor < 1.0 {
+        let gathered = &mut block.gathered[c * block.padded..][..block.padded];
+        for gathered in gathered.as_chunks_mut().0 {
+            let scaled = _mm256_mul_ps(load_eight(gathered), _mm256_set1_ps(factor));
+            store_eight(gathered, scaled);
+        }
+    }
+    let (shift, mut added) = (_mm256_set1_ps(highest), _mm256_setzero_ps());
+    for (weight, words) in weights.into_iter().zip(words.as_chunks_mut::<8>().0) {
+        let weight = exp(_mm256_sub_ps(weight, shift));
+        added = _mm256_add_ps(added, weight);
+        // SAFETY: there is room for eight words, and the store needs no alignment.
+        unsafe { _mm256_storeu_ps(words.as_mut_ptr().cast(), weight) };
+    }
+    block.largest[c] = highest;
+    block.total[c] = block.total[c] * factor + to_array(added).iter().sum::<f32>();
+}
