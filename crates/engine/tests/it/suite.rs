@@ -107,13 +107,13 @@ async fn a_gap_is_filled_and_control_tokens_around_it_are_text() {
 
 #[tokio::test]
 async fn reasoning_that_spent_its_budget_is_brought_to_its_end() {
-    // Its prompts begin inside the reasoning, and random weights would never leave it.
+    // Its prompts begin inside the reasoning, which random weights leave late or never, as the last bits of sums want.
     let engine = start("tiny/qwen3_5", Options::default());
     let mut request = continuation(Vec::new(), 160);
     request.prompt = Prompt::Messages(vec![chat::Message::text(chat::Role::User, "Think.")]);
     request.thinking = chat::Thinking::On;
     let endless = answer(&engine, request.clone()).await;
-    assert_eq!(endless.finish.usage.reasoning_tokens, 160);
+    assert!(endless.finish.usage.reasoning_tokens > 5, "{endless:?}");
     request.thinking_tokens_max = Some(5);
     let ended = answer(&engine, request).await;
     let reasoning = ended.message.reasoning.clone().unwrap();
