@@ -107,8 +107,8 @@ async fn a_gap_is_filled_and_control_tokens_around_it_are_text() {
 
 #[tokio::test]
 async fn reasoning_that_spent_its_budget_is_brought_to_its_end() {
-    // Its prompts begin inside the reasoning. Random weights leave it when the last bits of sums want it: of themselves they
-    // may not.
+    // Its prompts begin inside the reasoning. Random weights leave it when the last bits of sums want it: of themselves
+    // they may not.
     const THINK_END: u32 = 505;
     let engine = start("tiny/qwen3_5", Options::default());
     let mut request = continuation(Vec::new(), 160);
