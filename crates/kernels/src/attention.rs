@@ -51,6 +51,33 @@ pub(crate) struct Block<'a> {
     pub(crate) weights: &'a mut [u32],
 }
 
+impl Block<'_> {
+    /// # Panics
+    /// If the shapes are not those of one block of keys and values in BF16 and of queries in f32.
+    #[inline]
+    pub(crate) fn assert_is_f32_on_bf16(&self) {
+        let (keys, values, columns, word_bytes) = (self.keys, self.values, self.columns, 4 * LANES);
+        let panels = KV_BLOCK_TOKENS / LANES;
+        assert!((1..=TILE).contains(&columns) && self.first_panel + keys.count <= panels, "keys of one block");
+        assert_eq!(self.queries.len() * word_bytes, 2 * columns * keys.size, "a key has the numbers of a query");
+        assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && self.steps * BLOCK <= KV_BLOCK_TOKENS, "one block");
+        assert!(self.scores.len() >= panels * columns, "every panel has scores");
+        assert!(self.weights.len() >= columns * KV_BLOCK_TOKENS, "every column has weights");
+        assert!(self.gathered.len() >= columns * self.padded && self.padded >= values.count * LANES, "shapes fit");
+    }
+
+    /// What everything before is multiplied by where `highest` is the largest score of a column with this block. Most
+    /// blocks hold no larger score than those before, and the first of all is compared with none.
+    #[inline]
+    pub(crate) fn factor(&self, column: usize, highest: f32) -> f32 {
+        match self.largest[column] {
+            largest if largest >= highest => 1.0,
+            f32::NEG_INFINITY => 0.0,
+            largest => (largest - highest).exp(),
+        }
+    }
+}
+
 /// What stays the same for all layers of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionShape {

@@ -8,6 +8,7 @@
 pub(crate) mod amx;
 pub(crate) mod avx2;
 pub(crate) mod avx512;
+mod blocks;
 
 use std::arch::x86_64::*;
 

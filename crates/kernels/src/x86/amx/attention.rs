@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::super::avx512::causal::exp2;
 use super::super::avx512::{load_floats, pack, store_floats};
+use super::super::blocks::blocks;
 use super::tiles::{Four, Tiles, WORDS};
 use crate::activations::TILE;
 use crate::encoder::{Blocks, HeadRows, KEYS, QUERIES, Work};
@@ -25,7 +26,7 @@ pub(super) fn pack(keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>,
     let (key_panels, value_panels) = out.split_at_mut(KEYS * d / 2);
     for (r, row) in rows.clone().filter_map(|row| keys.row(row)).enumerate() {
         let panel = &mut key_panels[r / LANES * (d / 2 * LANES)..][..d / 2 * LANES];
-        for (x, panel) in pack::blocks(row).zip(panel.chunks_exact_mut(UNIT)) {
+        for (x, panel) in blocks(row).zip(panel.chunks_exact_mut(UNIT)) {
             for (word, panel) in pack::bf16_words(&x).into_iter().zip(panel.chunks_exact_mut(LANES)) {
                 panel[r % LANES] = word;
             }
@@ -35,8 +36,8 @@ pub(super) fn pack(keys: HeadRows<'_>, values: HeadRows<'_>, rows: Range<usize>,
     for (pair, first) in rows.step_by(2).enumerate() {
         let second = if first + 1 < end { values.row(first + 1) } else { None };
         let Some(first) = values.row(first) else { break };
-        for (block, x) in pack::blocks(first).enumerate() {
-            let y = second.and_then(|second| pack::blocks(second).nth(block)).unwrap_or_default();
+        for (block, x) in blocks(first).enumerate() {
+            let y = second.and_then(|second| blocks(second).nth(block)).unwrap_or_default();
             let halves = x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0);
             for (half, (x, y)) in halves.enumerate() {
                 let at = (2 * block + half) * (KEYS / 2 * LANES) + pair * LANES;
@@ -137,7 +138,7 @@ fn pack_queries(queries: HeadRows<'_>, first: usize, d: usize, out: &mut [u32]) 
         for r in 0..TILE {
             let row = queries.row(first + tile * TILE + r).unwrap_or_default();
             for (block, out) in out.chunks_exact_mut(UNIT).enumerate() {
-                let x = pack::blocks(row).nth(block).unwrap_or_default();
+                let x = blocks(row).nth(block).unwrap_or_default();
                 out[r * WORDS..][..WORDS].copy_from_slice(&pack::bf16_words(&x));
             }
         }

@@ -11,8 +11,9 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::super::Ahead;
-use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q8, STEP, step_bytes};
+use super::super::avx512::quantised;
 use super::super::avx512::{int8, load, load_floats, pack, store_floats};
+use super::super::blocks::{self, Q4, Q4K, Q5K, Q8, STEP, step_bytes};
 use super::tiles::{Block, Tiles};
 use crate::activations::{I8_WORDS, START, Tile};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
@@ -116,7 +117,7 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     }
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
-        for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+        for (x, out) in blocks::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
             let block = pack::i8_block(&x);
             out[c * WORDS..][..WORDS].copy_from_slice(&block.words);
             let [low, high] = block.sums.map(f32::from);

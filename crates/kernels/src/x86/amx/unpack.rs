@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::avx512::load;
-use super::super::avx512::quantised::{self, Q4, Q4K, Q5K, Q6K, Q8};
+use super::super::avx512::quantised;
+use super::super::blocks::{Q4, Q4K, Q5K, Q6K, Q8};
 use crate::layout::{LANES, Layout};
 
 /// Bytes that a block of 32 columns has in BF16: sixteen words of sixteen rows.

@@ -10,12 +10,9 @@ use super::floats::{add_products, even, odd};
 use super::ops::{exp, load_floats as load_eight, store_floats as store_eight, to_array};
 use super::{columns_of, head, load, load_floats, store_floats};
 use crate::KV_BLOCK_TOKENS;
-use crate::activations::TILE;
 use crate::attention::Block;
 use crate::layout::LANES;
 
-/// Panels of a block's keys.
-const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 /// Bytes of sixteen rows and one word.
 const WORD_BYTES: usize = 4 * LANES;
 /// Words of a panel's values for 32 tokens.
@@ -43,12 +40,7 @@ macro_rules! over_panels {
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn block(mut block: Block<'_>) {
     let (keys, values, columns) = (block.keys, block.values, block.columns);
-    assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
-    assert_eq!(block.queries.len() * WORD_BYTES, 2 * columns * keys.size, "a key has the numbers of a query");
-    assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && 2 * block.steps * UNIT <= KV_BLOCK_TOKENS, "one block");
-    assert!(block.scores.len() >= PANELS * columns, "every panel has scores");
-    assert!(block.weights.len() >= columns * KV_BLOCK_TOKENS, "every column has weights");
-    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
+    block.assert_is_f32_on_bf16();
     over_panels!(columns, keys.count, scores, &mut block);
     for column in 0..columns {
         weigh(&mut block, column);
@@ -124,17 +116,12 @@ fn weigh(block: &mut Block<'_>, c: usize) {
         high = _mm256_max_ps(high, *weight);
     }
     let highest = to_array(high).into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let words = &mut block.weights[c * KV_BLOCK_TOKENS..][..KV_BLOCK_TOKENS];
+    let words = c * KV_BLOCK_TOKENS..(c + 1) * KV_BLOCK_TOKENS;
     if highest == f32::NEG_INFINITY {
-        words.fill(0);
+        block.weights[words].fill(0);
         return;
     }
-    // Most blocks hold no larger score than those before, and the first of all is compared with none.
-    let factor = match block.largest[c] {
-        largest if largest >= highest => 1.0,
-        f32::NEG_INFINITY => 0.0,
-        largest => (largest - highest).exp(),
-    };
+    let factor = block.factor(c, highest);
     if factor < 1.0 {
         let gathered = &mut block.gathered[c * block.padded..][..block.padded];
         for gathered in gathered.as_chunks_mut().0 {
@@ -143,7 +130,7 @@ fn weigh(block: &mut Block<'_>, c: usize) {
         }
     }
     let (shift, mut added) = (_mm256_set1_ps(highest), _mm256_setzero_ps());
-    for (weight, words) in weights.into_iter().zip(words.as_chunks_mut::<8>().0) {
+    for (weight, words) in weights.into_iter().zip(block.weights[words].as_chunks_mut::<8>().0) {
         let weight = exp(_mm256_sub_ps(weight, shift));
         added = _mm256_add_ps(added, weight);
         // SAFETY: there is room for eight words, and the store needs no alignment.

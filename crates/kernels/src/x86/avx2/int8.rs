@@ -12,8 +12,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use super::super::Ahead;
-use super::super::avx512::int8::{BEGIN, BEGIN_HIGH, BEGIN_LOW, SCALE, SCALED_SUM};
-use super::super::avx512::quantised::{Q4, Q4K, Q5K, Q6K, Q8, STEP, step_bytes};
+use super::super::blocks::{BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, step_bytes};
 use super::quantised::{self, Factors};
 use super::{head, load, load_floats, store, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
@@ -47,10 +46,12 @@ kernels! {
     Q6K q6_k q6_k_many many_in_fews;
 }
 
-/// The numbers of a block of all rows.
-const BYTES: usize = LANES * BLOCK;
+/// The units of a block, as [`quantised::Block::unit`] has them.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Unpacked([[u8; 64]; BLOCK / 4]);
 
-/// What a block's sums are multiplied by.
+/// [`Factors`] in memory, of layouts that have one scale.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 struct Kept {
@@ -62,15 +63,19 @@ struct Kept {
 /// A group of blocks.
 #[repr(align(4096))]
 struct Group {
-    weights: [[u8; BYTES]; GROUP],
+    weights: [Unpacked; GROUP],
     factors: [Kept; GROUP],
+}
+
+impl Unpacked {
+    const NEW: Self = Self([[0; 64]; BLOCK / 4]);
 }
 
 impl Group {
     const NEW: Self = {
         let zero = [0.0; LANES];
         let kept = Kept { scale: zero, start: zero, minimum: zero };
-        Self { weights: [[0; BYTES]; GROUP], factors: [kept; GROUP] }
+        Self { weights: [Unpacked::NEW; GROUP], factors: [kept; GROUP] }
     };
 }
 
@@ -109,9 +114,7 @@ fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
         let columns: &[[u32; I8_WORDS]; C] = head(&words.as_chunks().0[first..]);
         let block = quantised::block::<L>(panel, b);
         let sums = sums_of::<L, C>(|u| block.unit::<L>(u), columns);
-        let Factors { scale, minimum } = quantised::factors::<L>(panel, b);
-        let start = scale[0].map(|scale| start_of(scale));
-        add_all::<L, C>(&mut totals, sums, scale, start, minimum, columns);
+        add_all::<L, C>(&mut totals, sums, &quantised::factors::<L>(panel, b), columns);
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
     C
@@ -122,29 +125,22 @@ fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
 fn eight<const L: u8>(panel: &[u8], tile: Tile<'_>, first: usize, out: &mut [[f32; LANES]]) -> usize {
     let ahead = Ahead::of([panel], tile.next);
     let mut totals = [[[_mm256_setzero_ps(); 2]; 4]; 2];
-    let mut weights = Unpacked([[0; 64]; 8]);
+    let mut weights = Unpacked::NEW;
     for (b, words) in tile.words.chunks_exact(I8_WORDS * tile.stride).enumerate() {
         if first == 0 && b.is_multiple_of(STEP) {
             ahead.ask(b / STEP * step_bytes::<L>(), step_bytes::<L>());
         }
         let columns: &[[u32; I8_WORDS]; 8] = head(&words.as_chunks().0[first..]);
-        let block = quantised::block::<L>(panel, b);
-        for (u, out) in weights.0.iter_mut().enumerate() {
-            store(out, block.unit::<L>(u));
-        }
-        let Factors { scale, minimum } = quantised::factors::<L>(panel, b);
-        let start = scale[0].map(|scale| start_of(scale));
+        unpack::<L>(panel, b, &mut weights);
+        let factors = quantised::factors::<L>(panel, b);
         for (columns, totals) in columns.as_chunks().0.iter().zip(&mut totals) {
             let sums = sums_of::<L, 4>(|u| load(&weights.0[u]), columns);
-            add_all::<L, 4>(totals, sums, scale, start, minimum, columns);
+            add_all::<L, 4>(totals, sums, &factors, columns);
         }
     }
     out.iter_mut().zip(totals.as_flattened()).for_each(|(out, total)| store_floats(out, *total));
     8
 }
-
-#[repr(align(64))]
-struct Unpacked([[u8; 64]; 8]);
 
 /// All columns of neighbouring tiles.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -160,7 +156,8 @@ fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32;
             let count = GROUP.min(blocks - start);
             ahead.ask(start / STEP * step_bytes::<L>(), count.div_ceil(STEP) * step_bytes::<L>());
             for (i, (weights, kept)) in group.weights.iter_mut().zip(&mut group.factors).enumerate().take(count) {
-                keep::<L>(panel, start + i, weights, kept);
+                unpack::<L>(panel, start + i, weights);
+                kept.keep(&quantised::factors::<L>(panel, start + i));
             }
             for (tile, out) in tiles.chunks(TILE * words).zip(out.chunks_mut(TILE)) {
                 let stride = out.len();
@@ -180,19 +177,30 @@ fn many<const L: u8>(panel: &[u8], words: usize, tiles: &[u32], out: &mut [[f32;
     });
 }
 
-/// Block `b` of a panel, unpacked.
-#[target_feature(enable = "avx2,fma,f16c")]
+/// Unpacks block `b` of a panel.
+#[target_feature(enable = "avx2")]
 #[inline]
-fn keep<const L: u8>(panel: &[u8], b: usize, weights: &mut [u8; BYTES], kept: &mut Kept) {
+fn unpack<const L: u8>(panel: &[u8], b: usize, out: &mut Unpacked) {
     let block = quantised::block::<L>(panel, b);
-    for (u, out) in weights.as_chunks_mut().0.iter_mut().enumerate() {
+    for (u, out) in out.0.iter_mut().enumerate() {
         store(out, block.unit::<L>(u));
     }
-    let Factors { scale: [scale, _], minimum } = quantised::factors::<L>(panel, b);
-    store_floats(&mut kept.scale, scale);
-    store_floats(&mut kept.start, [start_of(scale[0]), start_of(scale[1])]);
-    if L == Q4K || L == Q5K {
-        store_floats(&mut kept.minimum, minimum);
+}
+
+impl Kept {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn keep(&mut self, factors: &Factors) {
+        store_floats(&mut self.scale, factors.scale[0]);
+        store_floats(&mut self.start, factors.start);
+        store_floats(&mut self.minimum, factors.minimum);
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn factors(&self) -> Factors {
+        let scale = [load_floats(&self.scale); 2];
+        Factors { scale, start: load_floats(&self.start), minimum: load_floats(&self.minimum) }
     }
 }
 
@@ -214,10 +222,8 @@ fn add_products<const L: u8, const C: usize>(
     }
     for ((words, weights), kept) in words.chunks(I8_WORDS * stride).zip(&group.weights).zip(&group.factors) {
         let columns: &[[u32; I8_WORDS]; C] = head(words.as_chunks().0);
-        let weights: &[[u8; 64]; 8] = head(weights.as_chunks().0);
-        let sums = sums_of::<L, C>(|u| load(&weights[u]), columns);
-        let [scale, start, minimum] = [&kept.scale, &kept.start, &kept.minimum].map(|of| load_floats(of));
-        add_all::<L, C>(&mut totals, sums, [scale; 2], start, minimum, columns);
+        let sums = sums_of::<L, C>(|u| load(&weights.0[u]), columns);
+        add_all::<L, C>(&mut totals, sums, &kept.factors(), columns);
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
     C
@@ -335,11 +341,10 @@ fn add_signed<const C: usize>(
 fn add_all<const L: u8, const C: usize>(
     totals: &mut [[__m256; 2]; C],
     sums: [[[__m256i; 2]; C]; 2],
-    scale: [[__m256; 2]; 2],
-    start: [__m256; 2],
-    minimum: [__m256; 2],
+    factors: &Factors,
     columns: &[[u32; I8_WORDS]; C],
 ) {
+    let Factors { scale, start, minimum } = *factors;
     for (c, (totals, column)) in totals.iter_mut().zip(columns).enumerate() {
         let (x_scale, x_sum) = (word(column, SCALE), word(column, SCALED_SUM));
         for (half, total) in totals.iter_mut().enumerate() {
@@ -353,13 +358,6 @@ fn add_all<const L: u8, const C: usize>(
             }
         }
     }
-}
-
-/// What [`START`] becomes with the products it is among.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn start_of(scale: __m256) -> __m256 {
-    _mm256_mul_ps(scale, _mm256_castsi256_ps(_mm256_set1_epi32(START)))
 }
 
 /// Sums of sixteen bits, added to their neighbours in 32.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::pack::{self, I8Block};
+use super::super::blocks::{I8Block, blocks};
 use crate::activations::I8_WORDS;
 use crate::layout::{BLOCK, LANES};
 use crate::parts::Parts;
@@ -138,7 +138,7 @@ pub(super) fn pack_i8(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) 
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
-        for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
+        for (x, out) in blocks(x).zip(out.chunks_exact_mut(I8_WORDS * stride)) {
             out[c * I8_WORDS..][..I8_WORDS].copy_from_slice(&i8_block(&x));
         }
     }

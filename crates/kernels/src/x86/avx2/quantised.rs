@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::quantised::{Q4, Q4K, Q5K, Q6K, Q8};
+use super::super::blocks::{Q4, Q5K, Q6K, Q8, super_bytes};
 use super::{head, load};
-use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
+use crate::activations::START;
+use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// Where the numbers of a block lie in its panel.
 #[derive(Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Block<'a> {
 pub(super) struct Factors {
     /// Of the first sixteen columns and of the last ones, the same but in Q6K.
     pub(super) scale: [[__m256; 2]; 2],
+    /// [`START`] times the first of them.
+    pub(super) start: [__m256; 2],
     /// Of Q4K and Q5K.
     pub(super) minimum: [__m256; 2],
 }
@@ -94,10 +97,19 @@ fn shifted(x: __m256i, bits: i32) -> __m256i {
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(super) fn factors<const L: u8>(panel: &[u8], b: usize) -> Factors {
-    let minimum = [_mm256_setzero_ps(); 2];
+    let (scale, minimum) = scale_and_minimum::<L>(panel, b);
+    let begin = _mm256_castsi256_ps(_mm256_set1_epi32(START));
+    let start = [_mm256_mul_ps(scale[0][0], begin), _mm256_mul_ps(scale[0][1], begin)];
+    Factors { scale, start, minimum }
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn scale_and_minimum<const L: u8>(panel: &[u8], b: usize) -> ([[__m256; 2]; 2], [__m256; 2]) {
+    let nothing = [_mm256_setzero_ps(); 2];
     if L == Q8 || L == Q4 {
         let pair_bytes = if L == Q8 { Q8_PAIR } else { Q4_PAIR };
-        return Factors { scale: [halves(&panel[b / 2 * pair_bytes + b % 2 * 32..]); 2], minimum };
+        return ([halves(&panel[b / 2 * pair_bytes + b % 2 * 32..]); 2], nothing);
     }
     let (block, group) = (&panel[b / 8 * super_bytes::<L>()..][..super_bytes::<L>()], b % 8);
     if L == Q6K {
@@ -109,10 +121,10 @@ pub(super) fn factors<const L: u8>(panel: &[u8], b: usize) -> Factors {
             let bytes = _mm_unpackhi_epi64(bytes, bytes);
             scale[1] = _mm256_mul_ps(scale[1], _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
         }
-        return Factors { scale, minimum };
+        return (scale, nothing);
     }
     let scale = times_small(halves(block), &block[PAIR_HEAD + LANES * group..]);
-    Factors { scale: [scale; 2], minimum: times_small(halves(&block[32..]), &block[K_MINIMA + LANES * group..]) }
+    ([scale; 2], times_small(halves(&block[32..]), &block[K_MINIMA + LANES * group..]))
 }
 
 /// Sixteen numbers times sixteen unsigned bytes.
@@ -140,12 +152,4 @@ fn sixteen(bytes: &[u8]) -> __m128i {
     let bytes: &[u8; 16] = head(bytes);
     // SAFETY: sixteen bytes are there, and the load needs no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-}
-
-const fn super_bytes<const L: u8>() -> usize {
-    match L {
-        Q4K => Q4K_SUPER,
-        Q5K => Q5K_SUPER,
-        _ => Q6K_SUPER,
-    }
 }

@@ -7,8 +7,9 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::quantised::{self, Q8};
-use super::{head, load, load_floats, pack, store_floats};
+use super::super::blocks::{Q8, blocks};
+use super::quantised;
+use super::{head, load, load_floats, store_floats};
 use crate::KV_BLOCK_TOKENS;
 use crate::activations::{I16_WORDS, TILE};
 use crate::attention::Block;
@@ -51,7 +52,7 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
     let stride = rows.len();
     for (c, row) in rows.iter().enumerate() {
         let x = &x[*row as usize * columns..][..columns];
-        for (x, out) in pack::blocks(x).zip(out.chunks_exact_mut(QUERY * stride)) {
+        for (x, out) in blocks(x).zip(out.chunks_exact_mut(QUERY * stride)) {
             let (low, high) = (head(&x), head(&x[LANES..]));
             let halves = [load_floats(low), load_floats(high)];
             let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(halves[0]), _mm512_abs_ps(halves[1])));
@@ -277,12 +278,7 @@ fn weights(block: &mut Block<'_>, c: usize, columns: usize) -> [__m512; PANELS] 
     if highest == f32::NEG_INFINITY {
         return [_mm512_setzero_ps(); PANELS];
     }
-    // Most blocks hold no larger score than those before, and the first of all is compared with none.
-    let factor = match block.largest[c] {
-        largest if largest >= highest => 1.0,
-        f32::NEG_INFINITY => 0.0,
-        largest => (largest - highest).exp(),
-    };
+    let factor = block.factor(c, highest);
     if factor < 1.0 {
         let gathered = &mut block.gathered[c * block.padded..][..block.padded];
         for gathered in gathered.as_chunks_mut::<LANES>().0 {

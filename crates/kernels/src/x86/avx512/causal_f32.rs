@@ -8,11 +8,10 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::causal::{PANELS, UNIT, in_fours, neighbours, weigh_f32};
+use super::causal::{UNIT, in_fours, neighbours, weigh_f32};
 use super::floats::{self, even, odd};
 use super::{head, load, load_floats, store_floats};
 use crate::KV_BLOCK_TOKENS;
-use crate::activations::TILE;
 use crate::attention::Block;
 use crate::layout::LANES;
 
@@ -21,13 +20,8 @@ const WORD_BYTES: usize = 4 * LANES;
 
 #[target_feature(enable = "avx512f,avx512vl,avx512dq")]
 pub(super) fn block(mut block: Block<'_>) {
-    let (keys, values, columns) = (block.keys, block.values, block.columns);
-    assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
-    assert_eq!(block.queries.len() * WORD_BYTES, 2 * columns * keys.size, "a key has the numbers of a query");
-    assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && 2 * block.steps * UNIT <= KV_BLOCK_TOKENS, "one block");
-    assert!(block.scores.len() >= PANELS * columns, "every panel has scores");
-    assert!(block.weights.len() >= columns * KV_BLOCK_TOKENS, "every column has weights");
-    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
+    let (keys, values) = (block.keys, block.values);
+    block.assert_is_f32_on_bf16();
     let mut panel = 0;
     while panel < keys.count {
         panel +=

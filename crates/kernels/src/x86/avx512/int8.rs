@@ -13,7 +13,8 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::super::Ahead;
-use super::quantised::{Q4, Q4K, Q5K, Q6K, Q8, STEP, step_bytes, unsigned};
+use super::super::blocks::{BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, step_bytes};
+use super::quantised::unsigned;
 use super::{head, load, load_floats, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
 use crate::layout::{BLOCK, LANES};
@@ -22,15 +23,6 @@ use crate::layout::{BLOCK, LANES};
 const FEW: usize = 8;
 /// Blocks that are unpacked before many columns meet them.
 const GROUP: usize = 8;
-
-/// Words of a column behind the numbers of a block, in the order in which they lie: where the sum of its products with
-/// numbers 128 too large begins (with AVX2 eight), then those of its first half and of its second with numbers 32 too
-/// large (that one without [`START`]); the sum of the numbers times the scale; the scale.
-pub(in super::super) const BEGIN: usize = BLOCK / 4;
-pub(in super::super) const BEGIN_LOW: usize = BEGIN + 1;
-pub(in super::super) const BEGIN_HIGH: usize = BEGIN + 2;
-pub(in super::super) const SCALED_SUM: usize = BEGIN + 3;
-pub(in super::super) const SCALE: usize = BEGIN + 4;
 
 macro_rules! kernels {
     ($($layout:ident $name:ident $($many:ident)?;)*) => {$(

@@ -4,9 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::int8::{BEGIN, BEGIN_HIGH, BEGIN_LOW, SCALE, SCALED_SUM};
+use super::super::blocks::{I8Block, blocks};
 use super::{head, load_floats};
-use crate::activations::{I8_WORDS, START};
+use crate::activations::I8_WORDS;
 use crate::layout::{BLOCK, LANES};
 use crate::parts::Parts;
 use crate::scalar;
@@ -82,42 +82,6 @@ pub(super) unsafe fn place_i8(
 #[inline]
 fn i8_words(x: &[f32; BLOCK]) -> [u32; I8_WORDS] {
     i8_block(x).with_begins(128)
-}
-
-/// The numbers of a row in blocks, zeros behind the last of them.
-pub(in super::super) fn blocks(x: &[f32]) -> impl Iterator<Item = [f32; BLOCK]> {
-    let (whole, rest) = x.as_chunks::<BLOCK>();
-    let last = (!rest.is_empty()).then(|| {
-        let mut last = [0.0; BLOCK];
-        last[..rest.len()].copy_from_slice(rest);
-        last
-    });
-    whole.iter().copied().chain(last)
-}
-
-/// A block in int8.
-pub(in super::super) struct I8Block {
-    /// Its numbers, signed.
-    pub(in super::super) words: [u32; BLOCK / 4],
-    /// The sums of both halves.
-    pub(in super::super) sums: [i16; 2],
-    pub(in super::super) scale: f32,
-}
-
-impl I8Block {
-    /// What [`super::int8`] wants of it; weights with one offset have this one.
-    #[inline]
-    pub(in super::super) fn with_begins(&self, offset: i32) -> [u32; I8_WORDS] {
-        let [low, high] = self.sums.map(i32::from);
-        let mut words = [0; I8_WORDS];
-        words[..BLOCK / 4].copy_from_slice(&self.words);
-        words[BEGIN] = (START - offset * (low + high)).cast_unsigned();
-        words[BEGIN_LOW] = (START - 32 * low).cast_unsigned();
-        words[BEGIN_HIGH] = (-32 * high).cast_unsigned();
-        words[SCALED_SUM] = (self.scale * (low + high) as f32).to_bits();
-        words[SCALE] = self.scale.to_bits();
-        words
-    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

@@ -2,28 +2,9 @@
 
 use std::arch::x86_64::*;
 
+use super::super::blocks::{Q4, Q5K, Q6K, Q8, super_bytes};
 use super::{head, load};
-use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
-
-pub(in super::super) const Q8: u8 = 0;
-pub(in super::super) const Q4: u8 = 1;
-pub(in super::super) const Q4K: u8 = 2;
-pub(in super::super) const Q5K: u8 = 3;
-pub(in super::super) const Q6K: u8 = 4;
-
-/// Blocks that one step of a kernel takes.
-pub(in super::super) const STEP: usize = 2;
-
-/// How many bytes of a panel a step reads.
-pub(in super::super) const fn step_bytes<const L: u8>() -> usize {
-    match L {
-        Q8 => Q8_PAIR,
-        Q4 => Q4_PAIR,
-        Q4K => Q4K_SUPER / 4,
-        Q5K => Q5K_SUPER / 4,
-        _ => Q6K_SUPER / 4,
-    }
-}
+use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// As [`numbers`], all of them unsigned: 128 too large in Q8 and Q4, 32 in Q6K. Those of Q4 are sixteen times as
 /// large, and the scale a sixteenth.
@@ -60,11 +41,7 @@ pub(in super::super) fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512
         let q = if L == Q8 { all(bytes) } else { nibbles(bytes) };
         return (q, [scale; 2], minimum);
     }
-    let size = match L {
-        Q4K => Q4K_SUPER,
-        Q5K => Q5K_SUPER,
-        _ => Q6K_SUPER,
-    };
+    let size = super_bytes::<L>();
     let (block, group) = (&panel[b / 8 * size..][..size], b % 8);
     let mut q = nibbles(&block[K_NIBBLES + 256 * group..][..256]);
     if L == Q6K {
