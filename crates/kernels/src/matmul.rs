@@ -15,7 +15,7 @@ use crate::activations::{KINDS, Kind, TILE, Tile};
 use crate::layout::{LANES, Layout};
 use crate::parts::Parts;
 use crate::scratch::Lines;
-use crate::table::WideFn;
+use crate::table::{SIDE_BY_SIDE, WideFn};
 use crate::{Cpu, Matrix, Precision, Scratch};
 pub use feed_forward::{Gated, feed_forward};
 pub(crate) use plan::Plans;
@@ -332,13 +332,15 @@ impl Call<'_> {
         let chunk = (CHUNK_BYTES / (4 * TILE * words)).max(1);
         let pair = (self.cpu.table.pair)(task.matrix.layout, task.set.kind);
         let mut out = Outputs([[0.0; LANES]; 2 * TILE]);
+        let panels = self.side_by_side(task, panels, buffer);
         for first in (0..task.set.tiles()).step_by(chunk) {
             for p in panels.clone().step_by(2) {
                 let count = 2.min(panels.end - p);
                 for index in first..task.set.tiles().min(first + chunk) {
                     let (range, stride) = task.set.tile(index, words);
                     let tile = Tile { words: &buffer[range], stride, next: None };
-                    // One column is bound by memory, and that is read fastest as one stream, panel behind panel.
+                    // One column is bound by memory. What is not read in several streams is read fastest as one, panel
+                    // behind panel.
                     if let Some(pair) = pair.filter(|_| count == 2 && stride > 1) {
                         pair(task.matrix.panel(p, 2), tile, &mut out.0[..2 * stride]);
                         self.store(task, p, index * TILE, &out.0[..stride]);
@@ -352,6 +354,25 @@ impl Call<'_> {
                 }
             }
         }
+    }
+
+    /// One column in as many streams, each of neighbouring panels, as there is a kernel for. Returns the panels that are
+    /// left.
+    fn side_by_side(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) -> Range<usize> {
+        let kernel = (self.cpu.table.side_by_side)(task.matrix.layout, task.set.kind);
+        let Some(kernel) = kernel.filter(|_| task.set.count == 1) else { return panels };
+        let (range, stride) = task.set.tile(0, task.set.kind.words(self.columns));
+        let tile = Tile { words: &buffer[range], stride, next: None };
+        let each = panels.len() / SIDE_BY_SIDE;
+        for first in panels.start..panels.start + each {
+            let places: [usize; SIDE_BY_SIDE] = std::array::from_fn(|stream| first + stream * each);
+            let mut out = [[0.0; LANES]; SIDE_BY_SIDE];
+            kernel(places.map(|p| task.matrix.panel(p, 1)), tile, &mut out);
+            for (p, out) in places.into_iter().zip(&out) {
+                self.store(task, p, 0, std::slice::from_ref(out));
+            }
+        }
+        panels.start + each * SIDE_BY_SIDE..panels.end
     }
 
     /// As [`Self::panels`], for `N / 2` columns at a time; and for weights that become BF16 first, as many panels as

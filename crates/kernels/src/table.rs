@@ -13,6 +13,11 @@ use crate::scalar::{self, Weights};
 
 /// `out[c][r]` becomes the product of row `r` of a panel and column `c` of a tile, for as many columns as `out` has.
 pub(crate) type TileFn = fn(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]);
+/// Panels of which a [`SideBySideFn`] computes the products with one column.
+pub(crate) const SIDE_BY_SIDE: usize = 4;
+/// `out[p][r]` becomes the product of row `r` of panel `p` and a tile's only column.
+pub(crate) type SideBySideFn =
+    fn(panels: [&[u8]; SIDE_BY_SIDE], tile: Tile<'_>, out: &mut [[f32; LANES]; SIDE_BY_SIDE]);
 /// Packs the rows `rows` (at most a tile) of `x`, `[.., columns]`, into words `[words][rows.len()]`.
 pub(crate) type PackFn = fn(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]);
 /// One block of online softmax over the scores of one query, see [`scalar::softmax_block`].
@@ -99,6 +104,9 @@ pub(crate) struct Table {
     /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
     /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
+    /// The kernel for one column that reads several streams of panels, if that is faster than one stream. The numbers are
+    /// those of the single kernel.
+    pub(crate) side_by_side: fn(Layout, Kind) -> Option<SideBySideFn>,
     /// If it is there, many columns of int8 have kernels of their own, whose numbers are those of the others.
     pub(crate) many: Option<Many>,
     /// If it is there, prompts meet quantised weights in BF16.
@@ -188,6 +196,7 @@ static SCALAR: Table = Table {
     q5_k: |panel, tile, out| scalar::tile_i8(Layout::Q5K, panel, tile, out),
     q6_k: |panel, tile, out| scalar::tile_i8(Layout::Q6K, panel, tile, out),
     pair: |_, _| None,
+    side_by_side: |_, _| None,
     many: None,
     wide: None,
     causal: |_, _| None,

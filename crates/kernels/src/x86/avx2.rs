@@ -17,7 +17,11 @@ use crate::kv::{KvFormat, Tokens};
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar;
-use crate::table::{Causal, Many, Table, Write};
+use crate::table::{Causal, Many, SIDE_BY_SIDE, Table, Write};
+
+/// What kernels for panels side by side take and give.
+type Panels<'a> = [&'a [u8]; SIDE_BY_SIDE];
+type Products = [[f32; LANES]; SIDE_BY_SIDE];
 
 /// Makes a safe function of the table out of a body that needs AVX2.
 macro_rules! entry {
@@ -39,6 +43,10 @@ entry!(q4, int8::q4);
 entry!(q4_k, int8::q4_k);
 entry!(q5_k, int8::q5_k);
 entry!(q6_k, int8::q6_k);
+entry!(bf16_side_by_side, floats::bf16_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q8_side_by_side, int8::q8_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q4_side_by_side, int8::q4_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q4_k_side_by_side, int8::q4_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
@@ -79,6 +87,14 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     q6_k,
     pair: |_, _| None,
+    // Q5K and Q6K are read in three places of each panel, which are too many streams.
+    side_by_side: |layout, _| match layout {
+        Layout::Bf16 => Some(bf16_side_by_side),
+        Layout::Q8 => Some(q8_side_by_side),
+        Layout::Q4 => Some(q4_side_by_side),
+        Layout::Q4K => Some(q4_k_side_by_side),
+        Layout::F32 | Layout::Q5K | Layout::Q6K => None,
+    },
     many: Some(Many {
         multiply: |layout| match layout {
             Layout::F32 | Layout::Bf16 => None,
@@ -113,6 +129,17 @@ pub(crate) static TABLE: Table = Table {
     swiglu,
     softmax_block,
 };
+
+/// How far ahead kernels for panels side by side ask for weights, in bytes: the processor's own prefetching follows each
+/// of the streams, but stops at every 4 KiB. See `docs/decisions/0031-four-streams-in-avx2.md`.
+const NEAR: usize = 256;
+
+/// Asks for what lies behind a line.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn ask_near(line: &[u8; 64]) {
+    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_add(NEAR).cast());
+}
 
 /// Runs a kernel over all columns, in pieces of the given number of them, four, two and one.
 macro_rules! over_columns {

@@ -107,6 +107,7 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Bf16, Kind::F32) => Some(bf16_f32_pair),
         _ => None,
     },
+    side_by_side: |_, _| None,
     many: Some(MANY),
     wide: None,
     causal: |format, _| match format {

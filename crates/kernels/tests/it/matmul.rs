@@ -248,7 +248,7 @@ fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
             for precision in [Precision::Exact, Precision::Fast] {
                 // Nine blocks where the format has blocks of 32: two at a time leave one.
                 let columns = if matches!(format, Format::Q8_0 | Format::Q4_0) { 288 } else { 256 };
-                let (n, rows) = (101, 50);
+                let (n, rows) = (101, 82);
                 let case = case(&pair[0], &mut random, format, rows, columns, precision);
                 let x = random.floats(n * columns);
                 for role in [Role::Prompt, Role::Generated] {

@@ -3,9 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::{columns_of, load, over_columns, store_floats};
+use super::{Panels, Products, ask_near, columns_of, load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
+use crate::table::SIDE_BY_SIDE;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn f32_f32(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
@@ -39,6 +40,24 @@ fn bf16_f32_columns<const N: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
         let (w, (x_even, x_odd)) = (load(w), x.split_at(tile.stride));
         add_products(&mut sums, even(w), columns_of(x_even, first));
         add_products(&mut sums, odd(w), columns_of(x_odd, first));
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        store_floats(out, sum);
+    }
+}
+
+/// One column, two numbers of it and of each panel in turns.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn bf16_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    let panels = panels.map(|panel| panel.as_chunks().0);
+    let mut sums = [[_mm256_setzero_ps(); 2]; SIDE_BY_SIDE];
+    for (k, [x_even, x_odd]) in tile.words.as_chunks().0.iter().enumerate() {
+        for (panel, sums) in panels.iter().zip(&mut sums) {
+            ask_near(&panel[k]);
+            let (w, sums) = (load(&panel[k]), std::array::from_mut(sums));
+            add_products(sums, even(w), &[*x_even]);
+            add_products(sums, odd(w), &[*x_odd]);
+        }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
         store_floats(out, sum);

@@ -14,9 +14,10 @@ use std::hint::black_box;
 use super::super::Ahead;
 use super::super::blocks::{BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, step_bytes};
 use super::quantised::{self, Factors};
-use super::{head, load, load_floats, store, store_floats};
+use super::{Panels, Products, head, load, load_floats, store, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
 use crate::layout::{BLOCK, LANES};
+use crate::table::SIDE_BY_SIDE;
 
 /// Blocks that are unpacked before many columns meet them.
 const GROUP: usize = 8;
@@ -44,6 +45,21 @@ kernels! {
     Q4K q4_k q4_k_many many;
     Q5K q5_k q5_k_many many;
     Q6K q6_k q6_k_many many_in_fews;
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q8_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    side_by_side::<Q8>(panels, tile, out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    side_by_side::<Q4>(panels, tile, out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_k_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    side_by_side::<Q4K>(panels, tile, out);
 }
 
 /// The units of a block, as [`quantised::Block::unit`] has them.
@@ -118,6 +134,25 @@ fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
     C
+}
+
+/// One column, a block of it and of each panel in turns.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn side_by_side<const L: u8>(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    let mut totals = [[_mm256_setzero_ps(); 2]; SIDE_BY_SIDE];
+    for (b, column) in tile.words.as_chunks().0.iter().enumerate() {
+        let column = std::array::from_ref(column);
+        for (panel, total) in panels.iter().zip(&mut totals) {
+            let block = quantised::block::<L>(panel, b);
+            let numbers = |u: usize| {
+                block.ask_near(u);
+                block.unit::<L>(u)
+            };
+            let (sums, factors) = (sums_of::<L, 1>(numbers, column), quantised::factors::<L>(panel, b));
+            add_all::<L, 1>(std::array::from_mut(total), sums, &factors, column);
+        }
+    }
+    out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
 }
 
 /// Eight columns of a tile from `first` on: each block is unpacked once for them; returns how many they are.

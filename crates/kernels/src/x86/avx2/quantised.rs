@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::blocks::{Q4, Q5K, Q6K, Q8, super_bytes};
-use super::{head, load};
+use super::{ask_near, head, load};
 use crate::activations::START;
 use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
@@ -47,6 +47,15 @@ pub(super) fn block<const L: u8>(panel: &[u8], b: usize) -> Block<'_> {
 }
 
 impl Block<'_> {
+    /// Asks for what lies behind the numbers of unit `u`, each line once.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn ask_near(self, u: usize) {
+        if let Some(line) = self.lines.get(u) {
+            ask_near(line);
+        }
+    }
+
     /// The numbers of unit `u`, that is of four columns, as they are stored: signed in Q8, unsigned elsewhere.
     #[target_feature(enable = "avx2")]
     #[inline]
