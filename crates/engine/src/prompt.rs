@@ -134,6 +134,7 @@ pub fn tokenizer_of(source: TokenizerSource) -> Result<Tokenizer> {
         TokenizerSource::Json(bytes) => Tokenizer::from_json(&bytes),
         TokenizerSource::Gguf { pre, tokens, kinds, merges } => {
             let kinds = kinds.into_iter().map(u32::cast_signed).collect();
+            let (tokens, merges) = (tokens.to_vec(), merges.to_vec());
             Tokenizer::from_gguf(GgufVocabulary { model: "gpt2", pre: &pre, tokens, kinds, merges })
         }
     }

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use kernels::Format;
 
 use crate::weights::{Tensor, Weights, size_bytes};
-use crate::{Error, FileBytes, Result};
+use crate::{Error, FileBytes, Result, Texts};
 use reader::Reader;
 
 /// Metadata entries in one file; published files have under 100.
@@ -36,6 +36,8 @@ const TENSORS_MAX: u64 = 1_000_000;
 const DIMENSIONS_MAX: u32 = 4;
 /// Depth of arrays in arrays.
 const ARRAY_DEPTH_MAX: u32 = 4;
+/// The type of texts among values.
+const STRING: u32 = 8;
 const ALIGNMENT_DEFAULT: u64 = 32;
 /// Largest alignment that makes sense: a huge page.
 const ALIGNMENT_MAX: u64 = 1 << 30;
@@ -54,7 +56,57 @@ pub enum Value {
     /// Text; bytes that are not UTF-8 were replaced.
     String(String),
     /// A list of one type.
-    Array(Vec<Value>),
+    Array(Array),
+}
+
+/// A list of one type, which stays where it is in the file: a vocabulary is as long as all other entries together are
+/// short. All of it was looked at when the file was read.
+#[derive(Clone)]
+pub struct Array {
+    file: FileBytes,
+    start: usize,
+    element: u32,
+    len: usize,
+}
+
+impl Array {
+    /// How many items it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its items, if they are texts.
+    #[must_use]
+    pub fn strings(&self) -> Option<Texts> {
+        let mut reader = Reader::new("", &self.file).at(self.start);
+        let texts = (0..self.len).map_while(|_| reader.string_bytes("").ok());
+        (self.element == STRING || self.is_empty()).then(|| texts.map(String::from_utf8_lossy).collect())
+    }
+
+    /// Its items; fewer if somebody has written to the file since.
+    pub fn iter(&self) -> impl Iterator<Item = Value> {
+        let mut reader = Reader::new("", &self.file).at(self.start);
+        (0..self.len).map_while(move |_| read_value(&mut reader, self.element, "", 0).ok())
+    }
+}
+
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for Array {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
 }
 
 /// The metadata of a file, by key.
@@ -109,18 +161,23 @@ impl Metadata {
 
     /// The entry as a list.
     #[must_use]
-    pub fn array(&self, key: &str) -> Option<&[Value]> {
+    pub fn array(&self, key: &str) -> Option<&Array> {
         match self.get(key)? {
             Value::Array(items) => Some(items),
             _ => None,
         }
     }
 
-    /// The entry as a list of texts; `None` if one item is something else.
+    /// The items of a list; none if there is no such entry.
     #[must_use]
-    pub fn strings(&self, key: &str) -> Option<Vec<String>> {
-        let text = |item: &Value| if let Value::String(text) = item { Some(text.clone()) } else { None };
-        self.array(key)?.iter().map(text).collect()
+    pub fn items(&self, key: &str) -> Vec<Value> {
+        self.array(key).into_iter().flat_map(Array::iter).collect()
+    }
+
+    /// The entry as a list of texts; `None` if it is something else.
+    #[must_use]
+    pub fn strings(&self, key: &str) -> Option<Texts> {
+        self.array(key)?.strings()
     }
 
     /// All keys and values.
@@ -180,22 +237,37 @@ fn read_value(reader: &mut Reader<'_>, type_code: u32, key: &str, depth: u32) ->
         5 => Value::Signed(i64::from(i32::from_le_bytes(reader.array(key)?))),
         6 => Value::Float(f64::from(f32::from_le_bytes(reader.array(key)?))),
         7 => Value::Bool(reader.array::<1>(key)?[0] != 0),
-        8 => Value::String(reader.string(key)?),
+        STRING => Value::String(reader.string(key)?),
         9 => {
             if depth == ARRAY_DEPTH_MAX {
                 return Err(reader.corrupt(&format!("{key} nests arrays deeper than {ARRAY_DEPTH_MAX}")));
             }
             let element = reader.u32(key)?;
-            // Every element takes at least one byte, so the bytes that are left bound the allocation.
-            let count = reader.count(key, reader.left() as u64)?;
-            let items = (0..count).map(|_| read_value(reader, element, key, depth + 1));
-            Value::Array(items.collect::<Result<_>>()?)
+            // Every element takes at least one byte.
+            let len = usize::try_from(reader.count(key, reader.left() as u64)?).expect("no more than bytes");
+            let start = reader.position();
+            skip(reader, element, len, key, depth + 1)?;
+            Value::Array(Array { file: reader.file().clone(), start, element, len })
         }
         10 => Value::Unsigned(u64::from_le_bytes(reader.array(key)?)),
         11 => Value::Signed(i64::from_le_bytes(reader.array(key)?)),
         12 => Value::Float(f64::from_le_bytes(reader.array(key)?)),
         other => return Err(reader.corrupt(&format!("{key} has the unknown value type {other}"))),
     })
+}
+
+/// Looks at some values of one type.
+fn skip(reader: &mut Reader<'_>, type_code: u32, count: usize, key: &str, depth: u32) -> Result<()> {
+    let size_bytes = match type_code {
+        0 | 1 | 7 => 1,
+        2 | 3 => 2,
+        4..=6 => 4,
+        10..=12 => 8,
+        STRING => return (0..count).try_for_each(|_| reader.string_bytes(key).map(drop)),
+        // Lists, and what is refused.
+        _ => return (0..count).try_for_each(|_| read_value(reader, type_code, key, depth).map(drop)),
+    };
+    reader.take(count.saturating_mul(size_bytes), key).map(drop)
 }
 
 fn read_info(reader: &mut Reader<'_>) -> Result<TensorInfo> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::gguf::Metadata;
 use crate::picture::{CLIP_PIXELS, PIXELS_MAX, PixelLimits};
 use crate::safetensors_files::{read_json, read_limited};
-use crate::{Error, Result};
+use crate::{Error, Result, Texts};
 
 /// Bytes of a `tokenizer.json`; Qwen's has 11 MB.
 const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
@@ -26,11 +26,11 @@ pub enum TokenizerSource {
         /// Name of the splitting rule (`tokenizer.ggml.pre`), for example `qwen2`.
         pre: String,
         /// Tokens by id, in the byte-to-unicode spelling.
-        tokens: Vec<String>,
+        tokens: Texts,
         /// Kind of each token: 1 normal, 3 control, 4 user-defined, 5 unused, 6 byte.
         kinds: Vec<u32>,
         /// Merges in order, `left right`.
-        merges: Vec<String>,
+        merges: Texts,
     },
 }
 
@@ -183,14 +183,14 @@ pub(crate) fn from_gguf(metadata: &Metadata) -> Result<TextAssets> {
         let id = tokens.iter().position(|token| token == ending).and_then(|id| u32::try_from(id).ok());
         eos.extend(id.filter(|id| !eos.contains(id)));
     }
-    let kind = |value: &crate::gguf::Value| match value {
-        crate::gguf::Value::Signed(kind) => u32::try_from(*kind).unwrap_or(0),
-        crate::gguf::Value::Unsigned(kind) => u32::try_from(*kind).unwrap_or(0),
+    let kind = |value| match value {
+        crate::gguf::Value::Signed(kind) => u32::try_from(kind).unwrap_or(0),
+        crate::gguf::Value::Unsigned(kind) => u32::try_from(kind).unwrap_or(0),
         _ => 0,
     };
     let tokenizer = TokenizerSource::Gguf {
         pre: metadata.string("tokenizer.ggml.pre").unwrap_or("qwen2").to_owned(),
-        kinds: metadata.array("tokenizer.ggml.token_type").unwrap_or_default().iter().map(kind).collect(),
+        kinds: metadata.items("tokenizer.ggml.token_type").into_iter().map(kind).collect(),
         merges: metadata.strings("tokenizer.ggml.merges").unwrap_or_default(),
         tokens,
     };

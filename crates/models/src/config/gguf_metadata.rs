@@ -99,9 +99,9 @@ fn rope(keys: &Keys<'_>, dims: usize) -> Result<Rope> {
 fn sections(keys: &Keys<'_>) -> Result<Option<[usize; 3]>> {
     let key = keys.full("rope.dimension_sections");
     let Some(list) = keys.metadata.array(&key) else { return Ok(None) };
-    let count = |value: &Value| match value {
-        Value::Unsigned(count) => usize::try_from(*count).ok(),
-        Value::Signed(count) => usize::try_from(*count).ok(),
+    let count = |value| match value {
+        Value::Unsigned(count) => usize::try_from(count).ok(),
+        Value::Signed(count) => usize::try_from(count).ok(),
         _ => None,
     };
     let counts: Option<Vec<usize>> = list.iter().map(count).collect();
@@ -121,7 +121,7 @@ fn linear(keys: &Keys<'_>, architecture: Architecture, layers: usize) -> Result<
     let listed = keys.metadata.array(&keys.full("attention.recurrent_layers"));
     let is_linear: Vec<bool> = match listed {
         Some(flags) if flags.len() >= layers => {
-            flags[..layers].iter().map(|flag| matches!(flag, Value::Bool(true) | Value::Unsigned(1))).collect()
+            flags.iter().take(layers).map(|flag| matches!(flag, Value::Bool(true) | Value::Unsigned(1))).collect()
         }
         Some(flags) => {
             let key = keys.full("attention.recurrent_layers");

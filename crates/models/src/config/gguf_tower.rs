@@ -33,19 +33,19 @@ pub(crate) fn tower_from_gguf(metadata: &Metadata, text: &TextAssets, config: Co
         return Err(Error::unsupported("clip.vision.attention.layer_norm_epsilon", epsilon, "only 1e-6 is"));
     }
     for key in ["image_mean", "image_std"] {
-        let list = metadata.array(&keys.full(key)).unwrap_or_default();
+        let list = metadata.items(&keys.full(key));
         if list.iter().any(|value| *value != Value::Float(0.5)) {
             return Err(Error::unsupported(&keys.full(key), format!("{list:?}"), "only 0.5 is"));
         }
     }
-    let flags = metadata.array("clip.vision.is_deepstack_layers").unwrap_or_default();
+    let flags = metadata.items("clip.vision.is_deepstack_layers");
     let deepstack = flags.iter().enumerate().filter(|(_, flag)| **flag == Value::Bool(true)).map(|(block, _)| block);
     let token = |name: &str| {
-        let tokens = match &text.tokenizer {
-            Some(TokenizerSource::Gguf { tokens, .. }) => tokens.as_slice(),
-            Some(TokenizerSource::Json(_)) | None => &[],
+        let id = match &text.tokenizer {
+            Some(TokenizerSource::Gguf { tokens, .. }) => tokens.iter().position(|token| token == name),
+            Some(TokenizerSource::Json(_)) | None => None,
         };
-        let id = tokens.iter().position(|token| token == name).and_then(|id| u32::try_from(id).ok());
+        let id = id.and_then(|id| u32::try_from(id).ok());
         required(id, &format!("the token {name}"))
     };
     let vision = Vision {

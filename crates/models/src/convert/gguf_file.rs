@@ -244,8 +244,7 @@ fn tokenizer(text: &TextAssets, vocabulary: usize, embeds: bool) -> Result<Vec<(
     }
     let mut kinds: Vec<i32> = kinds.iter().map(|&kind| i32::try_from(kind).unwrap_or(UNUSED)).collect();
     kinds.resize(vocabulary, UNUSED);
-    let padding = (tokens.len()..vocabulary).map(|id| format!("[PAD{id}]")).collect::<Vec<_>>();
-    tokens.extend(padding);
+    tokens.extend((tokens.len()..vocabulary).map(|id| format!("[PAD{id}]")));
     let id = |name: &str| tokens.iter().position(|token| token == name).and_then(|id| u32::try_from(id).ok());
     let end_of_text = id("<|endoftext|>");
     put("ggml.model", Entry::String("gpt2".to_owned()));

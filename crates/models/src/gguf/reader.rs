@@ -1,19 +1,29 @@
 //! A cursor over foreign bytes that cannot run past their end.
 
-use crate::{Error, Result};
+use crate::{Error, FileBytes, Result};
 
 /// Bytes of one string. The longest in published files is a chat template of some ten kilobytes.
 const STRING_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) struct Reader<'a> {
     file_name: &'a str,
+    file: &'a FileBytes,
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file_name: &'a str, bytes: &'a [u8]) -> Self {
-        Self { file_name, bytes, position: 0 }
+    pub(super) fn new(file_name: &'a str, file: &'a FileBytes) -> Self {
+        Self { file_name, file, bytes: file, position: 0 }
+    }
+
+    /// The same bytes from a position on.
+    pub(super) fn at(self, position: usize) -> Self {
+        Self { position, ..self }
+    }
+
+    pub(super) fn file(&self) -> &'a FileBytes {
+        self.file
     }
 
     pub(super) fn position(&self) -> usize {
@@ -60,11 +70,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn string(&mut self, what: &str) -> Result<String> {
+        Ok(String::from_utf8_lossy(self.string_bytes(what)?).into_owned())
+    }
+
+    pub(super) fn string_bytes(&mut self, what: &str) -> Result<&'a [u8]> {
         let size_bytes = self.u64(what)?;
         if size_bytes > STRING_BYTES_MAX {
             return Err(self.corrupt(&format!("{what} has {size_bytes} bytes, {STRING_BYTES_MAX} allowed")));
         }
         let size_bytes = usize::try_from(size_bytes).expect("the limit fits");
-        Ok(String::from_utf8_lossy(self.take(size_bytes, what)?).into_owned())
+        self.take(size_bytes, what)
     }
 }

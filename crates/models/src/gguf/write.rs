@@ -6,7 +6,7 @@ use kernels::Format;
 
 use super::{ALIGNMENT_DEFAULT, code_of};
 use crate::weights::size_bytes;
-use crate::{Error, Result};
+use crate::{Error, Result, Texts};
 
 /// A metadata value in just the type that readers expect of its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub(crate) enum Entry {
     F32(f32),
     Bool(bool),
     String(String),
-    Strings(Vec<String>),
+    Strings(Texts),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
     Bools(Vec<bool>),

@@ -32,7 +32,13 @@ fn lists(family: &str) -> TokenizerSource {
     for (token, id) in vocabulary.map(|(token, id)| (token.clone(), id.as_u64().unwrap())).chain(added) {
         tokens[id as usize] = token;
     }
-    TokenizerSource::Gguf { pre: "qwen2".to_owned(), kinds: vec![1; tokens.len()], tokens, merges: Vec::new() }
+    let kinds = vec![1; tokens.len()];
+    TokenizerSource::Gguf {
+        pre: "qwen2".to_owned(),
+        tokens: tokens.iter().collect(),
+        kinds,
+        merges: models::Texts::default(),
+    }
 }
 
 fn converted(from: &Path, out: &Path, container: Container, recipe: Recipe, tokenizer: TokenizerSource) {

@@ -126,10 +126,11 @@ fn exchanged(source: TokenizerSource, container: Container, embeds: bool) -> cha
     Ok(match (source, container) {
         (TokenizerSource::Json(bytes), Container::Gguf) => {
             let GgufLists { pre, tokens, kinds, merges } = GgufLists::from_json(&bytes)?;
+            let [tokens, merges] = [tokens, merges].map(|texts| texts.into_iter().collect());
             TokenizerSource::Gguf { pre, tokens, kinds, merges }
         }
         (TokenizerSource::Gguf { pre, tokens, kinds, merges }, Container::Folder) => {
-            let lists = GgufLists { pre, tokens, kinds, merges };
+            let lists = GgufLists { pre, tokens: tokens.to_vec(), kinds, merges: merges.to_vec() };
             TokenizerSource::Json(lists.to_json(embeds.then_some(EMBEDDING_END))?)
         }
         (same, _) => same,
