@@ -356,8 +356,8 @@ impl Call<'_> {
         }
     }
 
-    /// One column in as many streams, each of neighbouring panels, as there is a kernel for. Returns the panels that are
-    /// left.
+    /// One column in as many streams, each of neighbouring panels, as there is a kernel for. Returns the panels that
+    /// are left.
     fn side_by_side(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) -> Range<usize> {
         let kernel = (self.cpu.table.side_by_side)(task.matrix.layout, task.set.kind);
         let Some(kernel) = kernel.filter(|_| task.set.count == 1) else { return panels };

@@ -104,8 +104,8 @@ pub(crate) struct Table {
     /// The kernel for two neighbouring panels, if there is one: the first panel's outputs, then the second's. The
     /// numbers are those of the single kernel.
     pub(crate) pair: fn(Layout, Kind) -> Option<TileFn>,
-    /// The kernel for one column that reads several streams of panels, if that is faster than one stream. The numbers are
-    /// those of the single kernel.
+    /// The kernel for one column that reads several streams of panels, if that is faster than one stream. The numbers
+    /// are those of the single kernel.
     pub(crate) side_by_side: fn(Layout, Kind) -> Option<SideBySideFn>,
     /// If it is there, many columns of int8 have kernels of their own, whose numbers are those of the others.
     pub(crate) many: Option<Many>,

@@ -130,8 +130,8 @@ pub(crate) static TABLE: Table = Table {
     softmax_block,
 };
 
-/// How far ahead kernels for panels side by side ask for weights, in bytes: the processor's own prefetching follows each
-/// of the streams, but stops at every 4 KiB. See `docs/decisions/0031-four-streams-in-avx2.md`.
+/// How far ahead kernels for panels side by side ask for weights, in bytes: the processor's own prefetching follows
+/// each of the streams, but stops at every 4 KiB. See `docs/decisions/0031-four-streams-in-avx2.md`.
 const NEAR: usize = 256;
 
 /// Asks for what lies behind a line.
