@@ -6,9 +6,9 @@
 use std::arch::x86_64::*;
 
 use super::super::Ahead;
-use super::floats::{add_products, even, odd};
+use super::floats::add_pairs;
 use super::ops::{exp, load_floats as load_eight, store_floats as store_eight, to_array};
-use super::{columns_of, head, load, load_floats, store_floats};
+use super::{columns_of, head, load_floats, store_floats};
 use crate::KV_BLOCK_TOKENS;
 use crate::attention::Block;
 use crate::layout::LANES;
@@ -60,9 +60,9 @@ fn scores<const C: usize>(panel: usize, first: usize, block: &mut Block<'_>) -> 
         if first == 0 {
             ahead.ask(WORD_BYTES * word, WORD_BYTES);
         }
-        let (keys, (left, right)) = (load(keys), queries.split_at(stride));
-        add_products(&mut sums, even(keys), columns_of(left, first));
-        add_products(&mut sums, odd(keys), columns_of(right, first));
+        let (even, odd) = queries.split_at(stride);
+        let (even, odd): (&[u32; C], &[u32; C]) = (columns_of(even, first), columns_of(odd, first));
+        add_pairs(&mut sums, keys, |c| even[c], |c| odd[c]);
     }
     let out = &mut block.scores[(block.first_panel + panel) * stride + first..];
     out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
@@ -86,13 +86,7 @@ fn add_values<const C: usize>(panel: usize, first: usize, block: &mut Block<'_>)
         if first == 0 {
             ahead.ask(WORD_BYTES * word, WORD_BYTES);
         }
-        let (mut left, mut right) = ([0; C], [0; C]);
-        for ((left, right), column) in left.iter_mut().zip(&mut right).zip(columns) {
-            (*left, *right) = (column[2 * word], column[2 * word + 1]);
-        }
-        let values = load(values);
-        add_products(&mut sums, even(values), &left);
-        add_products(&mut sums, odd(values), &right);
+        add_pairs(&mut sums, values, |c| columns[c][2 * word], |c| columns[c][2 * word + 1]);
     }
     for (sum, at) in sums.into_iter().zip(places) {
         store_floats(block.gathered[at..].first_chunk_mut().expect("a head is padded to whole panels"), sum);
