@@ -1,6 +1,7 @@
 //! Many short texts.
 
-/// Texts one behind the other. A vocabulary of 150,000 tokens takes a fifth of the memory of as many `String`s.
+/// Texts one behind the other. Each takes eight bytes beside its own, where a `String` takes 24 and an allocation: a
+/// vocabulary has 150,000 of a few bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Texts {
     joined: String,
