@@ -35,6 +35,8 @@ impl Default for CpuOptions {
 pub struct Cpu {
     pub(crate) pool: Pool,
     pub(crate) table: &'static Table,
+    /// Whether one column reads panels side by side, where the table has kernels for it.
+    pub(crate) is_side_by_side: bool,
     /// Where weights lie.
     pub(crate) arena: Arena,
 }
@@ -51,7 +53,7 @@ impl Cpu {
             return Err(Error::IsaUnavailable { isa });
         }
         let pool = Pool::new(options.threads.get().min(THREADS_MAX), options.is_pinned)?;
-        Ok(Self { pool, table: Table::of(isa), arena: Arena::default() })
+        Ok(Self { pool, table: Table::of(isa), is_side_by_side: isa.is_read_side_by_side(), arena: Arena::default() })
     }
 
     /// The instruction set in use.

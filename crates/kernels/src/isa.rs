@@ -74,6 +74,16 @@ impl Isa {
             _ => true,
         }
     }
+
+    /// Whether one column's weights are read faster in several streams. On AMD's processors they are, see
+    /// `docs/decisions/0031-four-streams-in-avx2.md`; Intel's with AVX-512 gain nothing (0023).
+    pub(crate) fn is_read_side_by_side(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 => !crate::x86::is_by_intel(),
+            _ => true,
+        }
+    }
 }
 
 impl fmt::Display for Isa {

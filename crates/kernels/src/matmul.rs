@@ -360,7 +360,7 @@ impl Call<'_> {
     /// are left.
     fn side_by_side(&self, task: &Task<'_>, panels: Range<usize>, buffer: &[u32]) -> Range<usize> {
         let kernel = (self.cpu.table.side_by_side)(task.matrix.layout, task.set.kind);
-        let Some(kernel) = kernel.filter(|_| task.set.count == 1) else { return panels };
+        let Some(kernel) = kernel.filter(|_| self.cpu.is_side_by_side && task.set.count == 1) else { return panels };
         let (range, stride) = task.set.tile(0, task.set.kind.words(self.columns));
         let tile = Tile { words: &buffer[range], stride, next: None };
         let each = panels.len() / SIDE_BY_SIDE;

@@ -214,3 +214,61 @@ static SCALAR: Table = Table {
     swiglu: scalar::swiglu,
     softmax_block: scalar::softmax_block,
 };
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{Cpu, CpuOptions, Format, Matrix, Precision};
+
+    /// Bytes of which every format makes finite numbers.
+    fn weights(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+        let count = rows * format.row_bytes(columns).expect("whole blocks");
+        let mut bytes: Vec<u8> = (0..count).map(|i| (i * 31 % 29 + i / 997 % 7) as u8).collect();
+        if format == Format::Bf16 {
+            bytes.chunks_exact_mut(2).for_each(|number| number[1] = 0x3c | number[1] & 0x81);
+        }
+        bytes
+    }
+
+    /// Also those that are not used on this processor.
+    #[test]
+    fn panels_side_by_side_have_the_products_of_one_by_one() {
+        for isa in Isa::available() {
+            let cpu = Cpu::new(CpuOptions { isa: Some(isa), threads: NonZeroUsize::MIN, is_pinned: false }).unwrap();
+            let Table { bf16_kind, i8_kind, .. } = *cpu.table;
+            for (format, kind) in [
+                (Format::Bf16, Kind::F32),
+                (Format::Bf16, bf16_kind),
+                (Format::Q8_0, i8_kind),
+                (Format::Q4_0, i8_kind),
+                (Format::Q4K, i8_kind),
+            ] {
+                let is_compared = compare(&cpu, format, kind);
+                assert!(is_compared || matches!(isa, Isa::Scalar | Isa::Amx), "{isa} has one for {format:?}");
+            }
+        }
+    }
+
+    /// Returns whether there is a kernel for panels side by side.
+    fn compare(cpu: &Cpu, format: Format, kind: Kind) -> bool {
+        let (rows, columns) = (SIDE_BY_SIDE * LANES, 768);
+        let bytes = weights(format, rows, columns);
+        let matrix = Matrix::pack(cpu, format, rows, columns, &bytes, Precision::Fast).unwrap();
+        let Some(kernel) = (cpu.table.side_by_side)(matrix.layout, kind) else { return false };
+        let x: Vec<f32> = (0..columns).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+        let mut words = vec![0; kind.words(columns)];
+        cpu.table.pack(kind)(&x, columns, &[0], &mut words);
+        let tile = Tile { words: &words, stride: 1, next: None };
+        let mut found = [[0.0; LANES]; SIDE_BY_SIDE];
+        kernel(std::array::from_fn(|p| matrix.panel(p, 1)), tile, &mut found);
+        for (p, found) in found.iter().enumerate() {
+            let mut expected = [[0.0; LANES]];
+            cpu.table.tile(matrix.layout, kind)(matrix.panel(p, 1), tile, &mut expected);
+            assert!(found.iter().all(|x| x.abs() > 1e-9), "products of {format:?} are numbers");
+            assert_eq!(found.map(f32::to_bits), expected[0].map(f32::to_bits), "{}, {format:?}, {p}", cpu.isa());
+        }
+        true
+    }
+}

@@ -12,6 +12,9 @@ mod blocks;
 
 use std::arch::x86_64::*;
 
+use crate::layout::LANES;
+use crate::table::SIDE_BY_SIDE;
+
 /// Whether Intel made this processor.
 pub(crate) fn is_by_intel() -> bool {
     let vendor = __cpuid(0);
@@ -21,6 +24,21 @@ pub(crate) fn is_by_intel() -> bool {
 /// How far ahead of themselves kernels ask for weights, in bytes. The processor's own prefetching stops at every 4 KiB;
 /// measured, see `docs/decisions/0023-reading-further-ahead.md`.
 const AHEAD: usize = 16 << 10;
+
+/// What kernels for panels side by side take and give.
+type Panels<'a> = [&'a [u8]; SIDE_BY_SIDE];
+type Products = [[f32; LANES]; SIDE_BY_SIDE];
+
+/// How far ahead kernels for panels side by side ask for weights, in bytes: the processor's own prefetching follows
+/// each of the streams, but stops at every 4 KiB. See `docs/decisions/0031-four-streams-in-avx2.md`.
+const NEAR: usize = 256;
+
+/// Asks for what lies behind a line.
+#[target_feature(enable = "sse")]
+#[inline]
+fn ask_near(line: &[u8; 64]) {
+    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_add(NEAR).cast());
+}
 
 /// Where that lies what is read after neighbouring panels, which are read side by side.
 #[derive(Clone, Copy)]

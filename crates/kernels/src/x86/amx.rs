@@ -84,6 +84,8 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q4K, _) => Some(q4_k_pair),
         (Layout::Q5K, _) => Some(q5_k_pair),
     },
+    // Intel's alone have tiles, and gain nothing from several streams.
+    side_by_side: |_, _| None,
     causal: |format, head_dim| match format {
         KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => {
             Some(Causal { kind: Kind::Bf16, columns: QUERIES, block: causal_bf16 })

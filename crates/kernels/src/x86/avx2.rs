@@ -10,6 +10,7 @@ mod quantised;
 
 use std::arch::x86_64::*;
 
+use super::{Panels, Products};
 use crate::Isa;
 use crate::activations::{Kind, TILE, Tile};
 use crate::attention::Block;
@@ -17,11 +18,7 @@ use crate::kv::{KvFormat, Tokens};
 use crate::layout::{BLOCK, LANES, Layout};
 use crate::parts::Parts;
 use crate::scalar;
-use crate::table::{Causal, Many, SIDE_BY_SIDE, Table, Write};
-
-/// What kernels for panels side by side take and give.
-type Panels<'a> = [&'a [u8]; SIDE_BY_SIDE];
-type Products = [[f32; LANES]; SIDE_BY_SIDE];
+use crate::table::{Causal, Many, Table, Write};
 
 /// Makes a safe function of the table out of a body that needs AVX2.
 macro_rules! entry {
@@ -129,17 +126,6 @@ pub(crate) static TABLE: Table = Table {
     swiglu,
     softmax_block,
 };
-
-/// How far ahead kernels for panels side by side ask for weights, in bytes: the processor's own prefetching follows
-/// each of the streams, but stops at every 4 KiB. See `docs/decisions/0031-four-streams-in-avx2.md`.
-const NEAR: usize = 256;
-
-/// Asks for what lies behind a line.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn ask_near(line: &[u8; 64]) {
-    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_add(NEAR).cast());
-}
 
 /// Runs a kernel over all columns, in pieces of the given number of them, four, two and one.
 macro_rules! over_columns {

@@ -16,6 +16,7 @@ pub(super) mod quantised;
 
 use std::arch::x86_64::*;
 
+use super::{Panels, Products};
 use crate::Isa;
 use crate::activations::{Kind, TILE, Tile};
 use crate::attention::Block;
@@ -50,6 +51,15 @@ entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out:
 entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q5_k_many, int8::q5_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(bf16_f32_pair, floats::bf16_f32_pair, (panels: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]));
+entry!(
+    bf16_bf16_side_by_side,
+    floats::bf16_bf16_side_by_side,
+    (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products)
+);
+entry!(bf16_f32_side_by_side, floats::bf16_f32_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q8_side_by_side, int8::q8_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q4_side_by_side, int8::q4_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q4_k_side_by_side, int8::q4_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -107,7 +117,13 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Bf16, Kind::F32) => Some(bf16_f32_pair),
         _ => None,
     },
-    side_by_side: |_, _| None,
+    side_by_side: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::F32) => Some(bf16_f32_side_by_side),
+        (Layout::Q8, Kind::I8) => Some(q8_side_by_side),
+        (Layout::Q4, Kind::I8) => Some(q4_side_by_side),
+        (Layout::Q4K, Kind::I8) => Some(q4_k_side_by_side),
+        _ => None,
+    },
     many: Some(MANY),
     wide: None,
     causal: |format, _| match format {
@@ -142,6 +158,10 @@ pub(crate) static WITH_BF16: Table = Table {
     pair: |layout, kind| match (layout, kind) {
         (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_pair),
         _ => (TABLE.pair)(layout, kind),
+    },
+    side_by_side: |layout, kind| match (layout, kind) {
+        (Layout::Bf16, Kind::Bf16) => Some(bf16_bf16_side_by_side),
+        _ => (TABLE.side_by_side)(layout, kind),
     },
     causal: |format, head_dim| match format {
         KvFormat::Bf16 => Some(Causal { kind: Kind::Bf16, columns: TILE, block: causal_bf16 }),

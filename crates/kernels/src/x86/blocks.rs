@@ -2,7 +2,7 @@
 //! step of them reads, and how activations lie.
 
 use crate::activations::{I8_WORDS, START};
-use crate::layout::{BLOCK, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
+use crate::layout::{BLOCK, K_NIBBLES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
 
 pub(super) const Q8: u8 = 0;
 pub(super) const Q4: u8 = 1;
@@ -29,6 +29,22 @@ pub(super) const fn super_bytes<const L: u8>() -> usize {
         Q5K => Q5K_SUPER,
         _ => Q6K_SUPER,
     }
+}
+
+/// The numbers of block `b` of a panel in Q8, its nibbles elsewhere.
+#[inline]
+pub(super) fn lines<const L: u8>(panel: &[u8], b: usize) -> &[[u8; 64]] {
+    match L {
+        Q8 => lines_at(panel, b / 2 * Q8_PAIR + PAIR_HEAD + b % 2 * 512, 8),
+        Q4 => lines_at(panel, b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256, 4),
+        _ => lines_at(panel, b / 8 * super_bytes::<L>() + K_NIBBLES + b % 8 * 256, 4),
+    }
+}
+
+/// So many lines of a panel, the first of which begins at `start`.
+#[inline]
+pub(super) fn lines_at(panel: &[u8], start: usize, count: usize) -> &[[u8; 64]] {
+    &panel[start..][..64 * count].as_chunks().0[..count]
 }
 
 /// Words of a column behind the numbers of a block, in the order in which they lie: where the sum of its products with

@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::Ahead;
-use super::{Panels, Products, ask_near, columns_of, load, over_columns, store_floats};
+use super::super::{Ahead, Panels, Products, ask_near};
+use super::{columns_of, load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
 use crate::table::SIDE_BY_SIDE;

@@ -11,10 +11,10 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::hint::black_box;
 
-use super::super::Ahead;
 use super::super::blocks::{BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, step_bytes};
+use super::super::{Ahead, Panels, Products};
 use super::quantised::{self, Factors};
-use super::{Panels, Products, head, load, load_floats, store, store_floats};
+use super::{head, load, load_floats, store, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
 use crate::layout::{BLOCK, LANES};
 use crate::table::SIDE_BY_SIDE;

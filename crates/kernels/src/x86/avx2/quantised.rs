@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::super::blocks::{Q4, Q5K, Q6K, Q8, super_bytes};
-use super::{ask_near, head, load};
+use super::super::ask_near;
+use super::super::blocks::{Q4, Q5K, Q6K, Q8, lines, lines_at, super_bytes};
+use super::{head, load};
 use crate::activations::START;
-use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
+use crate::layout::{K_HIGH, K_MINIMA, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// Where the numbers of a block lie in its panel.
 #[derive(Clone, Copy)]
@@ -30,20 +31,12 @@ pub(super) struct Factors {
 /// Block `b` of a panel.
 #[inline]
 pub(super) fn block<const L: u8>(panel: &[u8], b: usize) -> Block<'_> {
-    let lines = |start: usize, count: usize| &panel[start..][..64 * count].as_chunks().0[..count];
-    match L {
-        Q8 => Block { lines: lines(b / 2 * Q8_PAIR + PAIR_HEAD + b % 2 * 512, 8), high: &[] },
-        Q4 => Block { lines: lines(b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256, 4), high: &[] },
-        _ => {
-            let (start, group) = (b / 8 * super_bytes::<L>(), b % 8);
-            let high = match L {
-                Q5K => lines(start + K_HIGH + 64 * group, 1),
-                Q6K => lines(start + K_HIGH + 128 * group, 2),
-                _ => &[],
-            };
-            Block { lines: lines(start + K_NIBBLES + 256 * group, 4), high }
-        }
-    }
+    let high = match L {
+        Q5K => lines_at(panel, b / 8 * super_bytes::<L>() + K_HIGH + b % 8 * 64, 1),
+        Q6K => lines_at(panel, b / 8 * super_bytes::<L>() + K_HIGH + b % 8 * 128, 2),
+        _ => &[],
+    };
+    Block { lines: lines::<L>(panel, b), high }
 }
 
 impl Block<'_> {

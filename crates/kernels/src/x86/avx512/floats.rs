@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Ahead;
+use super::super::{Ahead, Panels, Products, ask_near};
 use super::{load, over_columns, store_floats};
 use crate::activations::Tile;
 use crate::layout::LANES;
+use crate::table::SIDE_BY_SIDE;
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn bf16_bf16(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
@@ -99,6 +100,37 @@ fn bf16_f32_columns<const P: usize, const N: usize>(
             store_floats(out, sum);
         }
     }
+}
+
+/// One column, two numbers of it and of each panel in turns.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn bf16_bf16_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    let panels = panels.map(|panel| panel.as_chunks().0);
+    let mut sums = [_mm512_setzero_ps(); SIDE_BY_SIDE];
+    for (k, x) in tile.words.iter().enumerate() {
+        let x = as_bf16(_mm512_set1_epi32(x.cast_signed()));
+        for (panel, sum) in panels.iter().zip(&mut sums) {
+            ask_near(&panel[k]);
+            *sum = _mm512_dpbf16_ps(*sum, as_bf16(load(&panel[k])), x);
+        }
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| store_floats(out, sum));
+}
+
+/// As [`bf16_bf16_side_by_side`].
+#[target_feature(enable = "avx512f")]
+pub(super) fn bf16_f32_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    let panels = panels.map(|panel| panel.as_chunks().0);
+    let mut sums = [[_mm512_setzero_ps()]; SIDE_BY_SIDE];
+    for (k, [left, right]) in tile.words.as_chunks().0.iter().enumerate() {
+        for (panel, sum) in panels.iter().zip(&mut sums) {
+            ask_near(&panel[k]);
+            let (words, sum) = (load(&panel[k]), std::array::from_mut(sum));
+            add(sum, [even(words)], std::array::from_ref(left));
+            add(sum, [odd(words)], std::array::from_ref(right));
+        }
+    }
+    out.iter_mut().zip(sums).for_each(|(out, [sum])| store_floats(out, sum));
 }
 
 /// Adds the products of a number of every panel and one of every column.

@@ -11,13 +11,17 @@
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
+use std::hint::black_box;
 
-use super::super::Ahead;
-use super::super::blocks::{BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, step_bytes};
-use super::quantised::unsigned;
+use super::super::blocks::{
+    BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, lines, step_bytes,
+};
+use super::super::{Ahead, Panels, Products, ask_near};
+use super::quantised::{unit, unsigned};
 use super::{head, load, load_floats, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
 use crate::layout::{BLOCK, LANES};
+use crate::table::SIDE_BY_SIDE;
 
 /// Columns that meet weights in registers.
 const FEW: usize = 8;
@@ -39,6 +43,21 @@ macro_rules! kernels {
             }
         })?
     )*};
+}
+
+macro_rules! kernels_side_by_side {
+    ($($layout:ident $name:ident;)*) => {$(
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(super) fn $name(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+            side_by_side::<$layout>(panels, tile, out);
+        }
+    )*};
+}
+
+kernels_side_by_side! {
+    Q8 q8_side_by_side;
+    Q4 q4_side_by_side;
+    Q4K q4_k_side_by_side;
 }
 
 kernels! {
@@ -127,6 +146,29 @@ fn few<const L: u8, const C: usize>(panel: &[u8], tile: Tile<'_>, first: usize, 
                 sums[0] = _mm512_add_epi32(sums[0], sums[1]);
             }
             *total = add::<L>(*total, sums, &factors, column);
+        }
+    }
+    out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));
+}
+
+/// One column, a block of it and of each panel in turns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn side_by_side<const L: u8>(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+    let mut totals = [_mm512_setzero_ps(); SIDE_BY_SIDE];
+    for (b, column) in tile.words.as_chunks().0.iter().enumerate() {
+        for (panel, total) in panels.iter().zip(&mut totals) {
+            let ((_, factors), lines) = (block::<L>(panel, b), lines::<L>(panel, b));
+            let mut sums = begin::<L>(column);
+            for u in 0..BLOCK / 4 {
+                if let Some(line) = lines.get(u) {
+                    ask_near(line);
+                }
+                // Two sums, whose products do not wait for each other.
+                sums[u / 4] = _mm512_dpbusd_epi32(sums[u / 4], unit::<L>(lines, u), word(column, u));
+            }
+            sums[0] = _mm512_add_epi32(sums[0], sums[1]);
+            // The compiler would read all panels first, for which there are no registers.
+            *total = black_box(add::<L>(*total, sums, &factors, column));
         }
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| store_floats(out, total));

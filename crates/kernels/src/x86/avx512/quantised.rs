@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::blocks::{Q4, Q5K, Q6K, Q8, super_bytes};
+use super::super::blocks::{Q4, Q4K, Q5K, Q6K, Q8, lines, super_bytes};
 use super::{head, load};
-use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
+use crate::layout::{K_HIGH, K_MINIMA, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
 /// As [`numbers`], all of them unsigned: 128 too large in Q8 and Q4, 32 in Q6K. Those of Q4 are sixteen times as
 /// large, and the scale a sixteenth.
@@ -12,20 +12,28 @@ use crate::layout::{K_HIGH, K_MINIMA, K_NIBBLES, LANES, PAIR_HEAD, Q4_PAIR, Q8_P
 #[inline]
 pub(super) fn unsigned<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
     let (mut q, mut scale, minimum) = numbers::<L>(panel, b);
-    if L == Q8 {
-        q.iter_mut().for_each(|q| *q = _mm512_xor_si512(*q, _mm512_set1_epi8(-128)));
+    if L == Q8 || L == Q4 {
+        let lines = lines::<L>(panel, b);
+        q.iter_mut().enumerate().for_each(|(u, q)| *q = unit::<L>(lines, u));
     }
     if L == Q4 {
-        let upper = _mm512_set1_epi8(-16);
-        let bytes = &panel[b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256..][..256];
-        for (j, bytes) in bytes.as_chunks().0.iter().enumerate() {
-            let both = load(bytes);
-            q[j] = _mm512_and_si512(_mm512_slli_epi16::<4>(both), upper);
-            q[j + 4] = _mm512_and_si512(both, upper);
-        }
         scale = [_mm512_mul_ps(scale[0], _mm512_set1_ps(1.0 / 16.0)); 2];
     }
     (q, scale, minimum)
+}
+
+/// The numbers of unit `u`, that is of four columns, as [`unsigned`] has them in Q8, Q4 and Q4K.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) fn unit<const L: u8>(lines: &[[u8; 64]], u: usize) -> __m512i {
+    let upper = _mm512_set1_epi8(-16);
+    match (L, u) {
+        (Q8, _) => _mm512_xor_si512(load(&lines[u]), _mm512_set1_epi8(-128)),
+        (Q4, ..4) => _mm512_and_si512(_mm512_slli_epi16::<4>(load(&lines[u])), upper),
+        (Q4, _) => _mm512_and_si512(load(&lines[u - 4]), upper),
+        (_, ..4) => _mm512_and_si512(load(&lines[u]), _mm512_set1_epi8(15)),
+        _ => _mm512_and_si512(_mm512_srli_epi16::<4>(load(&lines[u - 4])), _mm512_set1_epi8(15)),
+    }
 }
 
 /// The numbers of a block as they are stored (signed in Q8, unsigned elsewhere), its scales and its minimum.
@@ -34,16 +42,14 @@ pub(super) fn unsigned<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [_
 pub(in super::super) fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512i; 8], [__m512; 2], __m512) {
     let minimum = _mm512_setzero_ps();
     if L == Q8 || L == Q4 {
-        let (pair_bytes, block_bytes) = if L == Q8 { (Q8_PAIR, 512) } else { (Q4_PAIR, 256) };
-        let pair = &panel[b / 2 * pair_bytes..][..pair_bytes];
-        let scale = halves(&pair[b % 2 * 32..]);
-        let bytes = &pair[PAIR_HEAD + b % 2 * block_bytes..][..block_bytes];
-        let q = if L == Q8 { all(bytes) } else { nibbles(bytes) };
+        let pair_bytes = if L == Q8 { Q8_PAIR } else { Q4_PAIR };
+        let scale = halves(&panel[b / 2 * pair_bytes + b % 2 * 32..]);
+        let q = if L == Q8 { all(lines::<L>(panel, b)) } else { nibbles(lines::<L>(panel, b)) };
         return (q, [scale; 2], minimum);
     }
     let size = super_bytes::<L>();
     let (block, group) = (&panel[b / 8 * size..][..size], b % 8);
-    let mut q = nibbles(&block[K_NIBBLES + 256 * group..][..256]);
+    let mut q = nibbles(lines::<L>(panel, b));
     if L == Q6K {
         let d = _mm512_castsi512_ps(load(head(block)));
         let scale = |half: usize| {
@@ -77,10 +83,10 @@ pub(in super::super) fn numbers<const L: u8>(panel: &[u8], b: usize) -> ([__m512
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn all(bytes: &[u8]) -> [__m512i; 8] {
+fn all(lines: &[[u8; 64]]) -> [__m512i; 8] {
     let mut out = [_mm512_setzero_si512(); 8];
-    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *out = load(bytes);
+    for (out, line) in out.iter_mut().zip(lines) {
+        *out = load(line);
     }
     out
 }
@@ -88,13 +94,10 @@ fn all(bytes: &[u8]) -> [__m512i; 8] {
 /// The low halves of 256 bytes, then the high halves.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn nibbles(bytes: &[u8]) -> [__m512i; 8] {
-    let mask = _mm512_set1_epi8(15);
+fn nibbles(lines: &[[u8; 64]]) -> [__m512i; 8] {
     let mut out = [_mm512_setzero_si512(); 8];
-    for (j, bytes) in bytes.as_chunks().0.iter().enumerate().take(4) {
-        let both = load(bytes);
-        out[j] = _mm512_and_si512(both, mask);
-        out[j + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
+    for (u, out) in out.iter_mut().enumerate() {
+        *out = unit::<Q4K>(lines, u);
     }
     out
 }
