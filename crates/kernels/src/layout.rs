@@ -11,8 +11,8 @@
 //! | Q8 | 8.5 | `b / 2`, 1088 bytes | 0: scale f16 \[2\]\[16\] · 64: `q` i8 \[2\]\[8 u\]\[16 r\]\[4 i\] |
 //! | Q4 | 4.5 | `b / 2`, 576 bytes | 0: scale f16 \[2\]\[16\] · 64: nibbles \[2\]\[4 u\]\[16 r\]\[4 i\] |
 //! | Q4K | 4.63 | `s`, 2368 bytes | d, dmin, scales, minima, nibbles |
-//! | Q5K | 5.63 | `s`, 2880 bytes | as Q4K, then the fifth bits |
-//! | Q6K | 6.63 | `s`, 3392 bytes | d, scales, nibbles, upper two bits |
+//! | Q5K | 5.63 | `s`, 2880 bytes | as Q4K, the fifth bits behind a block's nibbles |
+//! | Q6K | 6.63 | `s`, 3392 bytes | d, scales, nibbles and upper two bits |
 //!
 //! Within a super-block:
 //!
@@ -20,8 +20,14 @@
 //! |---|---|---|
 //! | 0 | d f16 \[16\], at 32 dmin f16 \[16\] | d f32 \[16\] |
 //! | 64 | scale u8 \[8\]\[16\], at 192 minimum u8 \[8\]\[16\] | scale i8 \[16\]\[16\] |
-//! | 320 | nibbles \[8\]\[4 u\]\[16 r\]\[4 i\] | the same |
-//! | 2368 | Q5K: bit `u` is the fifth bit \[8\]\[16\]\[4\] | bits `2 (u % 4)` the upper two \[8\]\[u / 4\]\[16\]\[4\] |
+//! | 320 | eight blocks of 256 or 320 bytes | eight blocks of 384 bytes |
+//!
+//! Within a block of a super-block:
+//!
+//! | offset | Q4K and Q5K | Q6K |
+//! |---|---|---|
+//! | 0 | nibbles \[4 u\]\[16 r\]\[4 i\] | the same |
+//! | 256 | Q5K: bit `u` is the fifth bit \[16 r\]\[4 i\] | bits `2 (u % 4)` the upper two \[u / 4\]\[16 r\]\[4 i\] |
 //!
 //! In nibbles the low half of byte `[u][r][i]` is unit `u` and the high half unit `u + 4`.
 
@@ -45,10 +51,14 @@ pub(crate) const Q6K_SUPER: usize = 3392;
 pub(crate) const PAIR_HEAD: usize = 64;
 /// Where the minima of Q4K and Q5K begin.
 pub(crate) const K_MINIMA: usize = 192;
-/// Where the nibbles of a super-block begin.
-pub(crate) const K_NIBBLES: usize = 320;
-/// Where the upper bits of a super-block begin.
-pub(crate) const K_HIGH: usize = 2368;
+/// Where the blocks of a super-block begin.
+pub(crate) const K_BLOCKS: usize = 320;
+/// Bytes of a block of a super-block: nibbles, then upper bits.
+pub(crate) const Q4K_BLOCK: usize = 256;
+pub(crate) const Q5K_BLOCK: usize = 320;
+pub(crate) const Q6K_BLOCK: usize = 384;
+/// Where the upper bits of a block begin.
+pub(crate) const K_HIGH: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -129,14 +139,15 @@ impl Layout {
                 Block { q: nibbles(&pair[PAIR_HEAD + b % 2 * 256..], r), scale: [scale; 2], offset: 8, minimum: 0.0 }
             }
             Self::Q4K | Self::Q5K => {
-                let size = if self == Self::Q4K { Q4K_SUPER } else { Q5K_SUPER };
+                let (size, bytes) = if self == Self::Q4K { (Q4K_SUPER, Q4K_BLOCK) } else { (Q5K_SUPER, Q5K_BLOCK) };
                 let block = &panel[s * size..][..size];
+                let numbers = &block[K_BLOCKS + bytes * group..];
                 let scale = half_at(block, 2 * r) * f32::from(block[PAIR_HEAD + LANES * group + r]);
                 let minimum = half_at(block, 32 + 2 * r) * f32::from(block[K_MINIMA + LANES * group + r]);
-                let mut q = nibbles(&block[K_NIBBLES + 256 * group..], r);
+                let mut q = nibbles(numbers, r);
                 if self == Self::Q5K {
                     for (k, q) in q.iter_mut().enumerate() {
-                        *q |= (block[K_HIGH + 64 * group + 4 * r + k % 4] >> (k / 4) & 1) << 4;
+                        *q |= (numbers[K_HIGH + 4 * r + k % 4] >> (k / 4) & 1) << 4;
                     }
                 }
                 Block { q, scale: [scale; 2], offset: 0, minimum }
@@ -145,10 +156,11 @@ impl Layout {
                 let block = &panel[s * Q6K_SUPER..][..Q6K_SUPER];
                 let d = f32::from_le_bytes([block[4 * r], block[4 * r + 1], block[4 * r + 2], block[4 * r + 3]]);
                 let scale = |half: usize| f32::from(block[PAIR_HEAD + LANES * (2 * group + half) + r].cast_signed());
-                let mut q = nibbles(&block[K_NIBBLES + 256 * group..], r);
+                let numbers = &block[K_BLOCKS + Q6K_BLOCK * group..];
+                let mut q = nibbles(numbers, r);
                 for (k, q) in q.iter_mut().enumerate() {
-                    let (unit, at) = (k / 4, K_HIGH + 128 * group + 64 * (k / 16) + 4 * r + k % 4);
-                    *q |= (block[at] >> (2 * (unit % 4)) & 3) << 4;
+                    let (unit, at) = (k / 4, K_HIGH + 64 * (k / 16) + 4 * r + k % 4);
+                    *q |= (numbers[at] >> (2 * (unit % 4)) & 3) << 4;
                 }
                 Block { q, scale: [d * scale(0), d * scale(1)], offset: 32, minimum: 0.0 }
             }

@@ -32,7 +32,7 @@ pub const PANEL_ROWS: usize = LANES;
 
 /// Which order panels have their bytes in. It changes with any of them, so that what was kept of another order is not
 /// taken for this one ([`Matrix::from_packed`]).
-pub const PACKED_VERSION: u32 = 1;
+pub const PACKED_VERSION: u32 = 2;
 
 /// Bytes that many may read, for example those of a file that is mapped into memory.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;

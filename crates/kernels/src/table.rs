@@ -244,6 +244,8 @@ mod tests {
                 (Format::Q8_0, i8_kind),
                 (Format::Q4_0, i8_kind),
                 (Format::Q4K, i8_kind),
+                (Format::Q5K, i8_kind),
+                (Format::Q6K, cpu.table.i8_kind_for(Layout::Q6K)),
             ] {
                 let is_compared = compare(&cpu, format, kind);
                 assert!(is_compared || matches!(isa, Isa::Scalar | Isa::Amx), "{isa} has one for {format:?}");

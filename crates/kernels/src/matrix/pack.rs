@@ -4,8 +4,8 @@
 use half::{bf16, f16};
 
 use crate::layout::{
-    K_HIGH, K_MINIMA, K_NIBBLES, LANES, Layout, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR, SUPER,
-    put_q8,
+    K_BLOCKS, K_HIGH, K_MINIMA, LANES, Layout, PAIR_HEAD, Q4_PAIR, Q4K_BLOCK, Q4K_SUPER, Q5K_BLOCK, Q5K_SUPER,
+    Q6K_BLOCK, Q6K_SUPER, Q8_PAIR, SUPER, put_q8,
 };
 use crate::quant::blocks::{IQ4_VALUES, five_bits, nibbles};
 use crate::quant::super_blocks::six_bit_pairs;
@@ -69,16 +69,16 @@ pub(super) fn row(format: Format, layout: Layout, row: &[u8], panel: &mut [u8], 
         }
         (Layout::Q4K, _) => {
             for (bytes, out) in blocks.zip(panel.chunks_exact_mut(Q4K_SUPER)) {
-                with_minima(bytes, &bytes[16..], out, r);
+                with_minima::<Q4K_BLOCK>(bytes, &bytes[16..], out, r);
             }
         }
         (Layout::Q5K, _) => {
             for (bytes, out) in blocks.zip(panel.chunks_exact_mut(Q5K_SUPER)) {
-                with_minima(bytes, &bytes[48..], out, r);
+                with_minima::<Q5K_BLOCK>(bytes, &bytes[48..], out, r);
                 let fifth: [u32; 8] = words(&bytes[16..]);
-                for group in 0..8 {
+                for (group, out) in out[K_BLOCKS..].as_chunks_mut::<Q5K_BLOCK>().0.iter_mut().enumerate() {
                     let bit = |unit: usize| (fifth[unit] >> group & 0x0101_0101) << unit;
-                    put_words(&mut out[K_HIGH + UNIT * group..], r, [(0..8).map(bit).fold(0, |all, bit| all | bit)]);
+                    put_words(&mut out[K_HIGH..], r, [(0..8).map(bit).fold(0, |all, bit| all | bit)]);
                 }
             }
         }
@@ -129,7 +129,7 @@ fn dequantised(format: Format, layout: Layout, row: &[u8], panel: &mut [u8], r: 
 }
 
 /// A super-block of Q4_K or Q5_K, whose nibbles are `low`.
-fn with_minima(bytes: &[u8], low: &[u8], out: &mut [u8], r: usize) {
+fn with_minima<const BLOCK: usize>(bytes: &[u8], low: &[u8], out: &mut [u8], r: usize) {
     out[2 * r..][..2].copy_from_slice(&bytes[..2]);
     out[32 + 2 * r..][..2].copy_from_slice(&bytes[2..4]);
     let (scales, minima) = six_bit_pairs(&bytes[4..16]);
@@ -138,10 +138,10 @@ fn with_minima(bytes: &[u8], low: &[u8], out: &mut [u8], r: usize) {
         out[K_MINIMA + LANES * group + r] = minimum;
     }
     // Two groups share 32 bytes.
-    for (pair, groups) in low.chunks_exact(32).zip(out[K_NIBBLES..K_HIGH].chunks_exact_mut(8 * UNIT)) {
+    for (pair, groups) in low.chunks_exact(32).zip(out[K_BLOCKS..].chunks_exact_mut(2 * BLOCK)) {
         let [even, odd] = split(words(pair));
         put_words(groups, r, even);
-        put_words(&mut groups[4 * UNIT..], r, odd);
+        put_words(&mut groups[BLOCK..], r, odd);
     }
 }
 
@@ -155,11 +155,11 @@ fn six_bits(bytes: &[u8], out: &mut [u8], r: usize) {
         let (low, upper) = (&bytes[64 * part..], words::<8>(&bytes[128 + 32 * part..]));
         let [[first, third], [second, fourth]] = [split(words(low)), split(words(&low[32..]))];
         for (quarter, nibbles) in [first, second, third, fourth].into_iter().enumerate() {
-            let group = 4 * part + quarter;
-            put_words(&mut out[K_NIBBLES + 4 * UNIT * group..], r, nibbles);
+            let out = &mut out[K_BLOCKS + Q6K_BLOCK * (4 * part + quarter)..][..Q6K_BLOCK];
+            put_words(out, r, nibbles);
             let two = |unit: usize| (upper[unit] >> (2 * quarter) & 0x0303_0303) << (2 * (unit % 4));
             let half = |half: usize| (4 * half..4 * half + 4).map(two).fold(0, |all, two| all | two);
-            put_words(&mut out[K_HIGH + 2 * UNIT * group..], r, [half(0), half(1)]);
+            put_words(&mut out[K_HIGH..], r, [half(0), half(1)]);
         }
     }
 }

@@ -44,6 +44,8 @@ entry!(bf16_side_by_side, floats::bf16_side_by_side, (panels: Panels<'_>, tile: 
 entry!(q8_side_by_side, int8::q8_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q4_side_by_side, int8::q4_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q4_k_side_by_side, int8::q4_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q5_k_side_by_side, int8::q5_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q6_k_side_by_side, int8::q6_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q8_many, int8::q8_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_many, int8::q4_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
 entry!(q4_k_many, int8::q4_k_many, (panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]));
@@ -84,13 +86,14 @@ pub(crate) static TABLE: Table = Table {
     q5_k,
     q6_k,
     pair: |_, _| None,
-    // Q5K and Q6K are read in three places of each panel, which are too many streams.
     side_by_side: |layout, _| match layout {
         Layout::Bf16 => Some(bf16_side_by_side),
         Layout::Q8 => Some(q8_side_by_side),
         Layout::Q4 => Some(q4_side_by_side),
         Layout::Q4K => Some(q4_k_side_by_side),
-        Layout::F32 | Layout::Q5K | Layout::Q6K => None,
+        Layout::Q5K => Some(q5_k_side_by_side),
+        Layout::Q6K => Some(q6_k_side_by_side),
+        Layout::F32 => None,
     },
     many: Some(Many {
         multiply: |layout| match layout {

@@ -60,6 +60,8 @@ entry!(bf16_f32_side_by_side, floats::bf16_f32_side_by_side, (panels: Panels<'_>
 entry!(q8_side_by_side, int8::q8_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q4_side_by_side, int8::q4_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(q4_k_side_by_side, int8::q4_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q5_k_side_by_side, int8::q5_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
+entry!(q6_k_side_by_side, int8::q6_k_side_by_side, (panels: Panels<'_>, tile: Tile<'_>, out: &mut Products));
 entry!(pack_bf16, pack::bf16, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, pack::i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -122,6 +124,8 @@ pub(crate) static TABLE: Table = Table {
         (Layout::Q8, Kind::I8) => Some(q8_side_by_side),
         (Layout::Q4, Kind::I8) => Some(q4_side_by_side),
         (Layout::Q4K, Kind::I8) => Some(q4_k_side_by_side),
+        (Layout::Q5K, Kind::I8) => Some(q5_k_side_by_side),
+        (Layout::Q6K, Kind::I8) => Some(q6_k_side_by_side),
         _ => None,
     },
     many: Some(MANY),

@@ -2,7 +2,10 @@
 //! step of them reads, and how activations lie.
 
 use crate::activations::{I8_WORDS, START};
-use crate::layout::{BLOCK, K_NIBBLES, PAIR_HEAD, Q4_PAIR, Q4K_SUPER, Q5K_SUPER, Q6K_SUPER, Q8_PAIR};
+use crate::layout::{
+    BLOCK, K_BLOCKS, K_HIGH, PAIR_HEAD, Q4_PAIR, Q4K_BLOCK, Q4K_SUPER, Q5K_BLOCK, Q5K_SUPER, Q6K_BLOCK, Q6K_SUPER,
+    Q8_PAIR,
+};
 
 pub(super) const Q8: u8 = 0;
 pub(super) const Q4: u8 = 1;
@@ -31,20 +34,25 @@ pub(super) const fn super_bytes<const L: u8>() -> usize {
     }
 }
 
-/// The numbers of block `b` of a panel in Q8, its nibbles elsewhere.
+/// Where the lines of upper bits begin among those of a block in Q5K and Q6K.
+pub(super) const HIGH: usize = K_HIGH / 64;
+
+/// What block `b` of a panel is but for its scales: numbers in Q8; nibbles elsewhere, then upper bits.
 #[inline]
 pub(super) fn lines<const L: u8>(panel: &[u8], b: usize) -> &[[u8; 64]] {
-    match L {
-        Q8 => lines_at(panel, b / 2 * Q8_PAIR + PAIR_HEAD + b % 2 * 512, 8),
-        Q4 => lines_at(panel, b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256, 4),
-        _ => lines_at(panel, b / 8 * super_bytes::<L>() + K_NIBBLES + b % 8 * 256, 4),
-    }
-}
-
-/// So many lines of a panel, the first of which begins at `start`.
-#[inline]
-pub(super) fn lines_at(panel: &[u8], start: usize, count: usize) -> &[[u8; 64]] {
-    &panel[start..][..64 * count].as_chunks().0[..count]
+    let (start, size) = match L {
+        Q8 => (b / 2 * Q8_PAIR + PAIR_HEAD + b % 2 * 512, 512),
+        Q4 => (b / 2 * Q4_PAIR + PAIR_HEAD + b % 2 * 256, 256),
+        _ => {
+            let size = match L {
+                Q4K => Q4K_BLOCK,
+                Q5K => Q5K_BLOCK,
+                _ => Q6K_BLOCK,
+            };
+            (b / 8 * super_bytes::<L>() + K_BLOCKS + b % 8 * size, size)
+        }
+    };
+    panel[start..][..size].as_chunks().0
 }
 
 /// Words of a column behind the numbers of a block, in the order in which they lie: where the sum of its products with

@@ -503,5 +503,5 @@ fn the_order_of_panels_is_that_of_its_version() {
             }
         }
     }
-    assert_eq!((PACKED_VERSION, format!("{digest:016x}").as_str()), (1, "e83f395dc164c45c"));
+    assert_eq!((PACKED_VERSION, format!("{digest:016x}").as_str()), (2, "1df6957d4c881b58"));
 }

@@ -23,10 +23,15 @@ use crate::table::SIDE_BY_SIDE;
 const GROUP: usize = 8;
 
 macro_rules! kernels {
-    ($($layout:ident $name:ident $many:ident $body:ident;)*) => {$(
+    ($($layout:ident $name:ident $side_by_side:ident $many:ident $body:ident;)*) => {$(
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             in_fews::<$layout>(panel, tile, out);
+        }
+
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn $side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+            side_by_side::<$layout>(panels, tile, out);
         }
 
         #[target_feature(enable = "avx2,fma,f16c")]
@@ -40,26 +45,11 @@ macro_rules! kernels {
 }
 
 kernels! {
-    Q8 q8 q8_many many_in_fews;
-    Q4 q4 q4_many many;
-    Q4K q4_k q4_k_many many;
-    Q5K q5_k q5_k_many many;
-    Q6K q6_k q6_k_many many_in_fews;
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
-    side_by_side::<Q8>(panels, tile, out);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
-    side_by_side::<Q4>(panels, tile, out);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_k_side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
-    side_by_side::<Q4K>(panels, tile, out);
+    Q8 q8 q8_side_by_side q8_many many_in_fews;
+    Q4 q4 q4_side_by_side q4_many many;
+    Q4K q4_k q4_k_side_by_side q4_k_many many;
+    Q5K q5_k q5_k_side_by_side q5_k_many many;
+    Q6K q6_k q6_k_side_by_side q6_k_many many_in_fews;
 }
 
 /// The units of a block, as [`quantised::Block::unit`] has them.

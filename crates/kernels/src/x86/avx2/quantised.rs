@@ -3,19 +3,14 @@
 use std::arch::x86_64::*;
 
 use super::super::ask_near;
-use super::super::blocks::{Q4, Q5K, Q6K, Q8, lines, lines_at, super_bytes};
+use super::super::blocks::{HIGH, Q4, Q5K, Q6K, Q8, lines, super_bytes};
 use super::{head, load};
 use crate::activations::START;
-use crate::layout::{K_HIGH, K_MINIMA, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
+use crate::layout::{K_MINIMA, LANES, PAIR_HEAD, Q4_PAIR, Q8_PAIR};
 
-/// Where the numbers of a block lie in its panel.
+/// The lines of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
-    /// Those of Q8, nibbles elsewhere.
-    lines: &'a [[u8; 64]],
-    /// The fifth bits of Q5K, the upper two of Q6K.
-    high: &'a [[u8; 64]],
-}
+pub(super) struct Block<'a>(&'a [[u8; 64]]);
 
 /// What a block's sums are multiplied by, eight rows to a register.
 #[derive(Clone, Copy)]
@@ -31,12 +26,7 @@ pub(super) struct Factors {
 /// Block `b` of a panel.
 #[inline]
 pub(super) fn block<const L: u8>(panel: &[u8], b: usize) -> Block<'_> {
-    let high = match L {
-        Q5K => lines_at(panel, b / 8 * super_bytes::<L>() + K_HIGH + b % 8 * 64, 1),
-        Q6K => lines_at(panel, b / 8 * super_bytes::<L>() + K_HIGH + b % 8 * 128, 2),
-        _ => &[],
-    };
-    Block { lines: lines::<L>(panel, b), high }
+    Block(lines::<L>(panel, b))
 }
 
 impl Block<'_> {
@@ -44,7 +34,7 @@ impl Block<'_> {
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(super) fn ask_near(self, u: usize) {
-        if let Some(line) = self.lines.get(u) {
+        if let Some(line) = self.0.get(u) {
             ask_near(line);
         }
     }
@@ -54,12 +44,12 @@ impl Block<'_> {
     #[inline]
     pub(super) fn unit<const L: u8>(self, u: usize) -> [__m256i; 2] {
         if L == Q8 {
-            return load(&self.lines[u]);
+            return load(&self.0[u]);
         }
-        let mut q = load(&self.lines[u % 4]);
+        let mut q = load(&self.0[u % 4]);
         let high = match L {
-            Q5K => load(&self.high[0]),
-            Q6K => load(&self.high[u / 4]),
+            Q5K => load(&self.0[HIGH]),
+            Q6K => load(&self.0[HIGH + u / 4]),
             _ => q,
         };
         for (q, high) in q.iter_mut().zip(high) {

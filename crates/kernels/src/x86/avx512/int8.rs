@@ -17,7 +17,7 @@ use super::super::blocks::{
     BEGIN, BEGIN_HIGH, BEGIN_LOW, Q4, Q4K, Q5K, Q6K, Q8, SCALE, SCALED_SUM, STEP, lines, step_bytes,
 };
 use super::super::{Ahead, Panels, Products, ask_near};
-use super::quantised::{unit, unsigned};
+use super::quantised::{unsigned, unsigned_unit};
 use super::{head, load, load_floats, store_floats};
 use crate::activations::{I8_WORDS, START, TILE, Tile};
 use crate::layout::{BLOCK, LANES};
@@ -29,43 +29,33 @@ const FEW: usize = 8;
 const GROUP: usize = 8;
 
 macro_rules! kernels {
-    ($($layout:ident $name:ident $($many:ident)?;)*) => {$(
+    ($($layout:ident $name:ident $side_by_side:ident $many:ident;)*) => {$(
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(in super::super) fn $name(panel: &[u8], tile: Tile<'_>, out: &mut [[f32; LANES]]) {
             in_fews::<$layout>(panel, tile, out);
         }
 
-        $(#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+        pub(super) fn $side_by_side(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
+            side_by_side::<$layout>(panels, tile, out);
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
         pub(in super::super) fn $many(panels: &[u8], words: usize, tiles: &[u32], out: &mut [[f32; LANES]]) {
             let (columns, size) = (tiles.len() / words, panels.len() * (tiles.len() / words) / out.len());
             for (panel, out) in panels.chunks_exact(size).zip(out.chunks_exact_mut(columns)) {
                 many::<$layout>(panel, words, tiles, out);
             }
-        })?
-    )*};
-}
-
-macro_rules! kernels_side_by_side {
-    ($($layout:ident $name:ident;)*) => {$(
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-        pub(super) fn $name(panels: Panels<'_>, tile: Tile<'_>, out: &mut Products) {
-            side_by_side::<$layout>(panels, tile, out);
         }
     )*};
 }
 
-kernels_side_by_side! {
-    Q8 q8_side_by_side;
-    Q4 q4_side_by_side;
-    Q4K q4_k_side_by_side;
-}
-
 kernels! {
-    Q8 q8 q8_many;
-    Q4 q4 q4_many;
-    Q4K q4_k q4_k_many;
-    Q5K q5_k q5_k_many;
-    Q6K q6_k q6_k_many;
+    Q8 q8 q8_side_by_side q8_many;
+    Q4 q4 q4_side_by_side q4_many;
+    Q4K q4_k q4_k_side_by_side q4_k_many;
+    Q5K q5_k q5_k_side_by_side q5_k_many;
+    Q6K q6_k q6_k_side_by_side q6_k_many;
 }
 
 /// What a block's sums are multiplied by, in registers.
@@ -164,9 +154,11 @@ fn side_by_side<const L: u8>(panels: Panels<'_>, tile: Tile<'_>, out: &mut Produ
                     ask_near(line);
                 }
                 // Two sums, whose products do not wait for each other.
-                sums[u / 4] = _mm512_dpbusd_epi32(sums[u / 4], unit::<L>(lines, u), word(column, u));
+                sums[u / 4] = _mm512_dpbusd_epi32(sums[u / 4], unsigned_unit::<L>(lines, u), word(column, u));
             }
-            sums[0] = _mm512_add_epi32(sums[0], sums[1]);
+            if L != Q6K {
+                sums[0] = _mm512_add_epi32(sums[0], sums[1]);
+            }
             // The compiler would read all panels first, for which there are no registers.
             *total = black_box(add::<L>(*total, sums, &factors, column));
         }
