@@ -7,7 +7,7 @@
 //! | F32 | one f32 each; a zero behind an odd number of them |
 //! | Bf16 | two bf16 each, the lower half first; a zero behind an odd number of them |
 //! | I8, I8Tiles | for 32 numbers: eight of four i8, one of two i16 (the sums of both halves), one f32 scale, more |
-//! | I16 | for 32 numbers: eight of four i8, the upper halves, eight of the lower halves, and four more |
+//! | I16 | for 32 numbers: sixteen of the numbers, as the instruction set wants them, and four more |
 //!
 //! That is how the scalar kernels have them. An instruction set may lay out as many words otherwise, as its kernels
 //! want them; I8Tiles is what tile registers want where the processor has them.

@@ -2,6 +2,7 @@
 //! numbers differ from the scalar oracle's by fused roundings.
 
 mod causal;
+mod causal_i8;
 mod floats;
 mod int8;
 mod kv;
@@ -54,6 +55,10 @@ entry!(q6_k_many, int8::q6_k_many, (panels: &[u8], words: usize, tiles: &[u32], 
 entry!(pack_f32, ops::pack_f32, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(pack_i8, ops::pack_i8, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
 entry!(causal_bf16, causal::block, (block: Block<'_>));
+entry!(causal_i8, causal_i8::block, (block: Block<'_>));
+entry!(pack_i16, causal_i8::pack, (x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]));
+entry!(i8_one, kv::i8_one, (of: Tokens<'_>));
+entry!(i8_sixteen, kv::i8_sixteen, (of: Tokens<'_>));
 entry!(bf16_one, kv::bf16_one, (of: Tokens<'_>));
 entry!(bf16_sixteen, kv::bf16_sixteen, (of: Tokens<'_>));
 entry!(rms_norm, ops::rms_norm, (x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
@@ -110,10 +115,12 @@ pub(crate) static TABLE: Table = Table {
     wide: None,
     causal: |format, _| match format {
         KvFormat::Bf16 => Some(Causal { kind: Kind::F32, columns: TILE, block: causal_bf16 }),
-        KvFormat::F32 | KvFormat::Int8 => None,
+        KvFormat::Int8 => Some(Causal { kind: Kind::I16, columns: TILE, block: causal_i8 }),
+        KvFormat::F32 => None,
     },
     kv_write: |format, head_dim| match format {
         KvFormat::Bf16 if head_dim.is_multiple_of(BLOCK) => Some(Write { one: bf16_one, sixteen: bf16_sixteen }),
+        KvFormat::Int8 if head_dim.is_multiple_of(2 * BLOCK) => Some(Write { one: i8_one, sixteen: i8_sixteen }),
         _ => None,
     },
     stream: |from, to| *to = *from,
@@ -123,7 +130,7 @@ pub(crate) static TABLE: Table = Table {
     pack_bf16: scalar::pack_bf16,
     pack_i8,
     pack_i8_tiles: pack_i8,
-    pack_i16: pack_i8,
+    pack_i16,
     rms_norm,
     rms_norm_in_place,
     swiglu,

@@ -94,11 +94,25 @@ fn add_values<const C: usize>(panel: usize, first: usize, block: &mut Block<'_>)
     C
 }
 
-/// The softmax weights of a column, as in `scalar::softmax_block`, packed `[columns][tokens]`. What was gathered and
-/// summed before fits the largest score then.
+/// Weights of a column, packed `[columns][tokens]`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn weigh(block: &mut Block<'_>, c: usize) {
+    let (weights, mut added) = (weights(block, c), _mm256_setzero_ps());
+    let words = &mut block.weights[c * KV_BLOCK_TOKENS..][..KV_BLOCK_TOKENS];
+    for (weight, words) in weights.into_iter().zip(words.as_chunks_mut::<8>().0) {
+        added = _mm256_add_ps(added, weight);
+        // SAFETY: there is room for eight words, and the store needs no alignment.
+        unsafe { _mm256_storeu_ps(words.as_mut_ptr().cast(), weight) };
+    }
+    block.total[c] += to_array(added).iter().sum::<f32>();
+}
+
+/// The softmax weights of column `c`, as in `scalar::softmax_block`. What was gathered and summed before fits the
+/// largest score then; the weights are not yet among it.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(super) fn weights(block: &mut Block<'_>, c: usize) -> [__m256; SCORES] {
     let nothing = _mm256_set1_ps(f32::NEG_INFINITY);
     let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     let (mut weights, mut high) = ([nothing; SCORES], _mm256_set1_ps(block.largest[c]));
@@ -110,10 +124,8 @@ fn weigh(block: &mut Block<'_>, c: usize) {
         high = _mm256_max_ps(high, *weight);
     }
     let highest = to_array(high).into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let words = c * KV_BLOCK_TOKENS..(c + 1) * KV_BLOCK_TOKENS;
     if highest == f32::NEG_INFINITY {
-        block.weights[words].fill(0);
-        return;
+        return [_mm256_setzero_ps(); SCORES];
     }
     let factor = block.factor(c, highest);
     if factor < 1.0 {
@@ -123,13 +135,11 @@ fn weigh(block: &mut Block<'_>, c: usize) {
             store_eight(gathered, scaled);
         }
     }
-    let (shift, mut added) = (_mm256_set1_ps(highest), _mm256_setzero_ps());
-    for (weight, words) in weights.into_iter().zip(block.weights[words].as_chunks_mut::<8>().0) {
-        let weight = exp(_mm256_sub_ps(weight, shift));
-        added = _mm256_add_ps(added, weight);
-        // SAFETY: there is room for eight words, and the store needs no alignment.
-        unsafe { _mm256_storeu_ps(words.as_mut_ptr().cast(), weight) };
+    let shift = _mm256_set1_ps(highest);
+    for weight in &mut weights {
+        *weight = exp(_mm256_sub_ps(*weight, shift));
     }
     block.largest[c] = highest;
-    block.total[c] = block.total[c] * factor + to_array(added).iter().sum::<f32>();
+    block.total[c] *= factor;
+    weights
 }

@@ -140,7 +140,7 @@ fn halves(bytes: &[u8]) -> [__m256; 2] {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn sixteen(bytes: &[u8]) -> __m128i {
+pub(super) fn sixteen(bytes: &[u8]) -> __m128i {
     let bytes: &[u8; 16] = head(bytes);
     // SAFETY: sixteen bytes are there, and the load needs no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
