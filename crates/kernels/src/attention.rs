@@ -8,9 +8,9 @@
 
 use std::ops::Range;
 
-use crate::activations::{Kind, TILE, Tile};
+use crate::activations::{I16_WORDS, Kind, TILE, Tile};
 use crate::kv::{KV_BLOCK_TOKENS, KvCache, KvFormat, Panels, Span};
-use crate::layout::{BLOCK, LANES};
+use crate::layout::{BLOCK, LANES, Q8_PAIR};
 use crate::parts::Parts;
 use crate::scalar::Weights;
 use crate::table::Causal;
@@ -63,6 +63,19 @@ impl Block<'_> {
         assert!(values.size == 2 * LANES * KV_BLOCK_TOKENS && self.steps * BLOCK <= KV_BLOCK_TOKENS, "one block");
         assert!(self.scores.len() >= panels * columns, "every panel has scores");
         assert!(self.weights.len() >= columns * KV_BLOCK_TOKENS, "every column has weights");
+        assert!(self.gathered.len() >= columns * self.padded && self.padded >= values.count * LANES, "shapes fit");
+    }
+
+    /// Fails unless this is at most a tile of queries in sixteen bits past one block of keys and values in int8, with
+    /// weights of sixteen bits, two of them a word: what kernels read and write without a look.
+    pub(crate) fn assert_is_i16_on_int8(&self) {
+        let (keys, values, columns, panels) = (self.keys, self.values, self.columns, KV_BLOCK_TOKENS / LANES);
+        assert!((1..=TILE).contains(&columns) && self.first_panel + keys.count <= panels, "keys of one block");
+        assert!(values.size == Q8_PAIR && self.scales.len() == KV_BLOCK_TOKENS, "values of one block");
+        assert!(self.queries.len().is_multiple_of(columns * I16_WORDS), "whole blocks of all columns");
+        assert!(self.queries.len() <= columns * I16_WORDS * (keys.size / Q8_PAIR) * 2, "a key has a query's blocks");
+        assert!(self.scores.len() >= panels * columns, "every panel has scores");
+        assert!(self.weights.len() >= columns * KV_BLOCK_TOKENS / 2, "every column has weights");
         assert!(self.gathered.len() >= columns * self.padded && self.padded >= values.count * LANES, "shapes fit");
     }
 

@@ -75,8 +75,9 @@ impl Isa {
         }
     }
 
-    /// Whether one column's weights are read faster in several streams. On AMD's processors they are, see
-    /// `docs/decisions/0031-four-streams-in-avx2.md`; Intel's with AVX-512 gain nothing (0023).
+    /// Whether one column's weights are read faster in several streams. On AMD's Zen 3 they are, and others with
+    /// AVX-512 that are not Intel's are taken to be like it, see `docs/decisions/0031-four-streams-in-avx2.md`; Intel's
+    /// gain nothing (0023).
     pub(crate) fn is_read_side_by_side(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -344,11 +344,17 @@ fn largest(x: &[f32]) -> f32 {
     largest.iter().chain(rest).fold(0.0, |largest, x| x.abs().max(largest))
 }
 
+/// One divided by a scale, zero for zero.
+#[inline]
+pub(crate) fn inverse(scale: f32) -> f32 {
+    if scale > 0.0 { scale.recip() } else { 0.0 }
+}
+
 /// The nearest numbers of eight bits, ties to even.
 fn quantise(x: &[f32], scale: f32, out: &mut [i8]) {
     /// Added to less than 2^22, it leaves no bits behind the point.
     const ROUND: f32 = 1.5 * (1 << 23) as f32;
-    let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+    let inverse = inverse(scale);
     for (out, x) in out.iter_mut().zip(x) {
         *out = ((x * inverse).clamp(-127.0, 127.0) + ROUND - ROUND) as i8;
     }

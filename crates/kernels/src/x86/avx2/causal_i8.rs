@@ -17,8 +17,6 @@ use crate::activations::{I16_WORDS, TILE};
 use crate::attention::Block;
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
-/// Panels of a block's keys.
-const PANELS: usize = KV_BLOCK_TOKENS / LANES;
 /// Words of 32 numbers of sixteen bits.
 const NUMBERS: usize = BLOCK / 2;
 /// A query's words for 32 numbers: these, the scale, and three that mean nothing.
@@ -49,12 +47,7 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn block(mut block: Block<'_>) {
     let (keys, values, columns) = (block.keys, block.values, block.columns);
-    assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
-    assert!(values.size == Q8_PAIR && block.scales.len() == KV_BLOCK_TOKENS, "values of one block");
-    assert!(block.queries.len().is_multiple_of(columns * QUERY), "whole blocks of all columns");
-    assert!(block.queries.len() <= columns * QUERY * (keys.size / Q8_PAIR) * 2, "a key has the blocks of a query");
-    assert!(block.scores.len() >= PANELS * columns && block.weights.len() >= columns * WEIGHTS, "shapes fit");
-    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
+    block.assert_is_i16_on_int8();
     for panel in 0..keys.count {
         for first in (0..columns).step_by(2) {
             if columns - first > 1 {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::ops::{load_floats, to_array, transposed};
 use super::{head, load, store};
-use crate::kv::Tokens;
+use crate::kv::{Tokens, inverse};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
 /// Numbers in a register.
@@ -122,11 +122,6 @@ fn largest_of(x: &[f32]) -> f32 {
         largest = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), load_floats(x)), largest);
     }
     to_array(largest).into_iter().fold(0.0, f32::max)
-}
-
-#[inline]
-fn inverse(scale: f32) -> f32 {
-    if scale > 0.0 { scale.recip() } else { 0.0 }
 }
 
 /// The nearest integers of `x * inverse` from -127 to 127, ties to even.

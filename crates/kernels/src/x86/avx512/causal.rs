@@ -76,12 +76,7 @@ pub(super) fn pack(x: &[f32], columns: usize, rows: &[u32], out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 pub(super) fn i8_block(mut block: Block<'_>) {
     let (keys, values, columns) = (block.keys, block.values, block.columns);
-    assert!((1..=TILE).contains(&columns) && block.first_panel + keys.count <= PANELS, "keys of one block");
-    assert!(values.size == Q8_PAIR && block.scales.len() == KV_BLOCK_TOKENS, "values of one block");
-    assert!(block.queries.len() <= columns * QUERY * (keys.size / Q8_PAIR) * 2, "a key has the blocks of a query");
-    assert!(block.queries.len().is_multiple_of(columns * QUERY), "whole blocks of all columns");
-    assert!(block.scores.len() >= PANELS * columns && block.weights.len() >= columns * WEIGHTS, "shapes fit");
-    assert!(block.gathered.len() >= columns * block.padded && block.padded >= values.count * LANES, "shapes fit");
+    block.assert_is_i16_on_int8();
     for (panel, bytes) in keys.bytes.chunks_exact(keys.size).take(keys.count).enumerate() {
         let ahead = Ahead::of([bytes], Some(block.next.map_or(bytes, |(keys, _)| &keys[panel * bytes.len()..])));
         let out = &mut block.scores[(block.first_panel + panel) * columns..][..columns];

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::{load_floats, store_floats};
-use crate::kv::Tokens;
+use crate::kv::{Tokens, inverse};
 use crate::layout::{BLOCK, LANES, PAIR_HEAD, Q8_PAIR};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -188,11 +188,6 @@ fn largest_of(x: &[f32]) -> f32 {
 #[inline]
 fn scales_of(largest: &[f32; LANES]) -> __m512 {
     _mm512_div_ps(load_floats(largest), _mm512_set1_ps(127.0))
-}
-
-#[inline]
-fn inverse(scale: f32) -> f32 {
-    if scale > 0.0 { scale.recip() } else { 0.0 }
 }
 
 /// One divided by each of them, zero for zero.
